@@ -1,0 +1,35 @@
+"""Interpretable, class-consistent sparse latents for scikit-learn.
+
+How to read the code: the numbered rooms, from a sample to the fitted estimator. Each imports
+lower numbers only.
+
+1. `_spike_slab`: the distribution of a code, exact zeros included, and its divergences.
+2. `_likelihoods`: what the decoder's output means, p(x | z).
+3. `_modules`: the networks, x -> q(z | x) -> z -> theta.
+4. `_objective`: the loss, a sum of named, weighted terms.
+5. `_data`: arrays as batches of tensors.
+6. `_net`: the skorch net that trains.
+7. `_inference`: what a fitted estimator does.
+8. `_base`: how an estimator is fitted.
+9. `_estimators`: the three transformers.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ._estimators import ClassVSCTransformer, VAETransformer, VSCTransformer
+
+__all__ = ["ClassVSCTransformer", "VAETransformer", "VSCTransformer"]
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """Import the estimators, and torch with them, when they are first asked for."""
+    if name in __all__:
+        return getattr(import_module("._estimators", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -1,0 +1,370 @@
+"""Room 8: how an estimator is fitted: validation, building, training, pickling."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
+from sklearn.model_selection import train_test_split
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import Tags, get_tags
+from sklearn.utils.validation import validate_data
+from torch import nn
+
+from ._data import ArrayDataset, Standardization, seed_from
+from ._inference import CHUNK, SpikeSlabInference
+from ._likelihoods import LIKELIHOODS
+from ._modules import ACTIVATIONS, SpikeSlabAutoencoder, make_autoencoder
+from ._net import VSCNet, check_device, divergence_error
+from ._objective import Objective
+from ._sklearn import Interval, StrOptions, check_sample_weight, fit_context
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+#: Gradient steps that `max_epochs="auto"` aims at, and over which `partial_fit` ramps its weights.
+STEPS = 3000
+
+
+class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
+    """What the transformers share. Each adds its parameters, a prior and an objective."""
+
+    gated: ClassVar[bool] = True
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "hidden_layer_sizes": ["array-like"],
+        "activation": [StrOptions(set(ACTIVATIONS))],
+        "likelihood": [StrOptions({"auto", *LIKELIHOODS})],
+        "encoder": [nn.Module, None],
+        "decoder": [nn.Module, None],
+        "kl_weight": [Interval(Real, 0, None, closed="left")],
+        "max_epochs": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "max_steps": [Interval(Integral, 1, None, closed="left"), None],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "device": [str],
+        "callbacks": [list, None],
+        "warm_start": ["boolean"],
+        "sparse_output": ["boolean"],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    # -- what a subclass adds ------------------------------------------------------------------
+
+    def _prior(self) -> tuple[NDArray[np.float32], float]:
+        """Return alpha, of shape (d,), and the prior mean of the slabs."""
+        raise NotImplementedError
+
+    def _objective(self) -> Objective:
+        """Return the loss."""
+        raise NotImplementedError
+
+    def _encode_labels(self, y: Any, classes: Any, reset: bool) -> NDArray[np.int64] | None:
+        """Return class indices, -1 for none; None if the estimator takes no labels."""
+        return None
+
+    # -- fitting -------------------------------------------------------------------------------
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: ArrayLike, y: Any = None, sample_weight: Any = None) -> Self:
+        """Fit the model afresh, or, with `warm_start=True`, from where it stands.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Training samples, finite. Under the Bernoulli likelihood within [0, 1].
+        y : array-like of shape (n_samples,), default=None
+            Labels. Ignored by `VAETransformer` and `VSCTransformer`.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative weights of the samples in every term of the loss; None means 1.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If an argument is not as described; the message names it.
+        FloatingPointError
+            If the loss stops being finite. The estimator is then as it was before the call.
+        """
+        with self._all_or_nothing():
+            first = not (self.warm_start and self.__sklearn_is_fitted__())
+            X, labels, weight = self._validate(X, y, sample_weight, None, reset=first)
+            if first:
+                self._build(X, weight)
+            train, valid = self._split(X, labels, weight)
+            per_epoch = -(-len(train) // self.batch_size)
+            epochs = self.max_epochs
+            if epochs == "auto":
+                epochs = max(20, -(-STEPS // per_epoch))
+            steps = min(epochs * per_epoch, self.max_steps or epochs * per_epoch)
+            net = self._training_net()
+            net.schedule(steps)
+            stopped = net.train(train, -(-steps // per_epoch), valid, self.n_iter_no_change)
+            if stopped:
+                stop_reason = "callback" if valid is None else "early_stopping"
+            else:
+                stop_reason = "max_epochs" if steps == epochs * per_epoch else "max_steps"
+            self._finish(train, stop_reason)
+        return self
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X: ArrayLike, y: Any = None, sample_weight: Any = None) -> Self:
+        """Train for one pass over a chunk of data, at a constant learning rate.
+
+        The first call builds the model: its chunk decides how features are standardised and what
+        `likelihood="auto"` means. Weights that ramp reach their value after 3,000 steps.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Samples, finite.
+        y : array-like of shape (n_samples,), default=None
+            Ignored.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative weights of the samples; None means 1.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If an argument is not as described; the message names it.
+        FloatingPointError
+            If the loss stops being finite. The estimator is then as it was before the call.
+        """
+        return self._partial_fit(X, y, sample_weight)
+
+    def _partial_fit(self, X: Any, y: Any, sample_weight: Any, classes: Any = None) -> Self:
+        with self._all_or_nothing():
+            first = not self.__sklearn_is_fitted__()
+            X, labels, weight = self._validate(X, y, sample_weight, classes, reset=first)
+            if first:
+                self._build(X, weight)
+            net = self._training_net()
+            if first or net.decay:  # what `fit` has trained is past its ramps
+                net.schedule(STEPS, done=0 if first else STEPS, decay=False)
+            chunk = ArrayDataset(X, labels, weight, self._standardization)
+            net.train(chunk, 1, None, self.n_iter_no_change)
+            self._finish(chunk, "partial_fit")
+        return self
+
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """Leave the estimator as it was if the block raises, Ctrl-C included."""
+        before = vars(self).copy()
+        state = self._training_state() if self.__sklearn_is_fitted__() else None
+        try:
+            yield
+        except BaseException:
+            vars(self).clear()
+            vars(self).update(before)
+            if state is not None and self.net_.initialized_:
+                self.net_.load_state(state)
+            raise
+
+    def _validate(
+        self, X: Any, y: Any, sample_weight: Any, classes: Any, reset: bool
+    ) -> tuple[Any, NDArray[np.int64] | None, NDArray[np.float32] | None]:
+        """Return X, class indices and weights, without the samples of weight 0."""
+        checks = {"accept_sparse": "csr", "dtype": "numeric", "reset": reset}
+        if get_tags(self).target_tags.required:
+            X, y = validate_data(self, X, y, **checks)
+        else:
+            X, y = validate_data(self, X, **checks), None
+        weight = None
+        if sample_weight is not None:
+            weight = check_sample_weight(
+                sample_weight, X, dtype=np.float32, ensure_non_negative=True
+            )
+            kept = weight > 0  # a sample of weight 0 is no sample, nor is its class a class
+            if not kept.any():
+                raise ValueError(
+                    "Sample weights must contain at least one non-zero number: "
+                    f"all {len(weight)} values of sample_weight are zero."
+                )
+            if not kept.all():
+                X, weight, y = X[kept], weight[kept], None if y is None else y[kept]
+        labels = self._encode_labels(y, classes, reset)
+        likelihood = self.likelihood if reset else self._architecture["likelihood"]
+        if likelihood == "bernoulli" and not (X.min() >= 0 and X.max() <= 1):
+            raise ValueError(
+                f"X lies in [{X.min():.3g}, {X.max():.3g}], but the Bernoulli likelihood needs "
+                "[0, 1]: rescale X (MinMaxScaler), or set likelihood='gaussian'."
+            )
+        return X, labels, weight
+
+    def _split(
+        self, X: Any, labels: NDArray[np.int64] | None, weight: NDArray[np.float32] | None
+    ) -> tuple[ArrayDataset, ArrayDataset | None]:
+        """Return the data to train on and, with early stopping, the data to watch."""
+        if not self.early_stopping:
+            return ArrayDataset(X, labels, weight, self._standardization), None
+        n = X.shape[0]
+        n_valid = int(np.ceil(n * self.validation_fraction))
+        if n - n_valid < 1:
+            raise ValueError(
+                f"validation_fraction={self.validation_fraction} leaves none of the {n} samples "
+                "to train on: lower it, or set early_stopping=False."
+            )
+        stratify = labels
+        if labels is not None:
+            counts = np.bincount(labels + 1)
+            if counts[counts > 0].min() < 2 or min(n_valid, n - n_valid) < (counts > 0).sum():
+                stratify = None
+        seed = seed_from(self.random_state) % 2**32
+        rows = train_test_split(
+            np.arange(n), test_size=n_valid, stratify=stratify, random_state=seed
+        )
+        train, valid = (
+            ArrayDataset(
+                X[part],
+                None if labels is None else labels[part],
+                None if weight is None else weight[part],
+                self._standardization,
+            )
+            for part in map(np.sort, rows)
+        )
+        return train, valid
+
+    # -- the model -----------------------------------------------------------------------------
+
+    def _build(self, X: Any, weight: NDArray[np.float32] | None) -> None:
+        """Build an untrained model for data like X."""
+        likelihood = self.likelihood
+        if likelihood == "auto":
+            likelihood = "bernoulli" if X.min() >= 0 and X.max() <= 1 else "gaussian"
+        self._standardization = None
+        if LIKELIHOODS[likelihood].standardize:
+            self._standardization = self._measure(X, weight)
+        alpha, prior_mean = self._prior()
+        self._architecture = {
+            "n_features": X.shape[1],
+            "encoder": self.encoder,
+            "decoder": self.decoder,
+            "hidden_layer_sizes": _sizes(self.hidden_layer_sizes),
+            "activation": self.activation,
+            "likelihood": likelihood,
+            "alpha": alpha,
+            "prior_mean": prior_mean,
+        }
+        self.net_ = self._make_net(seed_from(self.random_state), check_device(self.device)).initialize()
+
+    def _make_net(self, seed: int, device: str) -> VSCNet:
+        """Return a net around a new model of this architecture."""
+        generator = torch.Generator().manual_seed(seed)
+        parts = self._architecture | {
+            "likelihood": LIKELIHOODS[self._architecture["likelihood"]](),
+            "alpha": torch.tensor(self._architecture["alpha"], dtype=torch.float32),
+        }
+        return VSCNet(
+            make_autoencoder(**parts, gated=self.gated, generator=generator),
+            self._objective(),
+            generator,
+            lr=self.learning_rate,
+            batch_size=self.batch_size,
+            device=device,
+            callbacks=self.callbacks,
+            verbose=self.verbose,
+        )
+
+    def _measure(self, X: Any, weight: NDArray[np.float32] | None) -> Standardization:
+        """Return the mean and standard deviation of the features."""
+        scaler = StandardScaler(with_mean=not hasattr(X, "toarray"))
+        with np.errstate(over="ignore", invalid="ignore"):
+            for start in range(0, X.shape[0], CHUNK):
+                rows = slice(start, start + CHUNK)
+                scaler.partial_fit(X[rows], sample_weight=None if weight is None else weight[rows])
+        if not (np.isfinite(scaler.mean_).all() and np.isfinite(scaler.scale_).all()):
+            raise divergence_error(X, self.learning_rate, "before training")
+        dtype = np.float32 if X.dtype == np.float32 else np.float64
+        return Standardization(scaler.mean_.astype(dtype), scaler.scale_.astype(dtype))
+
+    def _training_net(self) -> VSCNet:
+        """Return the net, ready to train, under the current parameters."""
+        net = self.net_
+        if not net.initialized_:  # just unpickled: the optimiser is built only if it is needed
+            state, self._pending_state = self._pending_state, None
+            net.initialize().load_state(state)
+        net.lr, net.batch_size, net.verbose = self.learning_rate, self.batch_size, self.verbose
+        net.criterion_ = self._objective()
+        return net
+
+    def _finish(self, dataset: ArrayDataset, stop_reason: str) -> None:
+        """Publish what training made: a copy of the model that no later training touches."""
+        net = self.net_
+        self.module_ = _frozen_copy(net.module_)
+        self.history_ = pd.DataFrame(
+            [{key: value for key, value in row.items() if key != "batches"} for row in net.history]
+        )
+        self.n_iter_ = len(net.history)
+        self.stop_reason_ = stop_reason
+
+    # -- scikit-learn's protocols --------------------------------------------------------------
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "module_")
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
+
+    def _training_state(self) -> dict[str, Any]:
+        return self.net_.state() if self.net_.initialized_ else self._pending_state
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return NumPy arrays and primitives only, so that any serialiser will do."""
+        state: dict[str, Any] = dict(super().__getstate__())
+        if self.__sklearn_is_fitted__():
+            state["_pending_state"] = self._training_state()
+            state["history_"] = {name: self.history_[name].to_numpy() for name in self.history_}
+            del state["net_"], state["module_"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if "_pending_state" in state:
+            self.history_ = pd.DataFrame(state["history_"])
+            try:
+                device = check_device(self.device)
+            except ValueError:  # trained on a GPU, loaded where there is none
+                device = "cpu"
+            self.net_ = self._make_net(seed=0, device=device)
+            self.net_.load_weights(self._pending_state)
+            self.module_ = _frozen_copy(self.net_.module).to(device)
+
+
+def _frozen_copy(module: SpikeSlabAutoencoder) -> SpikeSlabAutoencoder:
+    return copy.deepcopy(module).eval().requires_grad_(False)
+
+
+def _sizes(hidden_layer_sizes: Any) -> list[int]:
+    """Return the widths of the hidden layers, checked."""
+    sizes = list(np.atleast_1d(hidden_layer_sizes))
+    if not all(isinstance(size, Integral) and size > 0 for size in sizes):
+        raise ValueError(
+            f"hidden_layer_sizes={hidden_layer_sizes!r} must hold positive integers, "
+            "one for each hidden layer."
+        )
+    return [int(size) for size in sizes]

@@ -1,0 +1,215 @@
+"""Room 7: what a fitted estimator does: X -> codes -> X-hat, scores and samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+from torch import Tensor
+
+from ._data import ArrayDataset, Standardization, seed_from
+
+if TYPE_CHECKING:
+    from ._modules import SpikeSlabAutoencoder
+
+#: Rows that go through the network at once; bounds memory.
+CHUNK = 1024
+#: Draws of the code per sample in `score_samples`.
+DRAWS = 16
+
+
+class SpikeSlabInference(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
+    """Deterministic use of a fitted model. Nothing here changes the estimator."""
+
+    module_: SpikeSlabAutoencoder
+    sparse_output: bool
+    random_state: Any
+    _standardization: Standardization | None
+
+    @property
+    def _n_features_out(self) -> int:
+        return len(self.module_.alpha)
+
+    def _threshold(self) -> float:
+        """Return the probability above which a dimension counts as active."""
+        return float(getattr(self, "threshold", 0.5))
+
+    def transform(self, X: ArrayLike) -> Any:
+        """Encode samples as sparse codes: mu * 1[gamma > threshold].
+
+        Deterministic, with exact zeros. A `VAETransformer` has gamma = 1, and dense codes mu.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Samples, in the units of the data the model was fitted to.
+
+        Returns
+        -------
+        Z : ndarray of shape (n_samples, n_components), float32
+            Codes; a CSR array with `sparse_output=True`.
+        """
+
+        def encode(x: Tensor) -> Any:
+            codes = self.module_.encode(x).sparse_mean(self._threshold()).cpu().numpy()
+            return sparse.csr_array(codes) if self.sparse_output else codes
+
+        return self._map(encode, X)
+
+    def activation_proba(self, X: ArrayLike) -> NDArray[np.float32]:
+        """Return the probability of each dimension to be active for each sample.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Samples.
+
+        Returns
+        -------
+        gamma : ndarray of shape (n_samples, n_components), float32
+            Probabilities; all 1 for a `VAETransformer`.
+        """
+        gamma: NDArray[np.float32] = self._map(
+            lambda x: self.module_.encode(x).gamma.cpu().numpy(), X
+        )
+        return gamma
+
+    def inverse_transform(self, Z: ArrayLike) -> NDArray[Any]:
+        """Decode codes into samples, in the units of the data.
+
+        Parameters
+        ----------
+        Z : {array-like, sparse matrix} of shape (n_samples, n_components)
+            Codes.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features)
+            Means of p(x | z), float32, or float64 where standardised features were.
+
+        Raises
+        ------
+        ValueError
+            If `Z` has another number of columns than the model has dimensions.
+        """
+        check_is_fitted(self)
+        Z = check_array(Z, accept_sparse="csr", dtype=np.float32, input_name="Z")
+        if Z.shape[1] != self._n_features_out:
+            raise ValueError(
+                f"Z has {Z.shape[1]} columns, but {type(self).__name__} has n_components="
+                f"{self._n_features_out} dimensions: pass codes as transform returns them."
+            )
+        parts = [self._decode(z) for z in self._chunks(ArrayDataset(Z))]
+        return np.concatenate(parts)
+
+    def score_samples(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Return the evidence lower bound (ELBO) of each sample.
+
+        E_q log p(x | z) - KL(q(z | x) || p(z)), a lower bound of log p(x). The expectation is a
+        mean over 16 draws whose noise is the same for every sample, call and model: scores are
+        deterministic, do not depend on the batch, and compare models under common noise.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Samples. Under the Bernoulli likelihood within [0, 1].
+
+        Returns
+        -------
+        elbo : ndarray of shape (n_samples,)
+            In nats, for densities in the units of X. Higher is better.
+        """
+
+        def elbo(x: Tensor) -> NDArray[np.float64]:
+            model = self.module_
+            q = model.encode(x)
+            generator = torch.Generator(x.device).manual_seed(0)
+            log_p = torch.zeros(len(x), dtype=torch.float64, device=x.device)
+            for _ in range(DRAWS):
+                z = q.rsample(generator, common_noise=True)
+                log_p += model.likelihood.log_prob(model.decode(z), x)
+            divergence = q.kl(model.alpha, model.prior_mean).sum(1)
+            return (log_p / DRAWS - divergence).cpu().numpy()
+
+        scores: NDArray[np.float64] = self._map(elbo, X)
+        if self._standardization is not None:  # density of X, not of the standardised features
+            scores -= np.log(self._standardization.scale.astype(np.float64)).sum()
+        return scores
+
+    def score(self, X: ArrayLike, y: Any = None) -> float:
+        """Return the mean ELBO of the samples, in nats per sample. Higher is better.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Samples.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        elbo : float
+            Mean of `score_samples`.
+        """
+        return float(self.score_samples(X).mean())
+
+    def sample(self, n_samples: int = 1) -> NDArray[Any]:
+        """Draw new samples: codes from the prior, decoded.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            Number of samples, at least 1.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features)
+            Means of p(x | z), as `inverse_transform` returns them: no observation noise is added.
+
+        Raises
+        ------
+        ValueError
+            If `n_samples` is below 1.
+        """
+        check_is_fitted(self)
+        n_components = self._n_features_out
+        moments = np.full(n_components, self.module_.prior_mean), np.ones(n_components)
+        return self._sample(n_samples, self.module_.alpha.cpu().numpy(), *moments)
+
+    def _sample(
+        self, n_samples: int, pi: NDArray[Any], mean: NDArray[Any], variance: NDArray[Any]
+    ) -> NDArray[Any]:
+        """Decode n draws of independent spike-and-slab dimensions with these moments, (d,) each."""
+        if n_samples < 1:
+            raise ValueError(f"n_samples={n_samples!r} must be at least 1.")
+        rng = np.random.default_rng(seed_from(self.random_state))
+        shape = (n_samples, len(pi))
+        slab = mean + np.sqrt(variance) * rng.standard_normal(shape)
+        gate = rng.random(shape) < (pi if self.module_.gated else 1)
+        return self.inverse_transform(np.where(gate, slab, 0))
+
+    def _map(self, function: Callable[[Tensor], Any], X: ArrayLike) -> Any:
+        """Apply `function` to X in chunks, and stack what it returns."""
+        check_is_fitted(self)
+        X = validate_data(self, X, accept_sparse="csr", dtype="numeric", reset=False)
+        dataset = ArrayDataset(X, standardization=self._standardization)
+        parts = [function(x) for x in self._chunks(dataset)]
+        return sparse.vstack(parts, "csr") if sparse.issparse(parts[0]) else np.concatenate(parts)
+
+    def _chunks(self, dataset: ArrayDataset) -> Iterator[Tensor]:
+        device = self.module_.alpha.device
+        with torch.inference_mode():
+            for x in dataset.slices(CHUNK):
+                yield x.to(device)
+
+    def _decode(self, z: Tensor) -> NDArray[Any]:
+        """Return E[x | z] in the data's units."""
+        with torch.inference_mode():
+            x: NDArray[Any] = self.module_.likelihood.mean(self.module_.decode(z)).cpu().numpy()
+        return x if self._standardization is None else self._standardization.undo(x)

@@ -1,0 +1,185 @@
+"""Room 3: the networks. x -> q(z | x) -> z -> theta, the decoder's output, on one screen."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import skip_init
+
+from ._likelihoods import Likelihood
+from ._spike_slab import SpikeSlab
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "tanh": nn.Tanh,
+}
+
+
+class Pass(NamedTuple):
+    """What one forward pass produces, under the names the objective uses."""
+
+    q: SpikeSlab  # posterior of the codes, (n, d)
+    z: Tensor  # sampled codes, (n, d)
+    theta: Tensor  # decoder output, (n, p)
+
+
+class SpikeSlabAutoencoder(nn.Module):
+    """The whole model: prior p(z), decoder with likelihood p(x | z), encoder q(z | x).
+
+    The *bodies* map to hidden features and may be the user's own; the *heads*, linear layers from
+    the bodies' features to the parameters of the posterior and of the likelihood, are always ours.
+
+    Parameters
+    ----------
+    n_features : int
+        Size p of a sample.
+    encoder, decoder : nn.Module
+        Bodies (n, p) -> (n, h) and (n, d) -> (n, h).
+    likelihood : Likelihood
+        What theta means: p(x | z).
+    alpha : Tensor of shape (d,)
+        Prior probability of each dimension to be active.
+    prior_mean : float
+        Prior mean of the slabs; their prior variance is 1.
+    gated : bool
+        False leaves the spike out (gamma = 1): a plain VAE.
+    temperature : float
+        Temperature of the straight-through gates.
+    """
+
+    alpha: Tensor
+
+    def __init__(
+        self,
+        n_features: int,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        likelihood: Likelihood,
+        alpha: Tensor,
+        prior_mean: float,
+        gated: bool,
+        temperature: float = 0.5,
+    ) -> None:
+        super().__init__()
+        self.prior_mean, self.gated, self.temperature = prior_mean, gated, temperature
+        self.register_buffer("alpha", alpha)
+        n_components = len(alpha)
+        self.encoder = encoder
+        n_parameters = (3 if gated else 2) * n_components
+        self.encoder_head = linear(_width(encoder, n_features, "encoder"), n_parameters)
+        self.decoder = decoder
+        self.decoder_head = linear(_width(decoder, n_components, "decoder"), n_features)
+        self.likelihood = likelihood
+
+    def encode(self, x: Tensor) -> SpikeSlab:
+        """Return q(z | x) for x of shape (n, p)."""
+        parameters = self.encoder_head(self.encoder(x))  # (n, 3 d), or (n, 2 d) without gates
+        if not self.gated:
+            return SpikeSlab(None, *parameters.chunk(2, dim=1))
+        mu, log_var, logits = parameters.chunk(3, dim=1)
+        return SpikeSlab(logits, mu, log_var)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Return the likelihood's parameter theta, of shape (n, p), for z of shape (n, d)."""
+        theta: Tensor = self.decoder_head(self.decoder(z))
+        return theta
+
+    def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Pass:
+        """Encode, sample, decode."""
+        q = self.encode(x)
+        z = q.rsample(generator, self.temperature)
+        return Pass(q, z, self.decode(z))
+
+
+def mlp(n_in: int, hidden: Sequence[int], activation: str) -> nn.Module:
+    """Return a body of (linear, LayerNorm, activation) layers, uninitialised.
+
+    Normalising before each activation keeps features of any scale, and outliers, from
+    saturating it; it depends on one sample only, so an output never depends on its batch.
+    """
+    layers: list[nn.Module] = []
+    for n_out in hidden:
+        layers += [linear(n_in, n_out), nn.LayerNorm(n_out), ACTIVATIONS[activation]()]
+        n_in = n_out
+    return nn.Sequential(*layers)
+
+
+def linear(n_in: int, n_out: int) -> nn.Linear:
+    """Return a linear layer whose weights are left to `initialize`."""
+    layer = skip_init(nn.Linear, n_in, n_out)
+    assert isinstance(layer, nn.Linear)
+    return layer
+
+
+def initialize(module: nn.Module, generator: torch.Generator) -> None:
+    """Draw the weights of the linear layers in `module` from `generator`.
+
+    torch's own default (uniform within 1 / sqrt(fan_in)), without its global random state.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            bound = 1 / math.sqrt(layer.in_features)
+            nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
+            nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
+
+
+def make_autoencoder(
+    n_features: int,
+    *,
+    encoder: nn.Module | None,
+    decoder: nn.Module | None,
+    hidden_layer_sizes: Sequence[int],
+    activation: str,
+    likelihood: Likelihood,
+    alpha: Tensor,
+    prior_mean: float,
+    gated: bool,
+    generator: torch.Generator,
+) -> SpikeSlabAutoencoder:
+    """Build the model and draw the weights of all but a user's own bodies.
+
+    A user's body is copied, so that every fit starts from the weights it came with.
+    """
+    hidden = list(hidden_layer_sizes)
+    bodies: list[nn.Module] = []
+    ours: list[nn.Module] = []
+    for own, n_in, sizes in [
+        (encoder, n_features, hidden),
+        (decoder, len(alpha), hidden[::-1]),
+    ]:
+        bodies.append(mlp(n_in, sizes, activation) if own is None else copy.deepcopy(own))
+        if own is None:
+            ours.append(bodies[-1])
+    # The bodies are asked for their widths, so ours must hold numbers before the heads are made.
+    for part in ours:
+        initialize(part, generator)
+    module = SpikeSlabAutoencoder(n_features, *bodies, likelihood, alpha, prior_mean, gated)
+    initialize(module.encoder_head, generator)
+    initialize(module.decoder_head, generator)
+    return module
+
+
+def _width(body: nn.Module, n_in: int, name: str) -> int:
+    """Return how many features `body` makes of `n_in`, by asking it."""
+    was_training = body.training
+    body.eval()
+    try:
+        with torch.no_grad():
+            out = body(torch.zeros(1, n_in))
+    except RuntimeError as error:
+        raise ValueError(f"{name}={body!r} cannot take a batch of shape (1, {n_in}).") from error
+    finally:
+        body.train(was_training)
+    if out.ndim != 2 or out.shape[0] != 1:
+        raise ValueError(
+            f"{name}={body!r} must map a batch of shape (n, {n_in}) to (n, n_hidden); "
+            f"for n = 1 it returned shape {tuple(out.shape)}."
+        )
+    return int(out.shape[1])

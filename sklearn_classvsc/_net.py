@@ -1,0 +1,309 @@
+"""Room 6: the skorch net that trains: steps, schedules, history, early stopping."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from skorch import NeuralNet
+from skorch.callbacks import Callback, EarlyStopping
+from skorch.helper import predefined_split
+from skorch.history import History
+from skorch.utils import noop, to_device
+from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from ._data import ArrayDataset, Batch, EvenBatches
+from ._modules import SpikeSlabAutoencoder
+from ._objective import Objective
+
+
+class VSCNet(NeuralNet):
+    """A skorch net over whole batches, synchronising with the device once per epoch.
+
+    Parameters
+    ----------
+    module : SpikeSlabAutoencoder
+        The model to train; it is trained in place.
+    criterion : Objective
+        The loss.
+    generator : torch.Generator
+        Source of shuffles and noise, on the processor.
+    lr : float
+        Learning rate of Adam at the start.
+    batch_size : int
+        Largest size of a batch.
+    device : str
+        Where to train.
+    callbacks : list or None
+        The user's skorch callbacks.
+    verbose : int
+        1 shows a progress bar.
+    """
+
+    module_: SpikeSlabAutoencoder
+
+    def __init__(
+        self,
+        module: SpikeSlabAutoencoder,
+        criterion: Objective,
+        generator: torch.Generator,
+        lr: float,
+        batch_size: int,
+        device: str = "cpu",
+        callbacks: Any = None,
+        verbose: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        kwargs.setdefault("optimizer", torch.optim.Adam)
+        kwargs.setdefault("optimizer__fused", True)
+        kwargs.setdefault("train_split", None)
+        super().__init__(
+            module,
+            criterion,
+            lr=lr,
+            batch_size=batch_size,
+            device=device,
+            callbacks=callbacks,
+            verbose=verbose,
+            **kwargs,
+        )
+        self.generator = generator
+        self.noise_generator = generator
+        if torch.device(device).type != "cpu":
+            seed = int(torch.randint(2**62, (), generator=generator))
+            self.noise_generator = torch.Generator(device).manual_seed(seed)
+        self.steps_done = 0  # since the schedule began
+        self.steps_planned = 1
+        self.decay = True
+
+    # -- what the estimator calls --------------------------------------------------------------
+
+    def schedule(self, steps: int, done: int = 0, decay: bool = True) -> None:
+        """Plan a training of `steps` steps; `decay` takes the learning rate to 0 by a cosine."""
+        self.steps_done, self.steps_planned, self.decay = done, steps, decay
+
+    def train(
+        self, dataset: ArrayDataset, epochs: int, valid: ArrayDataset | None, patience: int
+    ) -> bool:
+        """Train for at most `epochs` epochs; return whether a callback ended it before.
+
+        With `valid`, stop once its loss has not fallen for `patience` epochs, and restore the
+        weights of the best epoch.
+        """
+        extra: list[tuple[str, Callback]] = []
+        if self.verbose:
+            extra.append(("progress", ProgressBar(epochs)))
+        if valid is not None:
+            stopping = EarlyStopping(
+                patience=patience, threshold=0, threshold_mode="abs", load_best=True, sink=noop
+            )
+            extra.append(("early_stopping", stopping))
+        self.train_split = None if valid is None else predefined_split(valid)
+        callbacks = self.callbacks_
+        self.callbacks_ = callbacks + extra
+        stopped = False
+        try:
+            self.notify("on_train_begin", X=dataset, y=None)
+            try:
+                self.fit_loop(dataset, epochs=epochs)
+            except StopTraining:
+                stopped = True
+            self.notify("on_train_end", X=dataset, y=None)
+        finally:
+            for _, callback in extra:
+                getattr(callback, "close", noop)()
+            self.callbacks_, self.train_split = callbacks, None
+        return stopped
+
+    def state(self) -> dict[str, Any]:
+        """Return all that training depends on, as NumPy arrays and primitives."""
+        self.check_is_fitted()
+        return {
+            "module": _map_tensors(self.module_.state_dict(), _to_numpy),
+            "optimizer": _map_tensors(self.optimizer_.state_dict(), _to_numpy),
+            "generator": self.generator.get_state().numpy(),
+            "noise_generator": self.noise_generator.get_state().numpy(),
+            "schedule": [self.steps_done, self.steps_planned, self.decay],
+            "history": [dict(row) for row in self.history],
+        }
+
+    def load_weights(self, state: dict[str, Any]) -> None:
+        """Give the module the weights in what `state` returned."""
+        self.module.load_state_dict(_map_arrays(state["module"]))
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Continue from what `state` returned."""
+        self.load_weights(state)
+        self.optimizer_.load_state_dict(_map_arrays(state["optimizer"]))
+        self.generator.set_state(torch.tensor(state["generator"]))
+        self.noise_generator.set_state(torch.tensor(state["noise_generator"]))
+        self.steps_done, self.steps_planned, self.decay = state["schedule"]
+        self.history = History(dict(row) for row in state["history"])
+
+    # -- skorch's hooks ------------------------------------------------------------------------
+
+    def initialize_criterion(self) -> VSCNet:
+        """Take the objective as it is: a plain callable, not a module to instantiate."""
+        self.criterion_ = self.criterion
+        return self
+
+    def get_default_callbacks(self) -> list[tuple[str, Callback]]:
+        """Leave skorch's out: they work per batch, and print."""
+        return []
+
+    def on_batch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Keep the history per epoch."""
+
+    def notify(self, method_name: str, **kwargs: Any) -> None:
+        """Tell a callback's stop, skorch's bare KeyboardInterrupt, from the user's Ctrl-C."""
+        try:
+            super().notify(method_name, **kwargs)
+        except KeyboardInterrupt:
+            if method_name == "on_epoch_end":
+                raise StopTraining from None
+            raise
+
+    def get_iterator(self, dataset: ArrayDataset, training: bool = False) -> DataLoader[Batch]:
+        """Fetch whole batches; torch finds `ArrayDataset.__getitems__`."""
+        shuffle = self.generator if training else None
+        batches = EvenBatches(len(dataset), self.batch_size, shuffle)
+        return DataLoader(
+            dataset, batch_sampler=batches, collate_fn=_identity, generator=self.generator
+        )
+
+    def train_step_single(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
+        """Forward and backward pass of one batch."""
+        progress = self.steps_done / self.steps_planned
+        for group in self.optimizer_.param_groups:
+            group["lr"] = self.lr * (0.5 * (1 + math.cos(math.pi * progress)) if self.decay else 1)
+        step = self._forward(batch, min(progress, 1.0))
+        step["loss"].backward()
+        self.steps_done += 1
+        return step
+
+    def validation_step(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
+        """Forward pass of one batch, with every term at its full weight."""
+        with torch.no_grad():
+            return self._forward(batch, 1.0)
+
+    def run_single_epoch(
+        self,
+        iterator: DataLoader[Batch] | None,
+        training: bool,
+        prefix: str,
+        step_fn: Callable[[Batch], dict[str, Any]],
+        **fit_params: Any,
+    ) -> None:
+        """Run an epoch; record the mean of the loss and of each term, in one synchronisation."""
+        if iterator is None:
+            return
+        self._set_training(training)
+        total: Tensor | None = None
+        weight_sum, names = 0.0, ["loss"]
+        left = self.steps_planned - self.steps_done if training and self.decay else None
+        for batch in islice(iterator, left):
+            self.notify("on_batch_begin", batch=batch, training=training)
+            step = step_fn(batch, **fit_params)
+            weight = float(batch.weight.sum())  # on the processor: no synchronisation
+            names = ["loss", *step["terms"]]
+            values = torch.stack([step["loss"], *step["terms"].values()]).detach() * weight
+            total = values if total is None else total.add_(values)
+            weight_sum += weight
+            self.notify("on_batch_end", batch=batch, training=training, **step)
+        if total is None:
+            return
+        for name, value in zip(names, (total / weight_sum).tolist(), strict=True):
+            self.history.record(f"{prefix}_{name}" if name == "loss" or not training else name, value)
+        if not math.isfinite(self.history[-1, f"{prefix}_loss"]):
+            dataset = iterator.dataset
+            assert isinstance(dataset, ArrayDataset)
+            raise divergence_error(dataset.X, self.lr, f"in epoch {len(self.history)}")
+
+    def _forward(self, batch: Batch, progress: float) -> dict[str, Any]:
+        x, labels, weight = to_device(tuple(batch), self.device)
+        out = self.module_(x, self.noise_generator)
+        terms = self.criterion_.terms(self.module_, out, x, labels, weight)
+        return {"loss": self.criterion_.loss(terms, progress), "terms": terms, "y_pred": out.theta}
+
+
+class StopTraining(Exception):
+    """A callback has ended the training."""
+
+
+class ProgressBar(Callback):
+    """A bar over the epochs, with the loss."""
+
+    def __init__(self, epochs: int) -> None:
+        self.epochs = epochs
+
+    def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Open the bar."""
+        self.bar_ = tqdm(total=self.epochs, unit="epoch")
+
+    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Move on by an epoch."""
+        self.bar_.set_postfix(loss=f"{net.history[-1, 'train_loss']:.4g}", refresh=False)
+        self.bar_.update()
+
+    def close(self) -> None:
+        """Leave the bar as it stands."""
+        if hasattr(self, "bar_"):
+            self.bar_.close()
+
+
+def check_device(device: str) -> str:
+    """Return `device` if a tensor can live there."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"device={device!r} cannot be used ({str(error).splitlines()[0]}): "
+            "name a device of this machine, such as 'cpu'."
+        ) from error
+    return device
+
+
+def divergence_error(X: Any, learning_rate: float, when: str) -> FloatingPointError:
+    """Say why numbers stopped being finite."""
+    scale = float(abs(X).max())
+    return FloatingPointError(
+        f"The loss is not finite {when}. The largest absolute value in X is {scale:.3g} and "
+        f"learning_rate={learning_rate}: scale the features to ordinary magnitudes "
+        "(StandardScaler), or lower learning_rate."
+    )
+
+
+def _identity(batch: Batch) -> Batch:
+    return batch
+
+
+def _to_numpy(tensor: Tensor) -> Any:
+    return tensor.detach().cpu().numpy().copy()
+
+
+def _map_tensors(tree: Any, convert: Callable[[Tensor], Any]) -> Any:
+    """Convert the tensors in nested dicts and lists."""
+    if isinstance(tree, Tensor):
+        return convert(tree)
+    if isinstance(tree, dict):
+        return {key: _map_tensors(value, convert) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [_map_tensors(value, convert) for value in tree]
+    return tree
+
+
+def _map_arrays(tree: Any) -> Any:
+    """Undo `_map_tensors`; the tensors own their memory."""
+    if isinstance(tree, np.ndarray | np.generic):
+        return torch.tensor(np.asarray(tree))
+    if isinstance(tree, dict):
+        return {key: _map_arrays(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [_map_arrays(value) for value in tree]
+    return tree

@@ -1,0 +1,157 @@
+"""Room 1: the distribution of a code, and the divergences of its gates.
+
+A latent dimension is *off* (exactly zero) or *on* (Gaussian)::
+
+    m ~ Bernoulli(gamma),   s ~ N(mu, sigma^2),   z = m * s
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def bernoulli_entropy(p: Tensor) -> Tensor:
+    """Entropy of Bernoulli variables, in nats.
+
+    Parameters
+    ----------
+    p : Tensor of any shape
+        Probabilities in [0, 1]. Both ends have entropy 0 and gradient 0.
+
+    Returns
+    -------
+    Tensor, shape of `p`
+        -p log p - (1 - p) log(1 - p).
+
+    Examples
+    --------
+    >>> import torch
+    >>> bernoulli_entropy(torch.tensor([0.0, 0.5, 1.0])) / math.log(2)
+    tensor([...0..., 1.0000e+00, ...])
+    """
+    # d/dp log((1 - p) / p) is infinite at 0 and 1; times d(gamma)/d(logit) = 0 it would be NaN.
+    info = torch.finfo(p.dtype)
+    p = p.clamp(info.tiny, 1 - info.eps / 2)
+    return torch.special.entr(p) + torch.special.entr(1 - p)
+
+
+def bernoulli_kl(p: Tensor, alpha: Tensor) -> Tensor:
+    """KL(Bern(p) || Bern(alpha)), elementwise, in nats.
+
+    Parameters
+    ----------
+    p : Tensor of shape (..., d)
+        Probabilities in [0, 1].
+    alpha : Tensor of shape () or (d,)
+        Prior probabilities, strictly inside (0, 1).
+
+    Returns
+    -------
+    Tensor of shape (..., d)
+        Divergences; 0 where `p` equals `alpha`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> bernoulli_kl(torch.tensor(1.0), torch.tensor(0.5))  # log 2
+    tensor(0.6931)
+    """
+    return -bernoulli_entropy(p) - p * alpha.log() - (1 - p) * torch.log1p(-alpha)
+
+
+class SpikeSlab:
+    """The posterior q(z | x) of a batch: independent spike-and-slab dimensions.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (n, d) or None
+        log gamma / (1 - gamma); infinities are allowed. None means gamma = 1 everywhere: the
+        Gaussian posterior of a VAE.
+    mu : Tensor of shape (n, d)
+        Means of the slabs.
+    log_var : Tensor of shape (n, d)
+        Logarithms of the slabs' variances.
+
+    References
+    ----------
+    Tonolini, Jensen, Murray-Smith: Variational Sparse Coding, UAI 2019.
+
+    Examples
+    --------
+    >>> import torch
+    >>> q = SpikeSlab(torch.tensor([[-3.0, 3.0]]), torch.ones(1, 2), torch.zeros(1, 2))
+    >>> q.sparse_mean()
+    tensor([[0., 1.]])
+    """
+
+    def __init__(self, logits: Tensor | None, mu: Tensor, log_var: Tensor) -> None:
+        self.logits, self.mu, self.log_var = logits, mu, log_var
+        self.gamma = torch.ones_like(mu) if logits is None else torch.sigmoid(logits)
+
+    def rsample(
+        self,
+        generator: torch.Generator | None = None,
+        temperature: float = 0.5,
+        common_noise: bool = False,
+    ) -> Tensor:
+        """Draw z, with gradients for all three parameters.
+
+        The gates are exactly 0 or 1 and Bernoulli(gamma); their gradient is that of the binary
+        concrete relaxation of the same draw (straight-through).
+
+        Parameters
+        ----------
+        generator : torch.Generator or None
+            Source of the noise, on the device of `mu`.
+        temperature : float
+            Temperature of the relaxation, > 0; it changes gradients only.
+        common_noise : bool
+            Use the same noise for all samples, so that none depends on its batch.
+
+        Returns
+        -------
+        Tensor of shape (n, d)
+            Samples, exactly zero where a gate is off.
+
+        References
+        ----------
+        Jang, Gu, Poole: Categorical Reparameterization with Gumbel-Softmax, ICLR 2017.
+        """
+        like = {"dtype": self.mu.dtype, "device": self.mu.device, "generator": generator}
+        shape = (1, *self.mu.shape[1:]) if common_noise else self.mu.shape
+        noise = torch.randn(shape, **like)
+        slab = torch.addcmul(self.mu, torch.exp(0.5 * self.log_var), noise)
+        if self.logits is None:
+            return slab
+        u = torch.rand(shape, **like)
+        hard = (u < self.gamma).to(u.dtype)
+        soft = torch.sigmoid((self.logits - u.logit_(torch.finfo(u.dtype).eps)) / temperature)
+        return (hard + (soft - soft.detach())) * slab
+
+    def sparse_mean(self, threshold: float = 0.5) -> Tensor:
+        """Return the deterministic code mu * 1[gamma > threshold], of shape (n, d)."""
+        return torch.where(self.gamma > threshold, self.mu, torch.zeros_like(self.mu))
+
+    def slab_kl(self, prior_mean: float = 0.0) -> Tensor:
+        """Return gamma * KL(N(mu, sigma^2) || N(prior_mean, 1)), in nats, of shape (n, d)."""
+        kl = 0.5 * (self.log_var.exp() + (self.mu - prior_mean) ** 2 - 1 - self.log_var)
+        return kl if self.logits is None else self.gamma * kl
+
+    def spike_kl(self, alpha: Tensor) -> Tensor:
+        """Return KL(Bern(gamma) || Bern(alpha)), in nats, of shape (n, d).
+
+        Zero without gates: there is no spike to pay for.
+        """
+        if self.logits is None:
+            return torch.zeros_like(self.mu)
+        return bernoulli_kl(self.gamma, alpha)
+
+    def kl(self, alpha: Tensor, prior_mean: float = 0.0) -> Tensor:
+        """Return KL(q(z | x) || p(z)), in nats, of shape (n, d).
+
+        The prior is z = m * s with m ~ Bern(alpha), s ~ N(prior_mean, 1).
+        """
+        return self.slab_kl(prior_mean) + self.spike_kl(alpha)

@@ -1,0 +1,340 @@
+"""Data with known class factors, and the image sets of the benchmarks."""
+
+from __future__ import annotations
+
+import gzip
+from math import ceil, comb, prod
+from numbers import Integral, Real
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.random import RandomState
+from numpy.typing import ArrayLike, NDArray
+from sklearn.datasets import fetch_openml
+from sklearn.utils import Bunch, check_random_state, check_scalar
+
+__all__ = ["fetch_images", "make_class_factors"]
+
+# Folder of the IDX files of each set, and the four files themselves.
+_FOLDERS = {"Fashion-MNIST": "fashion-mnist", "mnist_784": "mnist"}
+_IDX_FILES = {
+    "X_train": "train-images-idx3-ubyte.gz",
+    "X_test": "t10k-images-idx3-ubyte.gz",
+    "y_train": "train-labels-idx1-ubyte.gz",
+    "y_test": "t10k-labels-idx1-ubyte.gz",
+}
+
+
+def make_class_factors(
+    n_samples: int = 1000,
+    n_features: int = 64,
+    *,
+    n_classes: int = 5,
+    n_global: int = 2,
+    n_shared: int = 3,
+    n_specific: int = 1,
+    classes_per_shared: int = 2,
+    activity: float = 1.0,
+    noise: float = 0.1,
+    weights: ArrayLike | None = None,
+    image_shape: tuple[int, int] | None = None,
+    return_X_y: bool = False,
+    random_state: int | RandomState | None = None,
+) -> Bunch | tuple[NDArray[np.float64], NDArray[np.intp]]:
+    r"""Generate samples of sparse factors that all, some or single classes have.
+
+    Each class c has a set of factors, the row :math:`s_c` of `supports`: the global ones, some
+    of the shared ones, and its own. A sample of class c is
+
+    .. math:: x = D^\top z + \varepsilon, \quad z_f = s_{cf} \, b_f \, v_f, \quad
+              b_f \sim \operatorname{Bern}(\text{activity}), \quad
+              v_f \sim \operatorname{Gamma}(4, 1/4), \quad
+              \varepsilon \sim N(0, \text{noise}^2 I),
+
+    so that an active factor has a positive value of mean 1 and standard deviation 0.5, and the
+    codes z are exactly 0 elsewhere. Every factor has its own features, the row of the dictionary
+    D, and values of its own: hence factors can be told apart even when the same classes have them.
+
+    Parameters
+    ----------
+    n_samples : int, default=1000
+        Number of samples.
+    n_features : int, default=64
+        Number of features, at least as many as factors. Ignored with `image_shape`.
+    n_classes : int, default=5
+        Number of classes, at least two.
+    n_global : int, default=2
+        Number of factors that every class has.
+    n_shared : int, default=3
+        Number of factors that `classes_per_shared` classes have, each its own set of classes.
+    n_specific : int, default=1
+        Number of factors *of each class* that no other has.
+    classes_per_shared : int, default=2
+        Classes that have a shared factor; at least two, and few enough for the factor not to
+        count as global (see :func:`~sklearn_classvsc.metrics.dimension_roles`).
+    activity : float, default=1.0
+        Probability that a factor of its class is active in a sample. The class consistency of the
+        true codes is this figure in expectation.
+    noise : float, default=0.1
+        Standard deviation of the noise.
+    weights : array-like of shape (n_classes,), default=None
+        Proportions of the classes, positive, up to a factor. By default they are equal. Class
+        sizes differ from them by rounding alone.
+    image_shape : tuple of (height, width), default=None
+        By default the data are a table: each factor has a disjoint set of features, with weights of
+        either sign and magnitude 0.5 to 1.5. With a shape they are flattened images in [0, 1]: each
+        factor is a bright blob, on a grid so that blobs hardly overlap, and samples are clipped.
+    return_X_y : bool, default=False
+        Return ``(data, target)`` instead of the Bunch.
+    random_state : int, RandomState instance or None, default=None
+        Draws everything.
+
+    Returns
+    -------
+    data : Bunch
+        - `data`: ndarray of shape (n_samples, n_features);
+        - `target`: ndarray of shape (n_samples,), classes 0 to n_classes - 1;
+        - `supports`: boolean ndarray of shape (n_classes, n_factors), which factors a class has;
+        - `codes`: ndarray of shape (n_samples, n_factors), the true z;
+        - `dictionary`: ndarray of shape (n_factors, n_features), D;
+        - `roles`: ndarray of shape (n_factors,), "global", "shared" or "class-specific", in this
+          order.
+
+    See Also
+    --------
+    sklearn_classvsc.metrics.role_recovery_score : Scores a code against `supports`.
+
+    Examples
+    --------
+    >>> from sklearn_classvsc.datasets import make_class_factors
+    >>> factors = make_class_factors(n_classes=3, n_global=1, n_shared=1, random_state=0)
+    >>> factors.data.shape
+    (1000, 64)
+    >>> factors.supports.astype(int)
+    array([[1, 0, 1, 0, 0],
+           [1, 1, 0, 1, 0],
+           [1, 1, 0, 0, 1]])
+    >>> factors.roles.tolist()
+    ['global', 'shared', 'class-specific', 'class-specific', 'class-specific']
+    """
+    for name, value, least in (
+        ("n_samples", n_samples, 1),
+        ("n_features", n_features, 1),
+        ("n_classes", n_classes, 2),
+        ("n_global", n_global, 0),
+        ("n_shared", n_shared, 0),
+        ("n_specific", n_specific, 0),
+        ("classes_per_shared", classes_per_shared, 2),
+    ):
+        check_scalar(value, name, Integral, min_val=least)
+    check_scalar(activity, "activity", Real, min_val=0, max_val=1, include_boundaries="right")
+    check_scalar(noise, "noise", Real, min_val=0)
+    rng = check_random_state(random_state)
+
+    supports = _supports(n_classes, n_global, n_shared, n_specific, classes_per_shared, rng)
+    n_factors = supports.shape[1]
+    target = _labels(n_samples, n_classes, weights, rng)
+    active = supports[target] & (rng.uniform(size=(n_samples, n_factors)) < activity)
+    codes = active * rng.gamma(4, 1 / 4, size=active.shape)
+    if image_shape is None:
+        dictionary = _disjoint_patterns(n_factors, n_features, rng)
+    else:
+        dictionary = _blobs(n_factors, image_shape)
+    data = codes @ dictionary
+    data += rng.normal(scale=noise, size=data.shape)
+    if image_shape is not None:
+        data = data.clip(0, 1)
+    if return_X_y:
+        return data, target
+    roles = np.repeat(
+        ["global", "shared", "class-specific"], [n_global, n_shared, n_classes * n_specific]
+    )
+    return Bunch(
+        data=data,
+        target=target,
+        supports=supports,
+        codes=codes,
+        dictionary=dictionary,
+        roles=roles,
+    )
+
+
+def _supports(
+    n_classes: int,
+    n_global: int,
+    n_shared: int,
+    n_specific: int,
+    classes_per_shared: int,
+    rng: RandomState,
+) -> NDArray[np.bool_]:
+    """Which factors each class has, (n_classes, n_factors)."""
+    if not n_global + n_shared + n_specific:
+        raise ValueError(
+            "n_global, n_shared and n_specific are all 0, but there must be a factor: raise one."
+        )
+    most = ceil(0.9 * n_classes) - 1
+    if n_shared and classes_per_shared > most:
+        raise ValueError(
+            f"classes_per_shared is {classes_per_shared}, but with n_classes={n_classes} a factor "
+            f"of more than {most} classes is global: lower it, or set n_shared=0."
+        )
+    if n_shared > comb(n_classes, classes_per_shared):
+        raise ValueError(
+            f"n_shared is {n_shared}, but n_classes={n_classes} have only "
+            f"{comb(n_classes, classes_per_shared)} sets of {classes_per_shared} classes to share "
+            "a factor: lower n_shared, or raise n_classes."
+        )
+    shared: set[tuple[int, ...]] = set()
+    while len(shared) < n_shared:
+        shared.add(tuple(sorted(rng.permutation(n_classes)[:classes_per_shared].tolist())))
+    supports = np.zeros((n_classes, n_global + n_shared + n_classes * n_specific), dtype=bool)
+    supports[:, :n_global] = True
+    for f, having in enumerate(sorted(shared), start=n_global):
+        supports[list(having), f] = True
+    supports[:, n_global + n_shared :] = np.repeat(
+        np.eye(n_classes, dtype=bool), n_specific, axis=1
+    )
+    return supports
+
+
+def _labels(
+    n_samples: int, n_classes: int, weights: ArrayLike | None, rng: RandomState
+) -> NDArray[np.intp]:
+    w = np.ones(n_classes) if weights is None else np.asarray(weights, dtype=np.float64)
+    if w.shape != (n_classes,) or not (np.isfinite(w) & (w > 0)).all():
+        raise ValueError(
+            f"weights is {weights!r}, but must be {n_classes} positive numbers, one for each class."
+        )
+    # Evenly spaced quantiles: each class gets its share of the samples, rounded.
+    share = np.cumsum(w) / w.sum()
+    target = np.searchsorted(share, (np.arange(n_samples) + 0.5) / n_samples)
+    if (n_drawn := len(np.unique(target))) < n_classes:
+        raise ValueError(
+            f"n_samples is {n_samples}, so few that {n_classes - n_drawn} of the {n_classes} "
+            "classes get no sample: raise n_samples, or the smallest of weights."
+        )
+    return rng.permutation(target)
+
+
+def _disjoint_patterns(n_factors: int, n_features: int, rng: RandomState) -> NDArray[np.float64]:
+    if n_features < n_factors:
+        raise ValueError(
+            f"n_features is {n_features}, but each of the {n_factors} factors needs one of its "
+            "own: raise n_features, or lower the number of factors."
+        )
+    owner = rng.permutation(n_features) % n_factors
+    sign = rng.choice([-1.0, 1.0], size=n_features)
+    values = sign * rng.uniform(0.5, 1.5, size=n_features)
+    return np.where(owner == np.arange(n_factors)[:, None], values, 0.0)
+
+
+def _blobs(n_factors: int, image_shape: tuple[int, int]) -> NDArray[np.float64]:
+    """Gaussian bumps on the cells of the smallest square grid that holds them, flattened."""
+    height, width = image_shape
+    n_cells = ceil(n_factors**0.5)
+    if min(height, width) < n_cells:
+        raise ValueError(
+            f"image_shape is {image_shape!r}, but {n_factors} factors need at least {n_cells} "
+            "pixels a side: enlarge it, or lower the number of factors."
+        )
+    row, column = np.divmod(np.arange(n_factors), n_cells)
+
+    def bump(cell: NDArray[np.intp], n_pixels: int) -> NDArray[np.float64]:
+        position = (np.arange(n_pixels) + 0.5) * n_cells / n_pixels  # in cells
+        bumps: NDArray[np.float64] = np.exp(-8 * np.square(position - (cell[:, None] + 0.5)))
+        return bumps
+
+    # Half of full brightness, so that few values of mean 1 are clipped.
+    blobs = 0.5 * bump(row, height)[:, :, None] * bump(column, width)[:, None, :]
+    return blobs.reshape(n_factors, height * width)
+
+
+def fetch_images(
+    name: str = "Fashion-MNIST", *, data_dir: str | PathLike[str] | None = None
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
+    """Load Fashion-MNIST or MNIST, with the customary split.
+
+    Parameters
+    ----------
+    name : {"Fashion-MNIST", "mnist_784"}, default="Fashion-MNIST"
+        The set, by its name on OpenML.
+    data_dir : path-like, default=None
+        Directory of the IDX files (``train-images-idx3-ubyte.gz`` and so on), or one that holds
+        them in ``fashion-mnist/`` or ``mnist/``. By default the set is downloaded by
+        :func:`~sklearn.datasets.fetch_openml`, and kept in scikit-learn's data home.
+
+    Returns
+    -------
+    X_train, X_test : ndarray of float32 of shape (60000, 784) and (10000, 784)
+        Flattened images of 28 x 28 pixels, in [0, 1].
+    y_train, y_test : ndarray of int64 of shape (60000,) and (10000,)
+        Classes 0 to 9.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file is missing in `data_dir`.
+    ValueError
+        If `name` is unknown, or a file is not what it should be.
+
+    Examples
+    --------
+    >>> from sklearn_classvsc.datasets import fetch_images
+    >>> X_train, X_test, y_train, y_test = fetch_images("mnist_784")  # doctest: +SKIP
+    """
+    if name not in _FOLDERS:
+        raise ValueError(f"name is {name!r}, but must be one of {list(_FOLDERS)}.")
+    if data_dir is None:
+        X, y = fetch_openml(name, version=1, return_X_y=True, as_frame=False)
+        arrays: dict[str, NDArray[Any]] = {
+            "X_train": X[:60_000],
+            "X_test": X[60_000:],
+            "y_train": y[:60_000],
+            "y_test": y[60_000:],
+        }
+    else:
+        arrays = {
+            key: _read_idx(_find(Path(data_dir), _FOLDERS[name], file))
+            for key, file in _IDX_FILES.items()
+        }
+    X_train, X_test = (_pixels(arrays[key]) for key in ("X_train", "X_test"))
+    y_train, y_test = (arrays[key].astype(np.int64) for key in ("y_train", "y_test"))
+    return X_train, X_test, y_train, y_test
+
+
+def _pixels(images: NDArray[Any]) -> NDArray[np.float32]:
+    pixels: NDArray[np.float32] = images.reshape(len(images), -1).astype(np.float32) / np.float32(
+        255
+    )
+    return pixels
+
+
+def _find(data_dir: Path, folder: str, file: str) -> Path:
+    for path in (data_dir / folder / file, data_dir / file):
+        if path.is_file():
+            return path
+    raise FileNotFoundError(
+        f"data_dir is {str(data_dir)!r}, but has neither {folder}/{file} nor {file}: point it to "
+        "the IDX files, or leave it out to download them from OpenML."
+    )
+
+
+def _read_idx(path: Path) -> NDArray[np.uint8]:
+    """Read an IDX file of unsigned bytes: two zeros, type 8, rank, big-endian shape, values."""
+    with gzip.open(path) as file:
+        content = file.read()
+    if content[:3] != b"\0\0\x08":
+        raise ValueError(
+            f"{path} starts with {content[:3]!r}, but IDX bytes start with 0, 0, 8: it is another "
+            "file."
+        )
+    start = 4 + 4 * sum(content[3:4])
+    shape = [int.from_bytes(content[i : i + 4], "big") for i in range(4, start, 4)]
+    if not shape or len(content) != start + prod(shape):
+        raise ValueError(
+            f"{path} holds {len(content)} bytes, but its header says {start} and the values of an "
+            f"array of shape {shape}: it is damaged, fetch it again."
+        )
+    return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape)

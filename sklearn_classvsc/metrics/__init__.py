@@ -1,0 +1,64 @@
+"""Measures of what sparse codes say about classes.
+
+Functions of arrays, independent of the estimators: the codes of a PCA, of a dictionary or of
+any other encoder are scored by the same definitions. ``activations`` is always an (n, d) array
+or sparse matrix, boolean or of codes, in which *non-zero means active*; ``y`` holds one class
+label per sample. Measure on held-out data.
+
+The functions that take ``(estimator, X, y)`` are scorers for ``GridSearchCV`` and
+``cross_validate``, to be passed as they are. Two figures of sparsity need no function of their
+own: the density of each dimension is a column of :func:`dimension_roles`, and its sum is the mean
+number of active dimensions (L0).
+"""
+
+from sklearn_classvsc.metrics._consistency import (
+    CategorySharing,
+    category_sharing_test,
+    class_consistency_score,
+    class_contrast_score,
+    class_sharing_matrix,
+)
+from sklearn_classvsc.metrics._information import (
+    activation_information,
+    jensen_shannon_consistency,
+)
+from sklearn_classvsc.metrics._probe import k_sparse_probe_score
+from sklearn_classvsc.metrics._roles import ROLES, dimension_roles
+from sklearn_classvsc.metrics._scorers import (
+    consistency_scorer,
+    contrast_scorer,
+    elbo_scorer,
+    fidelity_scorer,
+    inert_dimensions,
+    probe_scorer,
+)
+from sklearn_classvsc.metrics._sparsity import dead_fraction, hoyer_sparsity_score
+from sklearn_classvsc.metrics._stability import (
+    match_dimensions,
+    role_recovery_score,
+    role_stability_score,
+)
+
+__all__ = [
+    "ROLES",
+    "CategorySharing",
+    "activation_information",
+    "category_sharing_test",
+    "class_consistency_score",
+    "class_contrast_score",
+    "class_sharing_matrix",
+    "consistency_scorer",
+    "contrast_scorer",
+    "dead_fraction",
+    "dimension_roles",
+    "elbo_scorer",
+    "fidelity_scorer",
+    "hoyer_sparsity_score",
+    "inert_dimensions",
+    "jensen_shannon_consistency",
+    "k_sparse_probe_score",
+    "match_dimensions",
+    "probe_scorer",
+    "role_recovery_score",
+    "role_stability_score",
+]

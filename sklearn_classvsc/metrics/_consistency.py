@@ -1,0 +1,300 @@
+"""How much of their active dimensions samples of a class share, and classes with each other."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from numbers import Integral
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.random import RandomState
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils import check_random_state, check_scalar
+
+from sklearn_classvsc.metrics._counts import ClassCounts, MatrixLike, class_counts
+from sklearn_classvsc.metrics._roles import assign_roles
+
+
+def class_consistency_score(activations: MatrixLike, y: ArrayLike) -> float:
+    r"""Share of its active dimensions that a sample has in common with another of its class.
+
+    With :math:`k_{cj}` the number of the :math:`n_c` samples of class c in which dimension j is
+    active,
+
+    .. math:: C_c = \frac{\sum_j k_{cj} (k_{cj} - 1) / (n_c (n_c - 1))}{\sum_j k_{cj} / n_c},
+
+    the expected overlap of the supports of two distinct samples over their expected size; the
+    score is the unweighted mean over classes. A class with no active dimension counts 0, so that
+    a dead code does not score 1; a class of one sample has no pair and is left out.
+
+    A code in which every dimension is always active scores 1: read it with
+    :func:`class_contrast_score`.
+
+    Parameters
+    ----------
+    activations : {array-like, sparse matrix} of shape (n_samples, n_dimensions)
+        Boolean activations, or codes, whose non-zeros are the active dimensions.
+    y : array-like of shape (n_samples,)
+        Class labels.
+
+    Returns
+    -------
+    score : float
+        In [0, 1]; higher is more consistent.
+
+    Raises
+    ------
+    ValueError
+        If no class has two samples.
+
+    See Also
+    --------
+    class_sharing_matrix : The same for each class, and between classes.
+    jensen_shannon_consistency : The divergence of activation probabilities.
+
+    Examples
+    --------
+    >>> from sklearn_classvsc.metrics import class_consistency_score
+    >>> y = ["boot", "boot", "shirt", "shirt"]
+    >>> class_consistency_score([[1, 1, 0], [1, 0, 0], [0, 0, 1], [0, 0, 1]], y)
+    0.833...
+    """
+    return _mean_consistency(_consistency(class_counts(activations, y)))
+
+
+def class_sharing_matrix(activations: MatrixLike, y: ArrayLike) -> NDArray[np.float64]:
+    r"""Share of their active dimensions that two classes have in common.
+
+    Off the diagonal, with :math:`p_{cj}` the fraction of class c in which dimension j is active,
+
+    .. math:: M_{cc'} = \frac{2 \sum_j p_{cj} p_{c'j}}{\sum_j p_{cj} + \sum_j p_{c'j}},
+
+    the expected overlap of a sample of c and a sample of c', and 0 where neither class has an
+    active dimension. On the diagonal, the consistency of the class (two distinct samples of it).
+
+    Parameters
+    ----------
+    activations : {array-like, sparse matrix} of shape (n_samples, n_dimensions)
+        Boolean activations, or codes, whose non-zeros are the active dimensions.
+    y : array-like of shape (n_samples,)
+        Class labels.
+
+    Returns
+    -------
+    M : ndarray of shape (n_classes, n_classes)
+        Symmetric, in [0, 1]; classes in the order of ``np.unique(y)``. The diagonal is NaN for a
+        class of one sample.
+
+    Examples
+    --------
+    >>> from sklearn_classvsc.metrics import class_sharing_matrix
+    >>> y = ["boot", "boot", "shirt", "shirt"]
+    >>> class_sharing_matrix([[1, 1, 0], [1, 1, 0], [0, 1, 1], [0, 1, 1]], y)
+    array([[1. , 0.5],
+           [0.5, 1. ]])
+    """
+    return _sharing(class_counts(activations, y))
+
+
+def class_contrast_score(
+    activations: MatrixLike, y: ArrayLike, *, include_global: bool = False
+) -> float:
+    """Class consistency minus the mean sharing between different classes.
+
+    It rewards codes that are alike within a class *and* different between classes: a code that is
+    always on, or always off, has contrast 0.
+
+    Parameters
+    ----------
+    activations : {array-like, sparse matrix} of shape (n_samples, n_dimensions)
+        Boolean activations, or codes, whose non-zeros are the active dimensions.
+    y : array-like of shape (n_samples,)
+        Class labels, of at least two classes.
+    include_global : bool, default=False
+        Whether to take all dimensions. By default the global ones, with the defaults of
+        :func:`dimension_roles`, are left out: what every class has cannot tell them apart. A code
+        whose dimensions are all global has contrast 0.
+
+    Returns
+    -------
+    score : float
+        In [-1, 1]; higher is better.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two classes, by default of five samples or more; or if no class
+        has two samples.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_classvsc.metrics import class_contrast_score
+    >>> y = np.repeat(["boot", "shirt"], 5)
+    >>> activations = np.column_stack([np.ones(10), y == "boot", y == "shirt"])
+    >>> class_contrast_score(activations, y)
+    1.0
+    >>> class_contrast_score(activations, y, include_global=True)
+    0.5
+    """
+    counts = class_counts(activations, y).with_min_samples(1, at_least=2)
+    M = _sharing(counts if include_global else _without_global(counts))
+    between = M[~np.eye(len(M), dtype=bool)]
+    return _mean_consistency(M.diagonal()) - float(between.mean())
+
+
+class CategorySharing(NamedTuple):
+    """Result of :func:`category_sharing_test`.
+
+    Parameters
+    ----------
+    statistic : float
+        `within` - `across`.
+    pvalue : float
+        Probability of as large a statistic were the groups drawn at random.
+    within : float
+        Mean sharing of two different classes of one group.
+    across : float
+        Mean sharing of a class of a group and a class outside that group.
+    """
+
+    statistic: float
+    pvalue: float
+    within: float
+    across: float
+
+
+def category_sharing_test(
+    activations: MatrixLike,
+    y: ArrayLike,
+    groups: Sequence[Collection[Any]],
+    *,
+    n_permutations: int = 9999,
+    random_state: int | RandomState | None = None,
+) -> CategorySharing:
+    """Test whether classes of one category share more active dimensions than other classes.
+
+    The statistic is the mean of :func:`class_sharing_matrix` over pairs of different classes of
+    one group, minus its mean over pairs of a class of a group and a class outside that group; over
+    the dimensions that are not global. Its null distribution permutes the class labels: groups of
+    the same sizes, drawn at random from all classes.
+
+    Parameters
+    ----------
+    activations : {array-like, sparse matrix} of shape (n_samples, n_dimensions)
+        Boolean activations, or codes, whose non-zeros are the active dimensions.
+    y : array-like of shape (n_samples,)
+        Class labels.
+    groups : sequence of collections of class labels
+        Disjoint categories, such as ``[{5, 7, 9}, {0, 2, 4, 6}]`` for the footwear and the upper
+        body of Fashion-MNIST. They need not cover all classes. Pass one category alone to test
+        that one.
+    n_permutations : int, default=9999
+        Number of random groupings. The p-value, ``(1 + #{as large}) / (1 + n_permutations)``, is
+        never 0, but it cannot be much below one over the number of distinct groupings: three
+        classes of ten give 120.
+    random_state : int, RandomState instance or None, default=None
+        Draws the permutations.
+
+    Returns
+    -------
+    result : CategorySharing
+        Named tuple ``(statistic, pvalue, within, across)``; one-sided, small p-values mean that
+        classes of a category share more.
+
+    Raises
+    ------
+    ValueError
+        If a label of `groups` is not in `y` or is in two groups; if no group has two classes; if
+        no class is outside a group.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_classvsc.metrics import category_sharing_test
+    >>> y = np.repeat(np.arange(8), 5)
+    >>> activations = np.column_stack([y < 4, y >= 4, y % 2 == 0])
+    >>> result = category_sharing_test(activations, y, [{0, 1, 2, 3}], random_state=0)
+    >>> print(f"{result.statistic:.2f} more than across, p = {result.pvalue:.3f}")
+    0.65 more than across, p = 0.028
+    """
+    check_scalar(n_permutations, "n_permutations", Integral, min_val=1)
+    rng = check_random_state(random_state)
+    counts = class_counts(activations, y)
+    members, group = _check_groups(groups, counts.classes)
+    M = _sharing(_without_global(counts))
+    np.fill_diagonal(M, 0)
+    total = M.sum(axis=1)
+    same = group[:, None] == group
+    n_within = same.sum() - len(group)
+    n_across = 2 * len(group) * (len(M) - 1) - (len(group) * (len(group) - 1)) - n_within
+    if not n_within or not n_across:
+        raise ValueError(
+            f"groups is {groups!r}, but the test compares pairs of classes within a group with "
+            "pairs across its border: it needs a group of two classes and a class outside it."
+        )
+
+    def sharing(members: NDArray[np.intp]) -> tuple[float, float]:
+        # Ordered pairs, so that all counts are even; across = all pairs that touch a group, less
+        # the doubly counted pairs between groups, less those within.
+        block = M[np.ix_(members, members)]
+        within = block[same].sum()
+        across = 2 * total[members].sum() - block.sum() - within
+        return float(within / n_within), float(across / n_across)
+
+    within, across = sharing(members)
+    drawn = [sharing(rng.permutation(len(M))[: len(group)]) for _ in range(n_permutations)]
+    # Groupings that tie with the observed one count, whatever the order of their sums rounds to.
+    n_as_large = sum(w - a >= within - across - 1e-12 for w, a in drawn)
+    return CategorySharing(within - across, (1 + n_as_large) / (1 + n_permutations), within, across)
+
+
+def _consistency(counts: ClassCounts) -> NDArray[np.float64]:
+    """Consistency of each class, (C,): 0 without active dimensions, NaN without a pair."""
+    n, k = counts.sizes, counts.active
+    size = counts.rates.sum(axis=1)
+    with np.errstate(invalid="ignore"):  # 0 / 0, the class of one sample
+        overlap = (k * (k - 1)).sum(axis=1) / (n * (n - 1))
+    consistency: NDArray[np.float64] = overlap / np.where(size > 0, size, 1)
+    return consistency
+
+
+def _mean_consistency(consistency: NDArray[np.float64]) -> float:
+    if np.isnan(consistency).all():
+        raise ValueError(
+            f"y has {len(consistency)} classes of one sample each, but consistency compares two "
+            "samples of a class: score more samples."
+        )
+    return float(np.nanmean(consistency))
+
+
+def _sharing(counts: ClassCounts) -> NDArray[np.float64]:
+    p = counts.rates
+    size = p.sum(axis=1)
+    sizes = size[:, None] + size
+    M: NDArray[np.float64] = 2 * (p @ p.T) / np.where(sizes > 0, sizes, 1)
+    np.fill_diagonal(M, _consistency(counts))
+    return M
+
+
+def _without_global(counts: ClassCounts) -> ClassCounts:
+    roles = assign_roles(counts.with_min_samples(at_least=2))
+    return counts.restrict(dimensions=roles != "global")
+
+
+def _check_groups(
+    groups: Sequence[Collection[Any]], classes: NDArray[Any]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Positions of the grouped classes, and the group of each."""
+    position = {label: i for i, label in enumerate(classes.tolist())}
+    labels = [label for group in groups for label in group]
+    if unknown := [label for label in labels if label not in position]:
+        raise ValueError(
+            f"groups names {unknown!r}, but the classes of y are {list(position)!r}: name these."
+        )
+    if len(set(labels)) < len(labels):
+        raise ValueError(f"groups is {groups!r}, but each class may be in one group only, once.")
+    sizes = [len(group) for group in groups]
+    return np.array([position[label] for label in labels], dtype=np.intp), np.repeat(
+        np.arange(len(sizes)), sizes
+    )

@@ -1,0 +1,113 @@
+"""Validate (activations, y) once and count: what all class-wise metrics are functions of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csr_array, sparray, spmatrix
+from sklearn.utils import check_array, check_consistent_length, column_or_1d, gen_batches
+from sklearn.utils.multiclass import check_classification_targets
+
+MatrixLike: TypeAlias = ArrayLike | sparray | spmatrix
+
+# Dense input is read in slices of about this many elements (32 MB of float64), so that no
+# temporary is as large as the input.
+_BATCH_ELEMENTS = 2**22
+
+
+@dataclass(frozen=True)
+class ClassCounts:
+    """How often each dimension is active in each class.
+
+    Attributes
+    ----------
+    classes : ndarray of shape (C,)
+        Sorted class labels.
+    sizes : ndarray of shape (C,)
+        Samples per class, n_c.
+    active : ndarray of shape (C, d)
+        Samples of the class in which the dimension is active, k_cj.
+    """
+
+    classes: NDArray[Any]
+    sizes: NDArray[np.float64]
+    active: NDArray[np.float64]
+
+    @property
+    def rates(self) -> NDArray[np.float64]:
+        """Probability that a dimension is active in a class, p_cj, of shape (C, d)."""
+        rates: NDArray[np.float64] = self.active / self.sizes[:, None]
+        return rates
+
+    def restrict(self, *, dimensions: Any = slice(None), classes: Any = slice(None)) -> ClassCounts:
+        """Keep the given dimensions and classes (masks)."""
+        return ClassCounts(
+            self.classes[classes], self.sizes[classes], self.active[classes][:, dimensions]
+        )
+
+    def with_min_samples(self, min_samples: int = 5, *, at_least: int) -> ClassCounts:
+        """Keep the classes of `min_samples` samples or more; there must be `at_least` of them."""
+        large = self.sizes >= min_samples
+        if (n_large := int(large.sum())) < at_least:
+            raise ValueError(
+                f"y has {n_large} of its {len(large)} classes with at least {min_samples} samples, "
+                f"but at least {at_least} are needed: score more samples, or more classes."
+            )
+        return self.restrict(classes=large)
+
+
+def class_counts(activations: MatrixLike, y: ArrayLike) -> ClassCounts:
+    """Count the active samples of each class and dimension, in O(n d) time."""
+    A = check_matrix(activations, "activations")
+    classes, labels = check_labels(y, A)
+    sizes = np.bincount(labels, minlength=len(classes)).astype(np.float64)
+    return ClassCounts(classes, sizes, class_sums(A != 0, labels, len(classes)))
+
+
+def check_matrix(matrix: MatrixLike, name: str, *, accept_sparse: str | bool = "csr") -> Any:
+    """Validate a finite numeric matrix, left sparse where `accept_sparse` names a format."""
+    return check_array(matrix, accept_sparse=accept_sparse, input_name=name)
+
+
+def to_dense(matrix: Any) -> Any:
+    """Return the matrix as an ndarray, whether it is sparse or not."""
+    return matrix.toarray() if hasattr(matrix, "toarray") else matrix
+
+
+def check_labels(y: ArrayLike, matrix: Any) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    """Validate class labels and code them as 0 ... C - 1: ``(classes, labels)``."""
+    check_consistent_length(matrix, y)
+    y = column_or_1d(y)
+    if missing := pd.Series(y).isna().sum():
+        raise ValueError(
+            f"y has {missing} missing labels, but every sample needs a class: leave those samples "
+            "out of both arrays."
+        )
+    check_classification_targets(y)
+    classes, labels = np.unique(y, return_inverse=True)
+    return classes, labels
+
+
+def class_sums(matrix: Any, labels: NDArray[np.intp], n_classes: int) -> NDArray[np.float64]:
+    """Sum the rows of each class: (n, d) -> (C, d)."""
+    sums = np.zeros((n_classes, matrix.shape[1]))
+    for rows in row_batches(matrix):
+        n_rows = rows.stop - rows.start
+        one_hot = csr_array(
+            (np.ones(n_rows), labels[rows], np.arange(n_rows + 1)), shape=(n_rows, n_classes)
+        )
+        sums += to_dense(one_hot.T @ matrix[rows])
+    return sums
+
+
+def row_batches(matrix: Any) -> Iterator[slice]:
+    """Slices of rows that bound the temporaries of a pass over a matrix."""
+    n_samples, n_stored = matrix.shape[0], max(1, matrix.size)
+    batch_size = max(1, n_samples * _BATCH_ELEMENTS // n_stored)
+    batches: Iterator[slice] = gen_batches(n_samples, batch_size)
+    return batches

@@ -1,0 +1,190 @@
+"""What the activations tell about the class, and how far a class disagrees with itself."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.random import RandomState
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import entr
+from sklearn.feature_selection import mutual_info_classif
+from sklearn.utils import check_random_state
+
+from sklearn_classvsc.metrics._counts import (
+    MatrixLike,
+    check_labels,
+    check_matrix,
+    class_counts,
+    class_sums,
+    row_batches,
+    to_dense,
+)
+
+
+def activation_information(
+    activations: MatrixLike,
+    y: ArrayLike,
+    *,
+    of: Literal["support", "value"] = "support",
+    random_state: int | RandomState | None = None,
+) -> NDArray[np.float64]:
+    r"""Mutual information of each dimension and the class, in nats.
+
+    Parameters
+    ----------
+    activations : {array-like, sparse matrix} of shape (n_samples, n_dimensions)
+        Boolean activations, or codes, whose non-zeros are the active dimensions.
+    y : array-like of shape (n_samples,)
+        Class labels.
+    of : {"support", "value"}, default="support"
+        - "support": :math:`I(1[z_j \ne 0]; y)`, whether the dimension is active. The plug-in
+          estimate, in O(n d) time.
+        - "value": :math:`I(z_j; y)`, by the chain rule
+          :math:`I(1[z_j \ne 0]; y) + P(z_j \ne 0) \, I(z_j; y \mid z_j \ne 0)`, whose last factor
+          :func:`~sklearn.feature_selection.mutual_info_classif` estimates from nearest neighbours
+          among the active samples, in O(n log n) time for each dimension.
+    random_state : int, RandomState instance or None, default=None
+        Breaks ties between neighbours. Not used by "support".
+
+    Returns
+    -------
+    information : ndarray of shape (n_dimensions,)
+        At most the entropy of `y`.
+
+    References
+    ----------
+    B. C. Ross, "Mutual information between discrete and continuous data sets", PLoS ONE 9(2), 2014.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_classvsc.metrics import activation_information
+    >>> y = np.array(["boot", "boot", "shirt", "shirt"])
+    >>> activation_information(np.column_stack([y == "boot", np.ones(4)]), y)
+    array([0.69314718, 0.        ])
+    """
+    if of not in ("support", "value"):
+        raise ValueError(f"of is {of!r}, but must be 'support' or 'value'.")
+    counts = class_counts(activations, y)
+    weights = counts.sizes / counts.sizes.sum()
+    entropy_within = weights @ bernoulli_entropy(counts.rates)
+    information: NDArray[np.float64] = bernoulli_entropy(weights @ counts.rates) - entropy_within
+    information = information.clip(min=0)  # independence may round to less
+    if of == "value":
+        information += _value_information(activations, y, random_state)
+    return information
+
+
+def _value_information(
+    codes: MatrixLike, y: ArrayLike, random_state: int | RandomState | None
+) -> NDArray[np.float64]:
+    """Information of the values beyond the support: P(active) I(z_j; y | active)."""
+    rng = check_random_state(random_state)
+    Z = check_matrix(codes, "activations", accept_sparse="csc")
+    _, labels = check_labels(y, Z)
+    information = np.zeros(Z.shape[1])
+    for j in range(Z.shape[1]):
+        z = to_dense(Z[:, [j]])
+        active = z[:, 0] != 0
+        values, classes = z[active], labels[active]
+        # A class met once has no neighbour to estimate from, and a constant no information; the
+        # noise that mutual_info_classif adds would give it some.
+        if len(values) and np.ptp(values.astype(float)) and np.bincount(classes).max() > 1:
+            given_active = mutual_info_classif(
+                values, classes, discrete_features=False, random_state=rng
+            )[0]
+            information[j] = active.mean() * given_active
+    return information
+
+
+def jensen_shannon_consistency(
+    gamma: ArrayLike, y: ArrayLike, *, form: Literal["centroid", "pairwise"] = "centroid"
+) -> float:
+    r"""Divergence of activation probabilities within a class, in nats; lower is more consistent.
+
+    Dimensions are independent Bernoulli variables, with entropy h, and their divergences are
+    summed. Per class, :math:`\pi_{cj}` being the mean of :math:`\gamma_j` over the class,
+
+    .. math::
+
+        \text{centroid} &= \sum_j \Big[ h(\pi_{cj})
+                           - \operatorname{mean}_{a \in c} h(\gamma_{aj}) \Big] \\
+        \text{pairwise} &= \operatorname{mean}_{a \ne b \in c} \sum_j \Big[
+                           h\big(\tfrac{\gamma_{aj} + \gamma_{bj}}{2}\big)
+                           - \tfrac12 h(\gamma_{aj}) - \tfrac12 h(\gamma_{bj}) \Big],
+
+    the second never more than the first. The centroid form is averaged over classes weighted by
+    their frequency: the information :math:`I(\Gamma; X \mid Y)` of the spikes beyond the class.
+    The pairwise form is averaged over the classes that have a pair, each counting the same. Neither
+    exceeds :math:`d \log 2`; both are 0 when every class has one sample.
+
+    Parameters
+    ----------
+    gamma : array-like of shape (n_samples, n_dimensions)
+        Activation probabilities, in [0, 1].
+    y : array-like of shape (n_samples,)
+        Class labels.
+    form : {"centroid", "pairwise"}, default="centroid"
+        The centroid form takes O(n d) time; the pairwise form compares all pairs of a class,
+        :math:`O(\sum_c n_c^2 d)`: subsample large classes.
+
+    Returns
+    -------
+    divergence : float
+        In [0, d log 2].
+
+    References
+    ----------
+    J. Lin, "Divergence measures based on the Shannon entropy", IEEE Transactions on Information
+    Theory 37(1), 1991.
+
+    Examples
+    --------
+    >>> from sklearn_classvsc.metrics import jensen_shannon_consistency
+    >>> y = ["boot", "boot", "shirt", "shirt"]
+    >>> jensen_shannon_consistency([[1, 0], [1, 0], [0, 0.3], [0, 0.3]], y)
+    0.0
+    >>> jensen_shannon_consistency([[1], [0], [1], [0]], y)  # log 2
+    0.693...
+    """
+    if form not in ("centroid", "pairwise"):
+        raise ValueError(f"form is {form!r}, but must be 'centroid' or 'pairwise'.")
+    G = check_matrix(gamma, "gamma", accept_sparse=False)
+    if G.min() < 0 or G.max() > 1:
+        raise ValueError(
+            f"gamma has values from {G.min()} to {G.max()}, but probabilities must be in [0, 1]: "
+            "pass activation probabilities, not codes or logits."
+        )
+    classes, labels = check_labels(y, G)
+    divergence = _centroid(G, labels, len(classes)) if form == "centroid" else _pairwise(G, labels)
+    return max(0.0, divergence)  # the entropies of equal gammas may differ by a rounding error
+
+
+def _centroid(G: NDArray[np.floating], labels: NDArray[np.intp], n_classes: int) -> float:
+    sizes = np.bincount(labels, minlength=n_classes)
+    centroids = class_sums(G, labels, n_classes) / sizes[:, None]
+    of_centroids = sizes @ bernoulli_entropy(centroids).sum(axis=1)
+    of_samples = sum(bernoulli_entropy(G[rows]).sum() for rows in row_batches(G))
+    return float((of_centroids - of_samples) / len(G))
+
+
+def _pairwise(G: NDArray[np.floating], labels: NDArray[np.intp]) -> float:
+    divergences = []
+    for c in np.flatnonzero(np.bincount(labels) > 1):
+        gamma = G[labels == c].astype(np.float64)
+        n = len(gamma)
+        # Row by row, so that memory stays that of the class.
+        of_midpoints = sum(
+            bernoulli_entropy((gamma[a] + gamma[a + 1 :]) / 2).sum() for a in range(n - 1)
+        )
+        of_samples = bernoulli_entropy(gamma).sum()
+        divergences.append(of_midpoints / (n * (n - 1) / 2) - of_samples / n)
+    return float(np.mean(divergences)) if divergences else 0.0
+
+
+def bernoulli_entropy(p: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Entropy of Bernoulli variables, h(p), in nats."""
+    p = p.astype(np.float64, copy=False)
+    entropy: NDArray[np.float64] = entr(p) + entr(1 - p)
+    return entropy

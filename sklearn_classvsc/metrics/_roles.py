@@ -1,0 +1,132 @@
+"""The role a latent dimension plays: global, shared, of one class, sporadic or dead."""
+
+from __future__ import annotations
+
+import math
+from numbers import Integral, Real
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import entr
+from sklearn.utils import check_scalar
+
+from sklearn_classvsc.metrics._counts import ClassCounts, MatrixLike, class_counts
+
+ROLES = ("global", "shared", "class-specific", "sporadic", "dead")
+"""The roles of :func:`dimension_roles`, exhaustive and exclusive."""
+
+
+def dimension_roles(
+    activations: MatrixLike,
+    y: ArrayLike,
+    *,
+    on: float = 0.5,
+    dead: float = 0.01,
+    rho: float = 0.9,
+    min_samples: int = 5,
+) -> pd.DataFrame:
+    r"""Name the role of each dimension from how often each class activates it.
+
+    With :math:`p_{cj}` the fraction of the samples of class c in which dimension j is active,
+    :math:`m_j` the number of classes with :math:`p_{cj} \ge` `on`, and K the number of classes,
+    the first that applies of:
+
+    - *dead*: :math:`\max_c p_{cj} <` `dead`;
+    - *global*: :math:`m_j \ge \max(2, \lceil \rho K \rceil)`;
+    - *shared*: :math:`2 \le m_j < \lceil \rho K \rceil`;
+    - *class-specific*: :math:`m_j = 1`;
+    - *sporadic*: active, but in no class often.
+
+    Parameters
+    ----------
+    activations : {array-like, sparse matrix} of shape (n_samples, n_dimensions)
+        Boolean activations, or codes, whose non-zeros are the active dimensions.
+    y : array-like of shape (n_samples,)
+        Class labels.
+    on : float, default=0.5
+        A class has a dimension when at least this fraction of its samples activates it.
+    dead : float, default=0.01
+        A dimension is dead when every class activates it less often than this.
+    rho : float, default=0.9
+        A dimension is global when at least this fraction of the classes has it.
+    min_samples : int, default=5
+        Classes with fewer samples are left out of all but `density`, and of K.
+
+    Returns
+    -------
+    roles : DataFrame of n_dimensions rows
+        - `dimension`: its index;
+        - `role`: one of the five above, categorical;
+        - `classes`: the classes that have it, a tuple of labels;
+        - `specificity`: 1 for a dimension that one class alone activates, 0 for one that all
+          classes activate equally often,
+          :math:`1 - H(p_{\cdot j} / \sum_c p_{cj}) / \log K`; NaN where dead;
+        - `density`: fraction of all samples in which it is active.
+
+    Raises
+    ------
+    ValueError
+        If fewer than two classes have `min_samples` samples.
+
+    See Also
+    --------
+    role_stability_score : Whether another fit gives the same roles.
+    role_recovery_score : Whether the roles are those of the true factors.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_classvsc.metrics import dimension_roles
+    >>> y = np.repeat(["boot", "shirt"], 5)
+    >>> activations = np.column_stack([np.ones(10), y == "boot", np.zeros(10)])
+    >>> dimension_roles(activations, y)
+       dimension            role        classes  specificity  density
+    0          0          global  (boot, shirt)          0.0      1.0
+    1          1  class-specific        (boot,)          1.0      0.5
+    2          2            dead             ()          NaN      0.0
+    """
+    check_scalar(on, "on", Real, min_val=0, max_val=1, include_boundaries="right")
+    check_scalar(dead, "dead", Real, min_val=0, max_val=on, include_boundaries="right")
+    check_scalar(rho, "rho", Real, min_val=0, max_val=1, include_boundaries="right")
+    check_scalar(min_samples, "min_samples", Integral, min_val=1)
+    everyone = class_counts(activations, y)
+    counts = everyone.with_min_samples(min_samples, at_least=2)
+    role = assign_roles(counts, on=on, dead=dead, rho=rho)
+    return pd.DataFrame(
+        {
+            "dimension": np.arange(len(role)),
+            "role": pd.Categorical(role, categories=list(ROLES)),
+            "classes": [tuple(counts.classes[has].tolist()) for has in (counts.rates >= on).T],
+            "specificity": np.where(role == "dead", np.nan, _specificity(counts.rates)),
+            "density": everyone.active.sum(axis=0) / everyone.sizes.sum(),
+        }
+    )
+
+
+def assign_roles(
+    counts: ClassCounts, *, on: float = 0.5, dead: float = 0.01, rho: float = 0.9
+) -> NDArray[np.str_]:
+    """Role of each dimension, (d,); see :func:`dimension_roles`."""
+    n_having = (counts.rates >= on).sum(axis=0)
+    # Rounded first: 0.28 * 25 is 7.000000000000001, whose ceiling is 8.
+    n_global = max(2, math.ceil(round(rho * len(counts.classes), 9)))
+    is_dead = dead_dimensions(counts, dead)
+    return np.select(
+        [is_dead, n_having >= n_global, n_having >= 2, n_having == 1],
+        ["dead", "global", "shared", "class-specific"],
+        default="sporadic",
+    )
+
+
+def dead_dimensions(counts: ClassCounts, dead: float) -> NDArray[np.bool_]:
+    """Whether every class activates a dimension in less than a fraction `dead` of its samples."""
+    is_dead: NDArray[np.bool_] = counts.rates.max(axis=0) < dead
+    return is_dead
+
+
+def _specificity(rates: NDArray[np.float64]) -> NDArray[np.float64]:
+    total = rates.sum(axis=0)
+    share = rates / np.where(total > 0, total, 1)
+    specificity: NDArray[np.float64] = 1 - entr(share).sum(axis=0) / np.log(len(rates))
+    return specificity.clip(0, 1)  # rounding alone can leave the interval
