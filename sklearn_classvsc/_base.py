@@ -30,12 +30,13 @@ from ._sklearn import Interval, StrOptions, check_sample_weight, fit_context
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-#: Gradient steps that `max_epochs="auto"` aims at, and over which `partial_fit` ramps its weights.
-STEPS = 3000
+#: `max_epochs="auto"`: so many passes, or as many as make so many gradient steps if that is more.
+#: `partial_fit` ramps its weights over the same number of steps.
+EPOCHS, STEPS = 20, 3000
 
 
 class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
-    """What the transformers share. Each adds its parameters, a prior and an objective."""
+    """What the transformers share. Each adds its parameters, its model and its objective."""
 
     gated: ClassVar[bool] = True
 
@@ -48,7 +49,6 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
         "decoder": [nn.Module, None],
         "kl_weight": [Interval(Real, 0, None, closed="left")],
         "max_epochs": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
-        "max_steps": [Interval(Integral, 1, None, closed="left"), None],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "early_stopping": ["boolean"],
@@ -64,8 +64,8 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
 
     # -- what a subclass adds ------------------------------------------------------------------
 
-    def _prior(self) -> tuple[NDArray[np.float32], float]:
-        """Return alpha, of shape (d,), and the prior mean of the slabs."""
+    def _model(self) -> dict[str, Any]:
+        """Return what the model needs to know: alpha, prior_mean, input_dropout, n_classes."""
         raise NotImplementedError
 
     def _objective(self) -> Objective:
@@ -110,17 +110,14 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
                 self._build(X, weight)
             train, valid = self._split(X, labels, weight)
             per_epoch = -(-len(train) // self.batch_size)
-            epochs = self.max_epochs
+            epochs, stop_reason = self.max_epochs, "max_epochs"
             if epochs == "auto":
-                epochs = max(20, -(-STEPS // per_epoch))
-            steps = min(epochs * per_epoch, self.max_steps or epochs * per_epoch)
+                epochs = max(EPOCHS, -(-STEPS // per_epoch))
+                stop_reason = "max_epochs" if epochs == EPOCHS else "steps"
             net = self._training_net()
-            net.schedule(steps)
-            stopped = net.train(train, -(-steps // per_epoch), valid, self.n_iter_no_change)
-            if stopped:
+            net.schedule(epochs * per_epoch)
+            if net.train(train, epochs, valid, self.n_iter_no_change):
                 stop_reason = "callback" if valid is None else "early_stopping"
-            else:
-                stop_reason = "max_epochs" if steps == epochs * per_epoch else "max_steps"
             self._finish(train, stop_reason)
         return self
 
@@ -256,16 +253,14 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
         self._standardization = None
         if LIKELIHOODS[likelihood].standardize:
             self._standardization = self._measure(X, weight)
-        alpha, prior_mean = self._prior()
-        self._architecture = {
+        self._architecture = self._model() | {
             "n_features": X.shape[1],
             "encoder": self.encoder,
             "decoder": self.decoder,
             "hidden_layer_sizes": _sizes(self.hidden_layer_sizes),
             "activation": self.activation,
             "likelihood": likelihood,
-            "alpha": alpha,
-            "prior_mean": prior_mean,
+            "gated": self.gated,
         }
         self.net_ = self._make_net(seed_from(self.random_state), check_device(self.device)).initialize()
 
@@ -277,7 +272,7 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
             "alpha": torch.tensor(self._architecture["alpha"], dtype=torch.float32),
         }
         return VSCNet(
-            make_autoencoder(**parts, gated=self.gated, generator=generator),
+            make_autoencoder(**parts, generator=generator),
             self._objective(),
             generator,
             lr=self.learning_rate,

@@ -1,4 +1,4 @@
-"""Room 9: the three transformers: parameters, prior and objective."""
+"""Room 9: the three transformers: parameters, model and objective."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from ._base import SpikeSlabTransformer
+from ._collapse import summarize, warn_of_collapse
+from ._data import ArrayDataset
 from ._objective import DIVERGENCES, Objective, Weight
 from ._sklearn import Interval, StrOptions, fit_context
 
@@ -20,9 +22,99 @@ if TYPE_CHECKING:
     from torch import nn
     from typing_extensions import Self
 
+#: Weight of the classes' overlap, as a multiple of `consistency_weight`.
+OVERLAP = 200 / 3
+
 
 class VAETransformer(SpikeSlabTransformer):
-    """Variational autoencoder (VAE): dense codes, the baseline of the family.
+    r"""Variational autoencoder (VAE): dense codes, the baseline of the family.
+
+    Minimises, per sample, with s ~ N(mu, sigma^2) from the encoder and beta = `kl_weight`,
+
+    .. math:: -\mathbb{E} \log p(x | s) + \beta \sum_j KL(N(\mu_j, \sigma_j^2) \| N(0, 1)).
+
+    Parameters
+    ----------
+    n_components : int, default=32
+        Number d of latent dimensions.
+    hidden_layer_sizes : array-like of int, default=(256,)
+        Widths of the encoder's hidden layers; the decoder mirrors them.
+    activation : {"relu", "gelu", "silu", "tanh"}, default="relu"
+        Activation of the hidden layers, each normalised by LayerNorm before it.
+    likelihood : {"auto", "bernoulli", "gaussian"}, default="auto"
+        "bernoulli" for features in [0, 1]; "gaussian" standardises the features and learns one
+        noise level. "auto" is "bernoulli" for data in [0, 1], else "gaussian".
+    encoder : nn.Module or None, default=None
+        Body of the encoder, (n, n_features) -> (n, n_hidden), in place of the MLP. Every fit
+        starts from a copy, with its weights as they are.
+    decoder : nn.Module or None, default=None
+        Body of the decoder, (n, n_components) -> (n, n_hidden), likewise.
+    kl_weight : float, default=1.0
+        Weight beta of the divergence from the prior; 1 is the VAE, more the beta-VAE.
+    max_epochs : int or "auto", default="auto"
+        Passes over the data. "auto": 20, or as many as make 3,000 gradient steps if that is more.
+    batch_size : int, default=256
+        Largest number of samples in a gradient step.
+    learning_rate : float, default=0.008
+        Peak learning rate of Adam, which rises over the first 5 % of training and then falls to 0
+        by half a cosine.
+    early_stopping : bool, default=False
+        Hold out `validation_fraction` of the samples, stop once their loss has not fallen for
+        `n_iter_no_change` epochs, and keep the weights of the best epoch.
+    validation_fraction : float, default=0.1
+        Fraction of the samples held out by early stopping, in (0, 1).
+    n_iter_no_change : int, default=10
+        Patience of early stopping, in epochs.
+    device : str, default="cpu"
+        Where to compute, as torch names it ("cpu", "cuda", "cuda:1", "mps").
+    callbacks : list or None, default=None
+        skorch callbacks. History is recorded per epoch, not per batch.
+    warm_start : bool, default=False
+        Let `fit` continue from the last fit instead of starting afresh.
+    sparse_output : bool, default=False
+        Let `transform` return a CSR array.
+    random_state : int, RandomState instance or None, default=None
+        Seed of initialisation, shuffling and noise. None: a new one at each fit. No global
+        random state is read or changed.
+    verbose : int, default=0
+        1 shows a progress bar.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        Number of features.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, if X had string column names.
+    n_iter_ : int
+        Epochs trained.
+    stop_reason_ : str
+        What ended the last fit: "max_epochs", "steps" (the 3,000 steps of "auto"),
+        "early_stopping", "callback" or "partial_fit".
+    history_ : DataFrame
+        Mean of the loss and of each of its terms in each epoch, in nats per sample.
+    net_ : skorch.NeuralNet
+        The net that was trained.
+    module_ : torch.nn.Module
+        The fitted model, a copy that no later training changes.
+
+    See Also
+    --------
+    VSCTransformer : The same with codes that have exact zeros.
+    ClassVSCTransformer : Sparse codes that the samples of a class share.
+
+    References
+    ----------
+    Kingma, Welling: Auto-Encoding Variational Bayes, ICLR 2014.
+    Higgins et al.: beta-VAE, ICLR 2017.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_classvsc import VAETransformer
+    >>> X, _ = load_digits(return_X_y=True)
+    >>> vae = VAETransformer(n_components=8, max_epochs=2, random_state=0).fit(X)
+    >>> vae.transform(X).shape
+    (1797, 8)
     """
 
     gated = False
@@ -38,9 +130,8 @@ class VAETransformer(SpikeSlabTransformer):
         decoder: nn.Module | None = None,
         kl_weight: float = 1.0,
         max_epochs: int | str = "auto",
-        max_steps: int | None = None,
         batch_size: int = 256,
-        learning_rate: float = 2e-3,
+        learning_rate: float = 0.008,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
@@ -59,7 +150,6 @@ class VAETransformer(SpikeSlabTransformer):
         self.decoder = decoder
         self.kl_weight = kl_weight
         self.max_epochs = max_epochs
-        self.max_steps = max_steps
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.early_stopping = early_stopping
@@ -72,19 +162,123 @@ class VAETransformer(SpikeSlabTransformer):
         self.random_state = random_state
         self.verbose = verbose
 
-    def _prior(self) -> tuple[NDArray[np.float32], float]:
-        return np.full(self.n_components, 0.5, np.float32), 0.0
+    def _model(self) -> dict[str, Any]:
+        # Without gates alpha is never used; the model still has one, of the right length.
+        return {"alpha": np.full(self.n_components, 0.5, np.float32), "prior_mean": 0.0}
 
     def _objective(self) -> Objective:
         return Objective({"reconstruction": Weight(1), "slab_kl": Weight(self.kl_weight)})
 
 
 class VSCTransformer(VAETransformer):
+    r"""Variational sparse coding (VSC): a VAE with a spike-and-slab prior, codes with exact zeros.
+
+    Each dimension is on with probability gamma(x), and zero otherwise. Minimises, per sample,
+
+    .. math:: -\mathbb{E} \log p(x | z) + \sum_j \gamma_j KL(N(\mu_j, \sigma_j^2) \| N(0, 1))
+              + \sum_j KL(Bern(\gamma_j) \| Bern(\alpha_j)),
+
+    the last sum split, over a batch, into usage (is a dimension on as often as alpha says?) and
+    information (what does its being on tell about the sample?), which can be weighted apart.
+
+    Parameters
+    ----------
+    n_components : int, default=32
+        Number d of latent dimensions.
+    alpha : float or array-like of shape (n_components,), default=0.2
+        Prior probability of a dimension to be on, strictly between 0 and 1.
+    threshold : float, default=0.5
+        `transform` keeps the dimensions with gamma above this, in [0, 1).
+    usage_weight : float, default=1.0
+        Weight of the usage.
+    information_weight : float, default=1.0
+        Weight of the information.
+    warmup : float, default=0.0
+        Fraction of training over which these two weights rise from 0.
+    hidden_layer_sizes : array-like of int, default=(256,)
+        Widths of the encoder's hidden layers; the decoder mirrors them.
+    activation : {"relu", "gelu", "silu", "tanh"}, default="relu"
+        Activation of the hidden layers, each normalised by LayerNorm before it.
+    likelihood : {"auto", "bernoulli", "gaussian"}, default="auto"
+        "bernoulli" for features in [0, 1]; "gaussian" standardises the features and learns one
+        noise level. "auto" is "bernoulli" for data in [0, 1], else "gaussian".
+    encoder : nn.Module or None, default=None
+        Body of the encoder, (n, n_features) -> (n, n_hidden), in place of the MLP. Every fit
+        starts from a copy, with its weights as they are.
+    decoder : nn.Module or None, default=None
+        Body of the decoder, (n, n_components) -> (n, n_hidden), likewise.
+    kl_weight : float, default=1.0
+        Weight of the slabs' divergence from the prior.
+    max_epochs : int or "auto", default="auto"
+        Passes over the data. "auto": 20, or as many as make 3,000 gradient steps if that is more.
+    batch_size : int, default=256
+        Largest number of samples in a gradient step.
+    learning_rate : float, default=0.008
+        Peak learning rate of Adam, which rises over the first 5 % of training and then falls to 0
+        by half a cosine.
+    early_stopping : bool, default=False
+        Hold out `validation_fraction` of the samples, stop once their loss has not fallen for
+        `n_iter_no_change` epochs, and keep the weights of the best epoch.
+    validation_fraction : float, default=0.1
+        Fraction of the samples held out by early stopping, in (0, 1).
+    n_iter_no_change : int, default=10
+        Patience of early stopping, in epochs.
+    device : str, default="cpu"
+        Where to compute, as torch names it ("cpu", "cuda", "cuda:1", "mps").
+    callbacks : list or None, default=None
+        skorch callbacks. History is recorded per epoch, not per batch.
+    warm_start : bool, default=False
+        Let `fit` continue from the last fit instead of starting afresh.
+    sparse_output : bool, default=False
+        Let `transform` return a CSR array.
+    random_state : int, RandomState instance or None, default=None
+        Seed of initialisation, shuffling and noise. None: a new one at each fit. No global
+        random state is read or changed.
+    verbose : int, default=0
+        1 shows a progress bar.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        Number of features.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, if X had string column names.
+    n_iter_ : int
+        Epochs trained.
+    stop_reason_ : str
+        What ended the last fit: "max_epochs", "steps" (the 3,000 steps of "auto"),
+        "early_stopping", "callback" or "partial_fit".
+    history_ : DataFrame
+        Mean of the loss and of each of its terms in each epoch, in nats per sample.
+    net_ : skorch.NeuralNet
+        The net that was trained.
+    module_ : torch.nn.Module
+        The fitted model, a copy that no later training changes.
+
+    See Also
+    --------
+    VAETransformer : Without the spike: dense codes.
+    ClassVSCTransformer : Sparse codes that the samples of a class share.
+
+    References
+    ----------
+    Tonolini, Jensen, Murray-Smith: Variational Sparse Coding, UAI 2019.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_classvsc import VSCTransformer
+    >>> X, _ = load_digits(return_X_y=True)
+    >>> vsc = VSCTransformer(n_components=8, max_epochs=2, random_state=0).fit(X)
+    >>> bool((vsc.transform(X) == 0).any())
+    True
+    """
+
     gated = True
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **SpikeSlabTransformer._parameter_constraints,
-        "alpha": [Interval(Real, 0, 1, closed="neither"), "array-like"],
+        **VAETransformer._parameter_constraints,
+        "alpha": [Real, "array-like"],
         "threshold": [Interval(Real, 0, 1, closed="left")],
         "usage_weight": [Interval(Real, 0, None, closed="left")],
         "information_weight": [Interval(Real, 0, None, closed="left")],
@@ -107,9 +301,8 @@ class VSCTransformer(VAETransformer):
         decoder: nn.Module | None = None,
         kl_weight: float = 1.0,
         max_epochs: int | str = "auto",
-        max_steps: int | None = None,
         batch_size: int = 256,
-        learning_rate: float = 2e-3,
+        learning_rate: float = 0.008,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
@@ -129,7 +322,6 @@ class VSCTransformer(VAETransformer):
             decoder=decoder,
             kl_weight=kl_weight,
             max_epochs=max_epochs,
-            max_steps=max_steps,
             batch_size=batch_size,
             learning_rate=learning_rate,
             early_stopping=early_stopping,
@@ -148,20 +340,8 @@ class VSCTransformer(VAETransformer):
         self.information_weight = information_weight
         self.warmup = warmup
 
-    def _prior(self) -> tuple[NDArray[np.float32], float]:
-        alpha = np.asarray(self.alpha, dtype=np.float32)
-        if alpha.ndim and alpha.shape != (self.n_components,):
-            raise ValueError(
-                f"alpha has shape {alpha.shape}, expected a scalar or one value for each of the "
-                f"n_components={self.n_components} dimensions."
-            )
-        outside = alpha[~((alpha > 0) & (alpha < 1))]
-        if outside.size:
-            raise ValueError(
-                f"alpha={outside.flat[0]:g} must lie strictly between 0 and 1: "
-                "it is a probability to be active."
-            )
-        return np.broadcast_to(alpha, self.n_components).copy(), 0.0
+    def _model(self) -> dict[str, Any]:
+        return {"alpha": _check_alpha(self.alpha, self.n_components), "prior_mean": 0.0}
 
     def _objective(self) -> Objective:
         return Objective(
@@ -175,12 +355,146 @@ class VSCTransformer(VAETransformer):
 
 
 class ClassVSCTransformer(VSCTransformer):
+    r"""Class-consistent variational sparse coding: sparse codes that the samples of a class share.
+
+    Each latent dimension reads as a factor: a *global* one, active for every class; one *shared*
+    by some classes; or one *specific* to a class.
+
+    ``objective="balanced"``, the default, weights the terms of the spike so that no dimension and
+    no class is left without use, rewards gates that recognise the class, and lets neither
+    constant noise nor dimensions that are on, or off, for everybody count as consistent; see
+    `sklearn_classvsc._objective.Objective` for each term. ``objective="paper"`` is
+
+    .. math:: L_{VSC} + \lambda L_{JSD}
+
+    with the Jensen-Shannon divergence of the activation probabilities within each class.
+
+    Parameters
+    ----------
+    n_components : int, default=32
+        Number d of latent dimensions. With many classes, at least 1.5 times as many.
+    consistency_weight : float, default=3.0
+        Weight lambda of all that makes the samples of a class, and no others, share dimensions.
+    consistency : {"centroid", "pairwise"}, default="centroid"
+        Form of the paper's divergence: of the samples from their class, or of pairs of samples.
+        Used by ``objective="paper"``.
+    objective : {"balanced", "paper"}, default="balanced"
+        The loss. None in a weight below stands for the objective's own.
+    unlabeled : object, default=None
+        The value in `y` that means "no label"; None: every sample has one.
+    alpha : float, array-like of shape (n_components,) or None, default=None
+        Prior probability of a dimension to be on, strictly between 0 and 1. Under "balanced", a
+        dimension is global if its alpha exceeds one half. None: 0.99 for 16 % of the dimensions
+        and, for the others, max(1.2 / n_classes, 1.5 / their number) but at most 0.4; for the
+        paper 0.2 for all.
+    threshold : float, default=0.5
+        `transform` keeps the dimensions with gamma above this, in [0, 1).
+    usage_weight : float or None, default=None
+        Weight of the usage of the dimensions, and half of it that of the classes' usage. None:
+        10, for the paper 1.
+    information_weight : float or None, default=None
+        Weight of what the gates tell about the class: under "balanced" a reward (None: 50), in
+        the paper's objective part of the divergence from the prior (None: 1).
+    warmup : float, default=0.5
+        Fraction of training over which `consistency_weight` and the reward rise from 0.
+    hidden_layer_sizes : array-like of int, default=(256,)
+        Widths of the encoder's hidden layers; the decoder mirrors them.
+    activation : {"relu", "gelu", "silu", "tanh"}, default="relu"
+        Activation of the hidden layers, each normalised by LayerNorm before it.
+    likelihood : {"auto", "bernoulli", "gaussian"}, default="auto"
+        "bernoulli" for features in [0, 1]; "gaussian" standardises the features and learns one
+        noise level. "auto" is "bernoulli" for data in [0, 1], else "gaussian".
+    encoder : nn.Module or None, default=None
+        Body of the encoder, (n, n_features) -> (n, n_hidden), in place of the MLP. Every fit
+        starts from a copy, with its weights as they are.
+    decoder : nn.Module or None, default=None
+        Body of the decoder, (n, n_components) -> (n, n_hidden), likewise.
+    kl_weight : float or None, default=None
+        Weight of the slabs' divergence from the prior. None: 0.3, for the paper 1.
+    max_epochs : int or "auto", default="auto"
+        Passes over the data. "auto": 20, or as many as make 3,000 gradient steps if that is more.
+    batch_size : int, default=256
+        Largest number of samples in a gradient step.
+    learning_rate : float, default=0.008
+        Peak learning rate of Adam, which rises over the first 5 % of training and then falls to 0
+        by half a cosine.
+    early_stopping : bool, default=False
+        Hold out `validation_fraction` of the samples, stop once their loss has not fallen for
+        `n_iter_no_change` epochs, and keep the weights of the best epoch.
+    validation_fraction : float, default=0.1
+        Fraction of the samples held out by early stopping, in (0, 1).
+    n_iter_no_change : int, default=10
+        Patience of early stopping, in epochs.
+    device : str, default="cpu"
+        Where to compute, as torch names it ("cpu", "cuda", "cuda:1", "mps").
+    callbacks : list or None, default=None
+        skorch callbacks. History is recorded per epoch, not per batch.
+    warm_start : bool, default=False
+        Let `fit` continue from the last fit instead of starting afresh.
+    sparse_output : bool, default=False
+        Let `transform` return a CSR array.
+    random_state : int, RandomState instance or None, default=None
+        Seed of initialisation, shuffling and noise. None: a new one at each fit. No global
+        random state is read or changed.
+    verbose : int, default=0
+        1 shows a progress bar.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The labels.
+    n_features_in_ : int
+        Number of features.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, if X had string column names.
+    n_iter_ : int
+        Epochs trained.
+    stop_reason_ : str
+        What ended the last fit: "max_epochs", "steps" (the 3,000 steps of "auto"),
+        "early_stopping", "callback" or "partial_fit".
+    history_ : DataFrame
+        Mean of the loss and of each of its terms in each epoch, in nats per sample.
+    net_ : skorch.NeuralNet
+        The net that was trained.
+    module_ : torch.nn.Module
+        The fitted model, a copy that no later training changes.
+
+    Warns
+    -----
+    CollapseWarning
+        If dimensions died, the classes share everything, or a class has no active dimension.
+
+    See Also
+    --------
+    VSCTransformer : The same without labels.
+    sklearn_classvsc.metrics : What to judge the codes by.
+
+    References
+    ----------
+    Sangari Abiz, Hosseini, Araabi: Enhancing Interpretability of Sparse Latent Representations
+    with Class Information, arXiv 2505.14476.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn_classvsc import ClassVSCTransformer
+    >>> from sklearn_classvsc.metrics import class_contrast_score
+    >>> X, y = load_iris(return_X_y=True)
+    >>> est = ClassVSCTransformer(n_components=8, max_epochs=600, random_state=0).fit(X, y)
+    >>> class_contrast_score(est.transform(X), y) > 0.5
+    True
+    """
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **VSCTransformer._parameter_constraints,
         "consistency_weight": [Interval(Real, 0, None, closed="left")],
         "consistency": [StrOptions(set(DIVERGENCES))],
-        "objective": [StrOptions({"paper"})],
+        "objective": [StrOptions({"balanced", "paper"})],
         "unlabeled": "no_validation",
+        "alpha": [Real, "array-like", None],
+        "usage_weight": [Interval(Real, 0, None, closed="left"), None],
+        "information_weight": [Interval(Real, 0, None, closed="left"), None],
+        "kl_weight": [Interval(Real, 0, None, closed="left"), None],
     }
 
     def __init__(
@@ -189,23 +503,22 @@ class ClassVSCTransformer(VSCTransformer):
         *,
         consistency_weight: float = 3.0,
         consistency: str = "centroid",
-        objective: str = "paper",
+        objective: str = "balanced",
         unlabeled: Any = None,
-        alpha: float | ArrayLike = 0.2,
+        alpha: float | ArrayLike | None = None,
         threshold: float = 0.5,
-        usage_weight: float = 1.0,
-        information_weight: float = 1.0,
+        usage_weight: float | None = None,
+        information_weight: float | None = None,
         warmup: float = 0.5,
         hidden_layer_sizes: Sequence[int] = (256,),
         activation: str = "relu",
         likelihood: str = "auto",
         encoder: nn.Module | None = None,
         decoder: nn.Module | None = None,
-        kl_weight: float = 1.0,
+        kl_weight: float | None = None,
         max_epochs: int | str = "auto",
-        max_steps: int | None = None,
         batch_size: int = 256,
-        learning_rate: float = 2e-3,
+        learning_rate: float = 0.008,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
@@ -218,7 +531,7 @@ class ClassVSCTransformer(VSCTransformer):
     ) -> None:
         super().__init__(
             n_components,
-            alpha=alpha,
+            alpha=alpha,  # type: ignore[arg-type]
             threshold=threshold,
             usage_weight=usage_weight,
             information_weight=information_weight,
@@ -230,7 +543,6 @@ class ClassVSCTransformer(VSCTransformer):
             decoder=decoder,
             kl_weight=kl_weight,
             max_epochs=max_epochs,
-            max_steps=max_steps,
             batch_size=batch_size,
             learning_rate=learning_rate,
             early_stopping=early_stopping,
@@ -248,40 +560,176 @@ class ClassVSCTransformer(VSCTransformer):
         self.objective = objective
         self.unlabeled = unlabeled
 
-    def _objective(self) -> Objective:
-        one = Weight(1)
-        weights = {"reconstruction": one, "slab_kl": Weight(self.kl_weight)}
-        weights |= {"usage": one, "information": one, "inconsistency": one}
-        weights["consistency"] = Weight(self.consistency_weight, self.warmup)
-        return Objective(weights, len(self.classes_), self.consistency)
+    def _model(self) -> dict[str, Any]:
+        balanced, n_classes = self.objective == "balanced", len(self.classes_)
+        alpha: Any = self.alpha
+        if alpha is None:
+            alpha = role_alpha(self.n_components, n_classes) if balanced else 0.2
+        return {
+            "alpha": _check_alpha(alpha, self.n_components),
+            # Slabs around 1 let a linear model see from z whether a dimension is on.
+            "prior_mean": 1.0 if balanced else 0.0,
+            # The gates must recognise a class; hiding features keeps them from memorising it.
+            "input_dropout": 0.1 if balanced else 0.0,
+            "n_classes": n_classes,
+        }
 
-    def _encode_labels(self, y: Any, classes: Any, reset: bool) -> NDArray[np.int64] | None:
-        check_classification_targets(y)
+    def _objective(self) -> Objective:
+        balanced = self.objective == "balanced"
+        usage = _or(self.usage_weight, 10.0 if balanced else 1.0)
+        information = _or(self.information_weight, 50.0 if balanced else 1.0)
+        weights = {
+            "reconstruction": Weight(1),
+            "slab_kl": Weight(_or(self.kl_weight, 0.3 if balanced else 1.0)),
+            "usage": Weight(usage),
+        }
+        weight, warmup = self.consistency_weight, self.warmup
+        if balanced:
+            weights |= {
+                "class_usage": Weight(usage / 2),
+                "inconsistency": Weight(1 + weight, warmup, start=1),
+                "indecision": Weight(weight, warmup),
+                "recognition": Weight(information, warmup),
+                "overlap": Weight(OVERLAP * weight, warmup),
+            }
+        else:
+            weights |= {
+                "information": Weight(information),
+                "inconsistency": Weight(1),
+                "consistency": Weight(weight, warmup),
+            }
+        return Objective(weights, len(self.classes_), self.consistency, balanced)
+
+    def _encode_labels(self, y: Any, classes: Any, reset: bool) -> NDArray[np.int64]:
         y = np.asarray(y)
         labeled = np.ones(len(y), bool) if self.unlabeled is None else y != self.unlabeled
+        check_classification_targets(y[labeled])
         if reset:
             self.classes_ = np.unique(y[labeled] if classes is None else classes)
             if len(self.classes_) < 2:
                 raise ValueError(
-                    f"ClassVSCTransformer needs samples of at least 2 classes, but y holds "
-                    f"{len(self.classes_)} class(es): {self.classes_.tolist()}."
+                    "ClassVSCTransformer needs samples of at least 2 classes, but y has "
+                    f"{len(self.classes_)} class: {self.classes_.tolist()}."
                 )
-        unseen = np.setdiff1d(y[labeled], self.classes_)
+        unseen = y[labeled][~np.isin(y[labeled], self.classes_)]
         if unseen.size:
             raise ValueError(
                 f"y holds the label {unseen[0]!r}, which is none of the classes "
-                f"{self.classes_.tolist()} of the first fit: name all of them there (`classes`)."
+                f"{self.classes_.tolist()} that the estimator knows: name every class in the "
+                "first call of partial_fit (classes=...), or fit afresh."
             )
         labels = np.full(len(y), -1)
         labels[labeled] = np.searchsorted(self.classes_, y[labeled])
         return labels
+
+    def _finish(self, dataset: ArrayDataset, stop_reason: str) -> None:
+        super()._finish(dataset, stop_reason)
+        summary = summarize(self.module_, dataset, self.threshold, len(self.classes_))
+        if stop_reason == "partial_fit" and hasattr(self, "_class_summary"):
+            summary = self._class_summary + summary
+        self._class_summary = summary
+        if stop_reason != "partial_fit":
+            warn_of_collapse(summary.support / summary.n_samples[:, None], self.classes_)
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(
+        self, X: ArrayLike, y: Any = None, classes: Any = None, sample_weight: Any = None
+    ) -> Self:
+        """Train for one pass over a chunk of labeled data, at a constant learning rate.
+
+        The first call builds the model: its chunk decides how features are standardised and what
+        `likelihood="auto"` means. Weights that ramp reach their value with the fraction `warmup`
+        of 3,000 steps.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Samples, finite.
+        y : array-like of shape (n_samples,)
+            Labels; `unlabeled` where there is none.
+        classes : array-like of shape (n_classes,) or None, default=None
+            All labels that will ever come, needed at the first call unless its `y` has them all.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative weights of the samples; None means 1.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If an argument is not as described, or `y` has a label that the first call did not
+            name.
+        FloatingPointError
+            If the loss stops being finite. The estimator is then as it was before the call.
+        """
+        return self._partial_fit(X, y, sample_weight, classes)
+
+    def sample(self, n_samples: int = 1, y: Any = None) -> NDArray[Any]:
+        """Draw new samples, of the prior or of one class.
+
+        A class's codes have each dimension on as often, and as strong, as in its training
+        samples; dimensions are drawn independently.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            Number of samples, at least 1.
+        y : object, default=None
+            One of `classes_`; None draws from the prior.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features)
+            Means of p(x | z): no observation noise is added.
+
+        Raises
+        ------
+        ValueError
+            If `n_samples` is below 1, or `y` is none of the classes.
+        """
+        check_is_fitted(self)
+        if y is None:
+            return super().sample(n_samples)
+        (index,) = np.nonzero(self.classes_ == y)
+        if not index.size:
+            raise ValueError(
+                f"y={y!r} is none of the classes the estimator knows: {self.classes_.tolist()}."
+            )
+        return self._sample(n_samples, *self._class_summary.moments(int(index[0])))
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.target_tags.required = True
         return tags
 
-    def partial_fit(
-        self, X: ArrayLike, y: Any = None, classes: Any = None, sample_weight: Any = None
-    ) -> Self:
-        return self._partial_fit(X, y, sample_weight, classes)
+
+def role_alpha(n_components: int, n_classes: int) -> NDArray[np.float64]:
+    """Return the default alpha: 16 % global dimensions, the rest for the classes to divide."""
+    n_global = round(0.16 * n_components)
+    n_specific = n_components - n_global
+    specific = min(0.4, max(1.2 / n_classes, 1.5 / n_specific))
+    return np.repeat([0.99, specific], [n_global, n_specific])
+
+
+def _check_alpha(alpha: Any, n_components: int) -> NDArray[np.float32]:
+    """Return alpha, one value for each dimension."""
+    alpha = np.asarray(alpha, dtype=np.float32)
+    if alpha.shape not in {(), (n_components,)}:
+        raise ValueError(
+            f"alpha has shape {alpha.shape}, but must be a number or hold one for each of the "
+            f"n_components={n_components} dimensions."
+        )
+    outside = alpha[~((alpha > 0) & (alpha < 1))]
+    if outside.size:
+        raise ValueError(
+            f"alpha={float(outside.flat[0]):g} must lie strictly between 0 and 1: "
+            "it is the prior probability of a dimension to be on."
+        )
+    return np.broadcast_to(alpha, n_components).copy()
+
+
+def _or(value: float | None, default: float) -> float:
+    return default if value is None else value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -50,11 +50,16 @@ class SpikeSlabAutoencoder(nn.Module):
         Prior mean of the slabs; their prior variance is 1.
     gated : bool
         False leaves the spike out (gamma = 1): a plain VAE.
+    input_dropout : float
+        Fraction of the features hidden from the encoder, while the decoder must still make them.
+    n_classes : int
+        Number C of classes; 0 without labels.
     temperature : float
         Temperature of the straight-through gates.
     """
 
     alpha: Tensor
+    class_profile: Tensor  # running mean of gamma in each class, (C, d)
 
     def __init__(
         self,
@@ -65,12 +70,16 @@ class SpikeSlabAutoencoder(nn.Module):
         alpha: Tensor,
         prior_mean: float,
         gated: bool,
+        input_dropout: float = 0.0,
+        n_classes: int = 0,
         temperature: float = 0.5,
     ) -> None:
         super().__init__()
         self.prior_mean, self.gated, self.temperature = prior_mean, gated, temperature
-        self.register_buffer("alpha", alpha)
+        self.input_dropout = input_dropout
         n_components = len(alpha)
+        self.register_buffer("alpha", alpha)
+        self.register_buffer("class_profile", torch.full((n_classes, n_components), 0.5))
         self.encoder = encoder
         n_parameters = (3 if gated else 2) * n_components
         self.encoder_head = linear(_width(encoder, n_features, "encoder"), n_parameters)
@@ -81,10 +90,10 @@ class SpikeSlabAutoencoder(nn.Module):
     def encode(self, x: Tensor) -> SpikeSlab:
         """Return q(z | x) for x of shape (n, p)."""
         parameters = self.encoder_head(self.encoder(x))  # (n, 3 d), or (n, 2 d) without gates
-        if not self.gated:
-            return SpikeSlab(None, *parameters.chunk(2, dim=1))
-        mu, log_var, logits = parameters.chunk(3, dim=1)
-        return SpikeSlab(logits, mu, log_var)
+        mu, log_var, *logits = parameters.split(len(self.alpha), dim=1)
+        # Far outside what any code uses, and inside what exp and its gradient stand.
+        log_var = log_var.clamp(-10, 6)
+        return SpikeSlab(logits[0] if self.gated else None, mu, log_var)
 
     def decode(self, z: Tensor) -> Tensor:
         """Return the likelihood's parameter theta, of shape (n, p), for z of shape (n, d)."""
@@ -93,7 +102,12 @@ class SpikeSlabAutoencoder(nn.Module):
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Pass:
         """Encode, sample, decode."""
-        q = self.encode(x)
+        seen = x
+        if self.training and self.input_dropout:
+            like = {"dtype": x.dtype, "device": x.device, "generator": generator}
+            kept = torch.rand(x.shape, **like) >= self.input_dropout
+            seen = x * kept / (1 - self.input_dropout)
+        q = self.encode(seen)
         z = q.rsample(generator, self.temperature)
         return Pass(q, z, self.decode(z))
 
@@ -119,15 +133,19 @@ def linear(n_in: int, n_out: int) -> nn.Linear:
 
 
 def initialize(module: nn.Module, generator: torch.Generator) -> None:
-    """Draw the weights of the linear layers in `module` from `generator`.
+    """Draw the weights of the linear layers in `module` from `generator`, not torch's global one.
 
-    torch's own default (uniform within 1 / sqrt(fan_in)), without its global random state.
+    A body's layers keep the variance through a ReLU (He, Zhang, Ren, Sun, ICCV 2015); a head, a
+    bare linear layer, has torch's own default.
     """
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
-            bound = 1 / math.sqrt(layer.in_features)
-            nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
-            nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
+            if layer is module:
+                bound = 1 / math.sqrt(layer.in_features)
+                nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
+            else:
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
+            nn.init.zeros_(layer.bias)
 
 
 def make_autoencoder(
@@ -139,30 +157,30 @@ def make_autoencoder(
     activation: str,
     likelihood: Likelihood,
     alpha: Tensor,
-    prior_mean: float,
-    gated: bool,
     generator: torch.Generator,
+    **model: Any,
 ) -> SpikeSlabAutoencoder:
     """Build the model and draw the weights of all but a user's own bodies.
 
-    A user's body is copied, so that every fit starts from the weights it came with.
+    A user's body is copied, so that every fit starts from the weights it came with. Dimensions
+    that the prior wants mostly on start mostly on; the others start undecided. `model` holds the
+    remaining parameters of `SpikeSlabAutoencoder`.
     """
     hidden = list(hidden_layer_sizes)
     bodies: list[nn.Module] = []
-    ours: list[nn.Module] = []
     for own, n_in, sizes in [
         (encoder, n_features, hidden),
         (decoder, len(alpha), hidden[::-1]),
     ]:
         bodies.append(mlp(n_in, sizes, activation) if own is None else copy.deepcopy(own))
-        if own is None:
-            ours.append(bodies[-1])
-    # The bodies are asked for their widths, so ours must hold numbers before the heads are made.
-    for part in ours:
-        initialize(part, generator)
-    module = SpikeSlabAutoencoder(n_features, *bodies, likelihood, alpha, prior_mean, gated)
+        if own is None:  # before the model asks the bodies for their widths
+            initialize(bodies[-1], generator)
+    module = SpikeSlabAutoencoder(n_features, *bodies, likelihood, alpha, **model)
     initialize(module.encoder_head, generator)
     initialize(module.decoder_head, generator)
+    if module.gated:
+        with torch.no_grad():
+            module.encoder_head.bias[-len(alpha) :] = torch.where(alpha > 0.5, 2.0, 0.0)
     return module
 
 

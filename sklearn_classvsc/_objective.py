@@ -8,7 +8,7 @@ batch, the spike's divergence splits exactly (Y the label)::
         + h(pi) - mean_c h(pi_c)                   information:   I(Gamma; Y)
         + mean_c h(pi_c) - mean_x h(gamma_x)       inconsistency: I(Gamma; X | Y)
 
-so that VAE, VSC and ClassVSC differ in the weights of these terms alone. A sample without a label
+so that VAE, VSC and the paper's ClassVSC differ in the weights of these terms alone. A sample without a label
 is a class of its own: its spike informs about itself, and is never inconsistent.
 """
 
@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
 from torch import Tensor
 
 from ._modules import Pass, SpikeSlabAutoencoder
@@ -25,14 +26,17 @@ from ._spike_slab import bernoulli_entropy, bernoulli_kl
 
 
 class Weight(NamedTuple):
-    """Weight of a term, reached linearly over the first `warmup` fraction of training."""
+    """Weight of a term, going linearly from `start` to `value` over the first part of training."""
 
     value: float
-    warmup: float = 0.0
+    warmup: float = 0.0  # the part, as a fraction
+    start: float = 0.0
 
     def at(self, progress: float) -> float:
         """Return the weight when the fraction `progress` of training is done."""
-        return self.value * min(1.0, progress / self.warmup) if self.warmup else self.value
+        if progress >= self.warmup:
+            return self.value
+        return self.start + (self.value - self.start) * progress / self.warmup
 
 
 class ClassGates(NamedTuple):
@@ -108,24 +112,88 @@ def pairwise_divergence(gamma: Tensor, labels: Tensor, n_classes: int, weight: T
 DIVERGENCES = {"centroid": centroid_divergence, "pairwise": pairwise_divergence}
 
 
+def balanced_weight(labels: Tensor, n_classes: int, weight: Tensor) -> Tensor:
+    """Return weights, (n,), that give every class in the batch the same share; 0 without label."""
+    member = (labels[:, None] == torch.arange(n_classes, device=labels.device)).to(weight.dtype)
+    mass = weight @ member  # (C,)
+    present = mass > 0
+    share = present / (mass.clamp_min(torch.finfo(mass.dtype).tiny) * present.sum().clamp_min(1))
+    return weight * (member @ share)
+
+
+def class_overlap(pi_c: Tensor, present: Tensor) -> Tensor:
+    """1 - contrast, with mean gammas in place of supports; see `metrics.class_contrast_score`.
+
+    Parameters
+    ----------
+    pi_c : Tensor of shape (C, d)
+        Mean gamma of each class.
+    present : Tensor of shape (C,)
+        1 for the classes in the batch, else 0.
+
+    Returns
+    -------
+    Tensor, a scalar
+        In [0, 2]; 0 where every class has dimensions of its own that all its samples use.
+    """
+    active = pi_c.sum(1) + 1e-3  # the offset keeps a class without active dimensions finite
+    within = (pi_c**2).sum(1) / active
+    sharing = 2 * (pi_c @ pi_c.T) / (active[:, None] + active)
+    pairs = (present[:, None] * present).fill_diagonal_(0)
+    mean_within = (within * present).sum() / present.sum().clamp_min(1)
+    return 1 - mean_within + (sharing * pairs).sum() / pairs.sum().clamp_min(1)
+
+
+def recognition_loss(scores: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
+    """Cross-entropy of the labels given class scores (n, C), in nats; -1 is no label."""
+    losses = F.cross_entropy(scores, labels, reduction="none", ignore_index=-1)
+    return weight @ losses
+
+
 class Objective:
     """A weighted sum of named terms.
 
     Parameters
     ----------
     weights : mapping of str to Weight
-        The terms in use: "reconstruction", "slab_kl", "usage", "information", "inconsistency",
-        "consistency".
+        The terms in use, by name:
+
+        - "reconstruction": -E log p(x | z);
+        - "slab_kl": gamma KL(N(mu, sigma^2) || N(m0, 1));
+        - "usage", "information", "inconsistency": the split of the spike's divergence;
+        - "indecision": mean_x h(gamma_x), what is left where gates toss a coin for every sample;
+        - "consistency": the paper's divergence within classes, per labeled sample;
+        - "class_usage": whether every class uses as many of the non-global dimensions as alpha
+          says, d_s mean_c KL(Bern(mean_j pi_cj) || Bern(alpha_s));
+        - "recognition": cross-entropy of the label, each class scored by how well the sample's
+          gates match the class's running profile: a bound on I(Gamma; Y) without new parameters;
+        - "overlap": 1 - contrast of the classes' profiles, over the non-global dimensions.
     n_classes : int
-        Number of classes; 0 without labels.
+        Number C of classes; 0 without labels.
     consistency : {"centroid", "pairwise"}
         Form of the "consistency" term.
+    balanced : bool
+        Let every class of a batch count the same in the terms of the gates. Without it, each
+        counts by its frequency, and the split is that of the spike's divergence.
+
+    Notes
+    -----
+    A dimension is *global* if its alpha exceeds one half.
     """
 
+    #: Softness of the recognition, and the step of the running profiles it compares with.
+    temperature = 4.0
+    momentum = 0.1
+
     def __init__(
-        self, weights: Mapping[str, Weight], n_classes: int = 0, consistency: str = "centroid"
+        self,
+        weights: Mapping[str, Weight],
+        n_classes: int = 0,
+        consistency: str = "centroid",
+        balanced: bool = False,
     ) -> None:
-        self.weights, self.n_classes, self.consistency = dict(weights), n_classes, consistency
+        self.weights, self.n_classes = dict(weights), n_classes
+        self.consistency, self.balanced = consistency, balanced
 
     def terms(
         self, model: SpikeSlabAutoencoder, out: Pass, x: Tensor, labels: Tensor, weight: Tensor
@@ -135,20 +203,50 @@ class Objective:
         `weight`, of shape (n,), holds the sample weights; they need not sum to 1.
         """
         weight = weight / weight.sum()
-        q, used = out.q, self.weights.keys()
         terms = {
             "reconstruction": model.likelihood.reconstruction(out.theta, x, weight),
-            "slab_kl": weight @ q.slab_kl(model.prior_mean).sum(1),
+            "slab_kl": weight @ out.q.slab_kl(model.prior_mean).sum(1),
         }
-        if used & {"usage", "information", "inconsistency"}:
-            gates = class_gates(q.gamma, labels, self.n_classes, weight)
+        if len(self.weights) > len(terms):
+            if self.balanced:
+                weight = balanced_weight(labels, self.n_classes, weight)
+            gates = class_gates(out.q.gamma, labels, self.n_classes, weight)
             terms["usage"] = bernoulli_kl(gates.pi, model.alpha).sum()
             terms["information"] = (bernoulli_entropy(gates.pi) - gates.conditional_entropy).sum()
             terms["inconsistency"] = (gates.conditional_entropy - gates.entropy).sum()
-        if "consistency" in used:
+            terms["indecision"] = gates.entropy.sum()
+        if "consistency" in self.weights:
             divergence = DIVERGENCES[self.consistency]
-            terms["consistency"] = divergence(q.gamma, labels, self.n_classes, weight)
+            terms["consistency"] = divergence(out.q.gamma, labels, self.n_classes, weight)
+        if "recognition" in self.weights:
+            terms |= self._class_terms(model, out, gates, labels, weight)
         return {name: terms[name] for name in self.weights}
+
+    def _class_terms(
+        self,
+        model: SpikeSlabAutoencoder,
+        out: Pass,
+        gates: ClassGates,
+        labels: Tensor,
+        weight: Tensor,
+    ) -> dict[str, Tensor]:
+        """Return the terms that tell classes apart, over the dimensions that are not global."""
+        specific = (model.alpha < 0.5).to(gates.pi.dtype)  # (d,)
+        n_specific = specific.sum().clamp_min(1)
+        alpha = (model.alpha * specific).sum() / n_specific
+        pi_c = gates.pi_c * specific
+        class_usage = gates.mass @ bernoulli_kl(pi_c.sum(1) / n_specific, alpha) * n_specific
+        present = gates.mass > 0
+        if model.training:
+            step = self.momentum * present[:, None].to(pi_c.dtype)
+            model.class_profile.lerp_(gates.pi_c.detach(), step)
+        assert out.q.logits is not None
+        scores = (out.q.logits * specific) @ model.class_profile.T / self.temperature
+        return {
+            "class_usage": class_usage,
+            "recognition": recognition_loss(scores, labels, weight),
+            "overlap": class_overlap(pi_c, present.to(pi_c.dtype)),
+        }
 
     def loss(self, terms: Mapping[str, Tensor], progress: float) -> Tensor:
         """Return the weighted sum when the fraction `progress` of training is done."""
