@@ -10,24 +10,30 @@ lower numbers only.
 5. `_data`: arrays as batches of tensors.
 6. `_net`: the skorch net that trains.
 7. `_inference`: what a fitted estimator does.
-8. `_base`: how an estimator is fitted.
-9. `_estimators`: the three transformers.
+8. `_collapse`: what the classes use of a code, and the warning if that is nothing.
+9. `_base`: how an estimator is fitted.
+10. `_estimators`: the three transformers.
+
+Beside them `_persistence` saves and loads, `metrics` judges any codes, and `datasets` makes data
+whose factors are known.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ._collapse import CollapseWarning
     from ._estimators import ClassVSCTransformer, VAETransformer, VSCTransformer
 
-__all__ = ["ClassVSCTransformer", "VAETransformer", "VSCTransformer"]
+__all__ = ["ClassVSCTransformer", "CollapseWarning", "VAETransformer", "VSCTransformer"]
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
     """Import the estimators, and torch with them, when they are first asked for."""
     if name in __all__:
-        return getattr(import_module("._estimators", __name__), name)
+        home = "._collapse" if name == "CollapseWarning" else "._estimators"
+        return getattr(import_module(home, __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

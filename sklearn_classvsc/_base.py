@@ -1,4 +1,4 @@
-"""Room 8: how an estimator is fitted: validation, building, training, pickling."""
+"""Room 9: how an estimator is fitted: validation, building, training, pickling."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from numbers import Integral, Real
+from os import PathLike
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -19,6 +20,7 @@ from sklearn.utils import Tags, get_tags
 from sklearn.utils.validation import validate_data
 from torch import nn
 
+from . import _persistence
 from ._data import ArrayDataset, Standardization, seed_from
 from ._inference import CHUNK, SpikeSlabInference
 from ._likelihoods import LIKELIHOODS
@@ -39,6 +41,8 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
     """What the transformers share. Each adds its parameters, its model and its objective."""
 
     gated: ClassVar[bool] = True
+    # The pending state of a copy just unpickled, whose optimiser no one has needed yet.
+    _pending_state: dict[str, Any] | None = None
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_components": [Interval(Integral, 1, None, closed="left")],
@@ -168,13 +172,13 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
         """Leave the estimator as it was if the block raises, Ctrl-C included."""
-        before = vars(self).copy()
+        before = self.__dict__.copy()
         state = self._training_state() if self.__sklearn_is_fitted__() else None
         try:
             yield
         except BaseException:
-            vars(self).clear()
-            vars(self).update(before)
+            self.__dict__.clear()
+            self.__dict__.update(before)
             if state is not None and self.net_.initialized_:
                 self.net_.load_state(state)
             raise
@@ -262,7 +266,9 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
             "likelihood": likelihood,
             "gated": self.gated,
         }
-        self.net_ = self._make_net(seed_from(self.random_state), check_device(self.device)).initialize()
+        self.net_ = self._make_net(
+            seed_from(self.random_state), check_device(self.device)
+        ).initialize()
 
     def _make_net(self, seed: int, device: str) -> VSCNet:
         """Return a net around a new model of this architecture."""
@@ -298,8 +304,8 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
         """Return the net, ready to train, under the current parameters."""
         net = self.net_
         if not net.initialized_:  # just unpickled: the optimiser is built only if it is needed
-            state, self._pending_state = self._pending_state, None
-            net.initialize().load_state(state)
+            net.initialize().load_state(self._training_state())
+            self._pending_state = None
         net.lr, net.batch_size, net.verbose = self.learning_rate, self.batch_size, self.verbose
         net.criterion_ = self._objective()
         return net
@@ -314,6 +320,52 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
         self.n_iter_ = len(net.history)
         self.stop_reason_ = stop_reason
 
+    # -- files ---------------------------------------------------------------------------------
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the fitted estimator to a file that holds data only, no code.
+
+        One safetensors file with parameters, weights and the state of training, written at once:
+        a failed write leaves an older file as it was.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file; by convention it ends in ".safetensors".
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If a parameter or a label is not data: a module of the user's own, a callback.
+        OSError
+            If the file cannot be written.
+        """
+        _persistence.save(self, path)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Self:
+        """Read an estimator that `save` wrote; nothing in the file is run.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file.
+
+        Returns
+        -------
+        estimator : object
+            As it was saved: it transforms, and continues `partial_fit`, identically.
+
+        Raises
+        ------
+        ModelFileError
+            If the file is damaged, of another class or a newer version, or anything else than
+            `save` writes. A ValueError that names the path, what was found and what to do.
+        """
+        return _persistence.load(path, cls)
+
     # -- scikit-learn's protocols --------------------------------------------------------------
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -326,7 +378,9 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
         return tags
 
     def _training_state(self) -> dict[str, Any]:
-        return self.net_.state() if self.net_.initialized_ else self._pending_state
+        if self._pending_state is not None:
+            return self._pending_state
+        return self.net_.state()
 
     def __getstate__(self) -> dict[str, Any]:
         """Return NumPy arrays and primitives only, so that any serialiser will do."""
@@ -357,7 +411,7 @@ def _frozen_copy(module: SpikeSlabAutoencoder) -> SpikeSlabAutoencoder:
 def _sizes(hidden_layer_sizes: Any) -> list[int]:
     """Return the widths of the hidden layers, checked."""
     sizes = list(np.atleast_1d(hidden_layer_sizes))
-    if not all(isinstance(size, Integral) and size > 0 for size in sizes):
+    if not all(isinstance(size, Integral) and int(size) > 0 for size in sizes):
         raise ValueError(
             f"hidden_layer_sizes={hidden_layer_sizes!r} must hold positive integers, "
             "one for each hidden layer."

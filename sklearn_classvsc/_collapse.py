@@ -1,4 +1,4 @@
-"""Room 8b: what the classes use of a fitted code, and whether it has collapsed."""
+"""Room 8: what the classes use of a fitted code, and whether it has collapsed."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def warn_of_collapse(p: NDArray[np.float64], classes: NDArray[Any]) -> None:
         )
     if silent.any():
         problems.append(
-            f"{silent.sum()} of {silent.size} classes, the first {classes[silent][0]!r}, have no "
+            f"{silent.sum()} of {silent.size} classes, the first {classes[silent].tolist()[0]!r}, have no "
             "dimension that most of their samples use: raise n_components or alpha"
         )
     if spread.max() < 0.5:
@@ -93,5 +93,5 @@ def warn_of_collapse(p: NDArray[np.float64], classes: NDArray[Any]) -> None:
         )
     if problems:
         warnings.warn(
-            "The code has collapsed: " + "; ".join(problems) + ".", CollapseWarning, stacklevel=4
+            "The code has collapsed: " + "; ".join(problems) + ".", CollapseWarning, stacklevel=5
         )

@@ -87,7 +87,7 @@ class ArrayDataset(Dataset[Batch]):
             x = self.standardization.apply(x)
         with np.errstate(over="ignore"):  # what overflows is reported at the end of the epoch
             # Owned: a slice is a view of the caller's array, which nothing may write into.
-            return torch.from_numpy(np.require(x, np.float32, "COW"))
+            return torch.from_numpy(np.require(x, np.float32, ["C", "O", "W"]))
 
     def slices(self, batch_size: int) -> Iterator[Tensor]:
         """Yield the samples in order, at most `batch_size` at a time."""

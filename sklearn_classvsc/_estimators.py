@@ -1,4 +1,4 @@
-"""Room 9: the three transformers: parameters, model and objective."""
+"""Room 10: the three transformers: parameters, model and objective."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from ._base import SpikeSlabTransformer
-from ._collapse import summarize, warn_of_collapse
+from ._collapse import ClassSummary, summarize, warn_of_collapse
 from ._data import ArrayDataset
 from ._objective import DIVERGENCES, Objective, Weight
 from ._sklearn import Interval, StrOptions, fit_context
@@ -485,12 +485,15 @@ class ClassVSCTransformer(VSCTransformer):
     True
     """
 
+    classes_: NDArray[Any]
+    _class_summary: ClassSummary
+
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **VSCTransformer._parameter_constraints,
         "consistency_weight": [Interval(Real, 0, None, closed="left")],
         "consistency": [StrOptions(set(DIVERGENCES))],
         "objective": [StrOptions({"balanced", "paper"})],
-        "unlabeled": "no_validation",
+        "unlabeled": [object],
         "alpha": [Real, "array-like", None],
         "usage_weight": [Interval(Real, 0, None, closed="left"), None],
         "information_weight": [Interval(Real, 0, None, closed="left"), None],
@@ -531,17 +534,17 @@ class ClassVSCTransformer(VSCTransformer):
     ) -> None:
         super().__init__(
             n_components,
-            alpha=alpha,  # type: ignore[arg-type]
+            alpha=alpha,  # type: ignore[arg-type]  # None stands for the objective's own
             threshold=threshold,
-            usage_weight=usage_weight,
-            information_weight=information_weight,
+            usage_weight=usage_weight,  # type: ignore[arg-type]
+            information_weight=information_weight,  # type: ignore[arg-type]
             warmup=warmup,
             hidden_layer_sizes=hidden_layer_sizes,
             activation=activation,
             likelihood=likelihood,
             encoder=encoder,
             decoder=decoder,
-            kl_weight=kl_weight,
+            kl_weight=kl_weight,  # type: ignore[arg-type]
             max_epochs=max_epochs,
             batch_size=batch_size,
             learning_rate=learning_rate,
@@ -614,7 +617,7 @@ class ClassVSCTransformer(VSCTransformer):
         unseen = y[labeled][~np.isin(y[labeled], self.classes_)]
         if unseen.size:
             raise ValueError(
-                f"y holds the label {unseen[0]!r}, which is none of the classes "
+                f"y holds the label {unseen.tolist()[0]!r}, which is none of the classes "
                 f"{self.classes_.tolist()} that the estimator knows: name every class in the "
                 "first call of partial_fit (classes=...), or fit afresh."
             )
@@ -624,7 +627,7 @@ class ClassVSCTransformer(VSCTransformer):
 
     def _finish(self, dataset: ArrayDataset, stop_reason: str) -> None:
         super()._finish(dataset, stop_reason)
-        summary = summarize(self.module_, dataset, self.threshold, len(self.classes_))
+        summary: ClassSummary = summarize(self.module_, dataset, self.threshold, len(self.classes_))
         if stop_reason == "partial_fit" and hasattr(self, "_class_summary"):
             summary = self._class_summary + summary
         self._class_summary = summary

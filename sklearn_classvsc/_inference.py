@@ -99,13 +99,13 @@ class SpikeSlabInference(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             If `Z` has another number of columns than the model has dimensions.
         """
         check_is_fitted(self)
-        Z = check_array(Z, accept_sparse="csr", dtype=np.float32, input_name="Z")
-        if Z.shape[1] != self._n_features_out:
+        codes = check_array(Z, accept_sparse="csr", dtype=np.float32, input_name="Z")
+        if codes.shape[1] != self._n_features_out:
             raise ValueError(
-                f"Z has {Z.shape[1]} columns, but {type(self).__name__} has n_components="
+                f"Z has {codes.shape[1]} columns, but {type(self).__name__} has n_components="
                 f"{self._n_features_out} dimensions: pass codes as transform returns them."
             )
-        parts = [self._decode(z) for z in self._chunks(ArrayDataset(Z))]
+        parts = [self._decode(z) for z in self._chunks(ArrayDataset(codes))]
         return np.concatenate(parts)
 
     def score_samples(self, X: ArrayLike) -> NDArray[np.float64]:

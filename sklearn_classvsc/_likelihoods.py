@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -35,10 +35,10 @@ class Likelihood(nn.Module):
 class Bernoulli(Likelihood):
     """Features in [0, 1], theta their logits; fractions count as expected bits."""
 
-    def log_prob(self, theta: Tensor, x: Tensor) -> Tensor:  # noqa: D102
+    def log_prob(self, theta: Tensor, x: Tensor) -> Tensor:
         return -F.binary_cross_entropy_with_logits(theta, x, reduction="none").sum(1)
 
-    def mean(self, theta: Tensor) -> Tensor:  # noqa: D102
+    def mean(self, theta: Tensor) -> Tensor:
         return torch.sigmoid(theta)
 
 
@@ -61,15 +61,15 @@ class Gaussian(Likelihood):
         super().__init__()
         self.register_buffer("noise_variance", torch.ones(()))
 
-    def log_prob(self, theta: Tensor, x: Tensor) -> Tensor:  # noqa: D102
+    def log_prob(self, theta: Tensor, x: Tensor) -> Tensor:
         squares = ((x - theta) ** 2).sum(1)  # (n,)
         constant = x.shape[1] * torch.log(2 * math.pi * self.noise_variance)
         return -0.5 * (squares / self.noise_variance + constant)
 
-    def mean(self, theta: Tensor) -> Tensor:  # noqa: D102
+    def mean(self, theta: Tensor) -> Tensor:
         return theta
 
-    def reconstruction(self, theta: Tensor, x: Tensor, weight: Tensor) -> Tensor:  # noqa: D102
+    def reconstruction(self, theta: Tensor, x: Tensor, weight: Tensor) -> Tensor:
         if not self.training:
             return super().reconstruction(theta, x, weight)
         variance = weight @ ((x - theta) ** 2).mean(1) + self.floor

@@ -104,9 +104,8 @@ class SpikeSlabAutoencoder(nn.Module):
         """Encode, sample, decode."""
         seen = x
         if self.training and self.input_dropout:
-            like = {"dtype": x.dtype, "device": x.device, "generator": generator}
-            kept = torch.rand(x.shape, **like) >= self.input_dropout
-            seen = x * kept / (1 - self.input_dropout)
+            u = torch.rand(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+            seen = x * (u >= self.input_dropout) / (1 - self.input_dropout)
         q = self.encode(seen)
         z = q.rsample(generator, self.temperature)
         return Pass(q, z, self.decode(z))
@@ -175,7 +174,9 @@ def make_autoencoder(
         bodies.append(mlp(n_in, sizes, activation) if own is None else copy.deepcopy(own))
         if own is None:  # before the model asks the bodies for their widths
             initialize(bodies[-1], generator)
-    module = SpikeSlabAutoencoder(n_features, *bodies, likelihood, alpha, **model)
+    module = SpikeSlabAutoencoder(
+        n_features, bodies[0], bodies[1], likelihood=likelihood, alpha=alpha, **model
+    )
     initialize(module.encoder_head, generator)
     initialize(module.decoder_head, generator)
     if module.gated:

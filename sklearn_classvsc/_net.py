@@ -46,6 +46,7 @@ class VSCNet(NeuralNet):
     """
 
     module_: SpikeSlabAutoencoder
+    callbacks_: list[tuple[str, Callback]]
 
     def __init__(
         self,
@@ -114,7 +115,7 @@ class VSCNet(NeuralNet):
             self.notify("on_train_begin", X=dataset, y=None)
             try:
                 self.fit_loop(dataset, epochs=epochs)
-            except StopTraining:
+            except TrainingStopped:
                 stopped = True
             self.notify("on_train_end", X=dataset, y=None)
         finally:
@@ -168,16 +169,20 @@ class VSCNet(NeuralNet):
             super().notify(method_name, **kwargs)
         except KeyboardInterrupt:
             if method_name == "on_epoch_end":
-                raise StopTraining from None
+                raise TrainingStopped from None
             raise
 
     def get_iterator(self, dataset: ArrayDataset, training: bool = False) -> DataLoader[Batch]:
         """Fetch whole batches; torch finds `ArrayDataset.__getitems__`."""
         shuffle = self.generator if training else None
         batches = EvenBatches(len(dataset), self.batch_size, shuffle)
-        return DataLoader(
-            dataset, batch_sampler=batches, collate_fn=_identity, generator=self.generator
+        loader: DataLoader[Batch] = DataLoader(
+            dataset,
+            batch_sampler=batches,  # type: ignore[arg-type]  # arrays of indices, not lists
+            collate_fn=_identity,
+            generator=self.generator,
         )
+        return loader
 
     def train_step_single(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
         """Forward and backward pass of one batch."""
@@ -219,7 +224,9 @@ class VSCNet(NeuralNet):
             self.notify("on_batch_end", batch=batch, training=training, **step)
         assert total is not None, "an epoch has at least one batch"
         for name, value in zip(names, (total / weight_sum).tolist(), strict=True):
-            self.history.record(f"{prefix}_{name}" if name == "loss" or not training else name, value)
+            self.history.record(
+                f"{prefix}_{name}" if name == "loss" or not training else name, value
+            )
         if not math.isfinite(self.history[-1, f"{prefix}_loss"]):
             dataset = iterator.dataset
             assert isinstance(dataset, ArrayDataset)
@@ -237,7 +244,7 @@ def learning_rate_factor(progress: float) -> float:
     return min(1.0, (progress + 1e-3) / 0.05) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-class StopTraining(Exception):
+class TrainingStopped(Exception):  # noqa: N818  (nothing went wrong)
     """A callback has ended the training."""
 
 
@@ -284,7 +291,7 @@ def divergence_error(X: Any, learning_rate: float, when: str) -> FloatingPointEr
     )
 
 
-def _identity(batch: Batch) -> Batch:
+def _identity(batch: Any) -> Any:
     return batch
 
 

@@ -8,8 +8,8 @@ batch, the spike's divergence splits exactly (Y the label)::
         + h(pi) - mean_c h(pi_c)                   information:   I(Gamma; Y)
         + mean_c h(pi_c) - mean_x h(gamma_x)       inconsistency: I(Gamma; X | Y)
 
-so that VAE, VSC and the paper's ClassVSC differ in the weights of these terms alone. A sample without a label
-is a class of its own: its spike informs about itself, and is never inconsistent.
+so that VAE, VSC and the paper's ClassVSC differ in the weights of these terms alone. A sample
+without a label is a class of its own: its spike informs about itself, and is never inconsistent.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
+import torch.nn.functional as F
 from torch import Tensor
 
 from ._modules import Pass, SpikeSlabAutoencoder

@@ -8,10 +8,12 @@ all other bytes detects damage. It does not tell who wrote the file.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
 import os
 import platform
+import re
 import reprlib
 import secrets
 import stat
@@ -19,14 +21,16 @@ import sys
 from collections.abc import Mapping
 from importlib.metadata import version
 from itertools import pairwise
+from numbers import Integral, Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
+from ._collapse import ClassSummary
 from ._data import Standardization
 from ._likelihoods import LIKELIHOODS
 
@@ -37,8 +41,9 @@ if TYPE_CHECKING:
 
 FORMAT, SCHEMA_VERSION = "sklearn-classvsc", 1
 CLASSES = ("VAETransformer", "VSCTransformer", "ClassVSCTransformer")
-#: Largest header in bytes: some 150,000 feature names. Parsing it takes less than 100 MB.
-HEADER_LIMIT = 4 * 2**20
+#: Largest header, in bytes and in brackets: some 150,000 feature names, or 1,000 layers. Parsing
+#: it takes less than 100 MB.
+HEADER_LIMIT, BRACKET_LIMIT = 4 * 2**20, 200_000
 #: How a header begins; the 64 digits of the hash follow.
 PREFIX = b'{"__metadata__": {"sha256": "'
 DTYPES = {
@@ -46,15 +51,18 @@ DTYPES = {
     "I32": "<i4", "I64": "<i8", "U8": "u1", "U16": "<u2", "U32": "<u4", "U64": "<u8",
 }  # fmt: skip
 CODES = {np.dtype(dtype): code for code, dtype in DTYPES.items()}
+#: The kinds of tuple that a file holds.
+RECORDS: dict[str, Any] = {x.__name__: x for x in (tuple, Standardization, ClassSummary)}
 LIBRARIES = (FORMAT, "numpy", "scikit-learn", "skorch", "torch")
-OWN_MODULE = "it is code, without which the trained weights mean nothing: retrain with None"
 #: Parameters that can hold code or a live generator, and what to do about them.
-CODE = {
-    "encoder": OWN_MODULE,
-    "decoder": OWN_MODULE,
-    "callbacks": "the trained weights do without: set_params(callbacks=None)",
-    "random_state": "the trained weights do without: set_params(random_state=<an int>)",
+NOT_DATA = {
+    "encoder": "retrain with encoder=None, as the trained weights mean nothing without its code",
+    "decoder": "retrain with decoder=None, as the trained weights mean nothing without its code",
+    "callbacks": "set_params(callbacks=None), which leaves the trained weights as they are",
+    "random_state": "set_params(random_state=0), which leaves the trained weights as they are",
 }
+#: The next step, where there is no better one.
+STEP = "Copy the file again from where it came, or save the model anew."
 
 
 class ModelFileError(ValueError):
@@ -108,17 +116,17 @@ def save(estimator: SpikeSlabTransformer, path: str | os.PathLike[str]) -> None:
         "class": cls.__name__,
         "params": _encode(params, "params", tensors),
         "state": _encode(state, "", tensors),
-        "versions": {name: version(name) for name in LIBRARIES}
-        | {"python": platform.python_version()},
+        "versions": {"python": platform.python_version()} | {x: version(x) for x in LIBRARIES},
     }
     for name, array in tensors.items():
         if not _is_finite(name, array):
             raise ValueError(f"{name} is not finite: fit again with a lower learning_rate.")
     head, blocks = _pack(metadata, tensors)
-    if len(head) - 8 > HEADER_LIMIT:
+    if not _is_small(head[8:]):
         raise ValueError(
-            f"All but the arrays takes {len(head)} bytes as JSON, more than {HEADER_LIMIT}: "
-            "fit without feature names (X.to_numpy()), or use joblib.dump."
+            f"All but the arrays takes {len(head)} bytes as JSON, of {HEADER_LIMIT} and "
+            f"{BRACKET_LIMIT} brackets at most: fit without feature names (X.to_numpy()), or use "
+            "joblib.dump, whose files run code when loaded."
         )
     target = Path(path).resolve()
     if target.exists() and not target.is_file():
@@ -127,8 +135,7 @@ def save(estimator: SpikeSlabTransformer, path: str | os.PathLike[str]) -> None:
     file = open(temporary, "xb")
     try:
         with file:
-            for block in [head, *blocks]:
-                file.write(block)
+            file.writelines([head, *blocks])
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
@@ -178,22 +185,22 @@ def load(path: str | os.PathLike[str], cls: type[T]) -> T:
         raise
     except Exception as error:  # of contents that no check above foresaw; `file` is all the input
         found = f"contents that raise {type(error).__name__} ({str(error)[:500]})"
-        raise ModelFileError(f"{name}: {_message(found, 'a file written by save')}") from error
+        message = f"{name}: found {found}; expected a file written by save. {STEP}"
+        raise ModelFileError(message) from error
 
 
 # -- reading ------------------------------------------------------------------------------------
 
 
-def _load(file: BinaryIO, cls: type[T]) -> T:
+def _load(file: io.BufferedReader, cls: type[T]) -> T:
     size = os.fstat(file.fileno()).st_size
     length = int.from_bytes(file.read(8), "little")
     _expect(size > 8, f"{size} bytes", "a safetensors file")
-    _expect(
-        length <= min(size - 8, HEADER_LIMIT),
-        f"a header of {length} bytes in a file of {size}",
-        f"one of at most {HEADER_LIMIT} bytes, within the file",
-    )
+    found = f"a header of {length} bytes in a file of {size}"
+    fits = length <= min(size - 8, HEADER_LIMIT)
+    _expect(fits, found, f"at most {HEADER_LIMIT} bytes, within the file")
     text = file.read(length)
+    _expect(_is_small(text), "a header of too many parts", f"at most {BRACKET_LIMIT} brackets")
     try:
         header = json.loads(text.decode())
         metadata = header.pop("__metadata__")
@@ -203,11 +210,9 @@ def _load(file: BinaryIO, cls: type[T]) -> T:
     _expect(found == FORMAT, f"format {_short(found)}", repr(FORMAT))
     found = metadata["schema_version"]
     if found != str(SCHEMA_VERSION):
-        _refuse(
-            f"schema version {_short(found)}, written by {_short(metadata.get('versions'))}",
-            f"schema version {SCHEMA_VERSION}",
-            "Upgrade sklearn-classvsc, or save the model with this version.",
-        )
+        found = f"schema version {_short(found)}, of {_short(metadata.get('versions'))}"
+        step = "Upgrade sklearn-classvsc, or save the model with this version."
+        _refuse(found, f"schema version {SCHEMA_VERSION}", step)
     found = metadata["class"]
     if found not in CLASSES or found != cls.__name__:
         step = f"Call {found}.load." if found in CLASSES else STEP
@@ -223,14 +228,11 @@ def _load(file: BinaryIO, cls: type[T]) -> T:
     arrays: dict[str, NDArray[Any]] = {}
     for name, dtype, shape in layout:
         array = arrays[name] = np.empty(shape, dtype)
-        count = file.readinto(_bytes(array))  # type: ignore[attr-defined]
+        count = file.readinto(_bytes(array))
         _expect(count == array.nbytes, f"{count} bytes of {name}", str(array.nbytes))
         digest.update(_bytes(array))
-    _expect(
-        text.startswith(PREFIX) and text[digest_at] == digest.hexdigest().encode(),
-        "contents whose SHA-256 differs",
-        f"{_short(metadata.get('sha256'))}, the SHA-256 in the file",
-    )
+    intact = text.startswith(PREFIX) and text[digest_at] == digest.hexdigest().encode()
+    _expect(intact, "contents whose SHA-256 is not the one in the file", "undamaged ones")
     for name, array in arrays.items():
         _expect(_is_finite(name, array), f"non-finite values in {name}", "finite ones")
     estimator, state = _assemble(metadata, arrays, cls)
@@ -244,18 +246,12 @@ def _layout(header: dict[str, Any], data_size: int) -> list[tuple[str, np.dtype[
     end = 0
     layout = []
     for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
-        dtype, shape = np.dtype(DTYPES[entry["dtype"]]), entry["shape"]
-        _expect(
-            len(shape) <= 32 and all(type(n) is int and 0 <= n <= data_size for n in shape),
-            f"shape {_short(shape)} of tensor {_short(name)}",
-            f"sizes within the {data_size} bytes of data",
-        )
+        dtype, shape, span = np.dtype(DTYPES[entry["dtype"]]), entry["shape"], entry["data_offsets"]
+        what = f"tensor {_short(name)} of shape {_short(shape)} at bytes {_short(span)}"
+        fits = len(shape) <= 32 and all(type(n) is int and 0 <= n <= data_size for n in shape)
+        _expect(fits, what, f"sizes within the {data_size} bytes of data")
         begin, end = end, end + math.prod(shape) * dtype.itemsize
-        _expect(
-            entry["data_offsets"] == [begin, end],
-            f"tensor {_short(name)} at bytes {_short(entry['data_offsets'])}",
-            f"[{begin}, {end}], by its shape, dtype and place",
-        )
+        _expect(span == [begin, end], what, f"bytes [{begin}, {end}], by its shape and place")
         layout.append((name, dtype, shape))
     _expect(end == data_size, f"{data_size} bytes of data", f"{end}, by the header")
     return layout
@@ -288,77 +284,60 @@ def _check_state(
 ) -> None:
     """Check names, shapes and dtypes against those of a model of the declared architecture."""
     architecture, saved = state["_architecture"], state["_pending_state"]
-    n_features, alpha = architecture["n_features"], architecture["alpha"]
-    widths = [n_features, *architecture["hidden_layer_sizes"], *alpha.shape]
-    _expect(
-        all(type(n) is int and 0 < n <= data_size for n in widths)
-        and 4 * sum(a * b for a, b in pairwise(widths)) <= data_size
-        and 8 * len(architecture["hidden_layer_sizes"]) <= n_tensors,
-        f"layers of widths {_short(widths)}",
-        f"positive ones, whose weights fit in the file ({n_tensors} tensors, {data_size} bytes)",
-    )
-    vars(estimator).update(state)
+    hidden, n_features = architecture["hidden_layer_sizes"], architecture["n_features"]
+    widths = [n_features, *hidden, *architecture["alpha"].shape]
+    if architecture.get("n_classes"):
+        widths.append(architecture["n_classes"])
+    fits = all(type(n) is int and 0 < n <= data_size for n in widths)
+    fits = fits and 4 * sum(a * b for a, b in pairwise(widths)) <= data_size
+    fits = fits and 8 * len(hidden) <= n_tensors
+    size = f"{n_tensors} tensors, {data_size} bytes"
+    _expect(fits, f"layers of widths {_short(widths)}", f"ones that fit in the file ({size})")
+
+    estimator.__dict__.update(state)
     module = estimator._make_net(0, "cpu").module  # no larger than the file
     _same_specs("module", saved["module"], {k: x.numpy() for k, x in module.state_dict().items()})
     weights = [x.detach().numpy() for x in module.parameters()]
+    numbers = list(range(len(weights)))
     moments, (group,) = saved["optimizer"]["state"], saved["optimizer"]["param_groups"]
     # Before the first step there are none. Torch does not check them, and its kernels trust them.
-    _expect(
-        list(moments) == list(range(len(weights)) if moments else ()),
-        f"optimizer state of parameters {_short(list(moments))}",
-        f"of 0 to {len(weights) - 1}",
-    )
+    of = f"optimizer state of parameters {_short(list(moments))}"
+    _expect(list(moments) in ([], numbers), of, _short(numbers))
     for i, moment in moments.items():
-        step = np.zeros((), np.float32)
-        expected = {"step": step, "exp_avg": weights[i], "exp_avg_sq": weights[i]}
-        _same_specs(f"optimizer/state/{i}", moment, expected)
-    params, betas = group["params"], group["betas"]
-    numbers = [*betas, *(x for name, x in group.items() if name not in ("params", "betas"))]
-    _expect(
-        params == list(range(len(weights)))
-        and len(betas) == 2
-        and all(x is None or (isinstance(x, int | float) and math.isfinite(x)) for x in numbers),
-        f"optimizer settings {_short(group)}",
-        "numbers",
-    )
-    generators = {name: saved[name] for name in ("generator", "noise_generator")}
-    _expect(
-        all(x.dtype == np.uint8 and x.ndim == 1 for x in generators.values()),
-        f"generator states {_specs(generators)}",
-        "vectors of uint8",
-    )
-    _expect(
-        all(isinstance(row, dict) for row in saved["history"]), "a history of other things", "rows"
-    )
+        both = {"exp_avg": weights[i], "exp_avg_sq": weights[i]}
+        _same_specs(f"optimizer/state/{i}", moment, both | {"step": np.zeros((), np.float32)})
+    betas = group["betas"]
+    values = [*betas, *(x for name, x in group.items() if name not in ("params", "betas"))]
+    valid = all(x is None or (isinstance(x, Real) and math.isfinite(x)) for x in values)
+    valid = valid and group["params"] == numbers and len(betas) == 2
+    _expect(valid, f"optimizer settings {_short(group)}", "finite numbers")
+
     done, planned, decay = saved["schedule"]
-    _expect(
-        type(done) is type(planned) is int and type(decay) is bool and planned > 0 <= done,
-        f"schedule {_short(saved['schedule'])}",
-        "steps done, steps planned and whether the learning rate decays",
-    )
-    n_found = state["n_features_in_"]
-    _expect(n_found == n_features, f"n_features_in_={_short(n_found)}", str(n_features))
-    vectors = list(state["_standardization"] or ())
-    names = state.get("feature_names_in_")
-    likelihood = LIKELIHOODS[architecture["likelihood"]]
-    _expect(
-        len(vectors) == 2 * likelihood.standardize
-        and all(x.shape == (n_features,) and x.dtype.kind == "f" for x in vectors)
-        and (names is None or names.shape == (n_features,)),
-        "a standardisation or feature names of another size",
-        f"{n_features} values",
-    )
+    valid = type(done) is type(planned) is int and type(decay) is bool and planned > 0 <= done
+    _expect(valid, f"schedule {_short(saved['schedule'])}", "steps done, steps planned, decay")
+    rows = all(isinstance(row, dict) for row in saved["history"])
+    _expect(rows, f"history {_short(saved['history'])}", "rows")
+    found = state["n_features_in_"]
+    _expect(found == n_features, f"n_features_in_={_short(found)}", str(n_features))
+    vectors, names = list(state["_standardization"] or ()), state.get("feature_names_in_")
+    valid = len(vectors) == 2 * LIKELIHOODS[architecture["likelihood"]].standardize
+    valid = valid and all(x.shape == (n_features,) and x.dtype.kind == "f" for x in vectors)
+    valid = valid and (names is None or names.shape == (n_features,))
+    _expect(valid, "a standardisation or names of other features", f"of {n_features}")
 
 
 def _check_values(state: dict[str, Any]) -> None:
     """Check what only the values of the arrays tell."""
+    saved, classes = state["_pending_state"], state.get("classes_")
+    states = [saved["generator"], saved["noise_generator"]]
     try:
-        torch.Generator().set_state(torch.tensor(state["_pending_state"]["generator"]))
-    except RuntimeError as error:
+        for array in states[: 2 if states[0].shape == states[1].shape else 1]:  # a GPU's differs
+            torch.Generator().set_state(torch.tensor(array))
+    except (RuntimeError, TypeError) as error:
         _refuse(f"a generator state that torch refuses ({error})", "one of this version of torch")
-    standardization, classes = state["_standardization"], state.get("classes_")
-    if standardization is not None:
-        _expect(bool((standardization.scale > 0).all()), "scales that are not positive", "positive")
+    if state["_standardization"] is not None:
+        positive = bool((state["_standardization"].scale > 0).all())
+        _expect(positive, "scales that are not positive", "positive ones")
     if classes is not None:
         valid = classes.ndim == 1 < len(classes) and np.array_equal(np.unique(classes), classes)
         _expect(valid, f"classes {_short(classes)}", "at least two, sorted")
@@ -396,26 +375,27 @@ def _encode(value: Any, path: str, tensors: dict[str, NDArray[Any]]) -> Any:
     def encode(item: Any, name: Any) -> Any:
         return _encode(item, f"{path}/{name}" if path else str(name), tensors)
 
-    if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "biuf":
-        array = np.require(value, value.dtype.newbyteorder("<"), "C")
-        if array.dtype in CODES and path not in tensors:
-            tensors[path] = array
-            return {"$": "array" if isinstance(value, np.ndarray) else "scalar", "tensor": path}
-    elif isinstance(value, np.ndarray) and value.dtype.kind in "UO" and value.ndim == 1:
+    if isinstance(value, np.generic) and value.dtype in CODES:
+        return {"$": "scalar", "dtype": CODES[value.dtype], "value": value.item()}
+    if isinstance(value, np.ndarray) and value.dtype.newbyteorder("<") in CODES:
+        if path in tensors:
+            raise ValueError(f"two arrays are named {path}.")
+        tensors[path] = np.require(value, value.dtype.newbyteorder("<"), "C")
+        return {"$": "array", "tensor": path}
+    if isinstance(value, np.ndarray) and value.dtype.kind in "UO" and value.ndim == 1:
         items = [x.item() if isinstance(x, np.generic) else x for x in value.tolist()]
-        if all(x is None or isinstance(x, str | int | float) for x in items):
-            return {"$": "text" if value.dtype.kind == "U" else "objects", "items": items}
+        if _are_labels(items, value.dtype):
+            return {"$": "labels", "dtype": value.dtype.str, "items": items}
     elif value is None or isinstance(value, str | int | float):
         return value
-    elif isinstance(value, Standardization):
-        return {"$": "standardization", "items": [encode(x, i) for i, x in enumerate(value)]}
-    elif type(value) is tuple:
-        return {"$": "tuple", "items": [encode(x, i) for i, x in enumerate(value)]}
+    elif type(value) in RECORDS.values():
+        items = [encode(x, i) for i, x in enumerate(value)]
+        return {"$": type(value).__name__, "items": items}
     elif type(value) is list:
-        keys = list(value[0]) if value and type(value[0]) is dict else []
-        if keys and all(type(row) is dict and list(row) == keys for row in value):
+        keys = list(value[0]) if len(value) > 1 and type(value[0]) is dict else []
+        if keys and all(type(row) is dict and list(row) == keys for row in value):  # a history
             columns = {key: _column([row[key] for row in value]) for key in keys}
-            return {"$": "rows", "columns": encode(columns, "rows")}
+            return {"$": "rows", "columns": _encode(columns, path, tensors)}
         return [encode(x, i) for i, x in enumerate(value)]
     elif type(value) is dict and all(type(key) in (str, int) for key in value):
         if all(type(key) is str and key != "$" for key in value):
@@ -430,7 +410,8 @@ def _encode(value: Any, path: str, tensors: dict[str, NDArray[Any]]) -> Any:
 
 def _column(values: list[Any]) -> Any:
     """Return values as an array if they come back from it as they are."""
-    whole = {type(x) for x in values} in ({float}, {int}) and all(-(2**63) <= x < 2**63 or x != x or isinstance(x, float) for x in values)
+    kinds = {type(x) for x in values}
+    whole = kinds == {float} or (kinds == {int} and max(map(abs, values)) < 2**63)
     return np.array(values) if whole else values
 
 
@@ -443,16 +424,18 @@ def _decode(node: Any, tensors: dict[str, NDArray[Any]]) -> Any:
     if "$" not in node:
         return {key: _decode(item, tensors) for key, item in node.items()}
     kind = node["$"]
-    if kind in ("array", "scalar"):
-        name = node["tensor"]
-        _expect(name in tensors, f"no tensor {_short(name)}", "one for each reference")
-        array = tensors.pop(name)
-        return array if kind == "array" else array[()]
-    if kind in ("text", "objects"):
-        items = node["items"]
-        width = max((len(x) for x in items), default=0) if kind == "text" else 0
-        _expect(len(items) * width <= HEADER_LIMIT, f"{len(items)} labels of {width}", "shorter")
-        return np.array([*items, None], object)[:-1].astype(str if kind == "text" else object)
+    if kind == "array":
+        _expect(node["tensor"] in tensors, f"no tensor {_short(node['tensor'])}", "each, once")
+        return tensors.pop(node["tensor"])
+    if kind == "scalar":
+        return np.dtype(DTYPES[node["dtype"]]).type(node["value"])
+    if kind == "labels":
+        valid = re.fullmatch(r"[<>]U\d{1,7}|\|O", node["dtype"]) is not None
+        valid = valid and _are_labels(node["items"], np.dtype(node["dtype"]))
+        _expect(valid, f"labels {_short(node)}", "strings or numbers")
+        labels = np.empty(len(node["items"]), node["dtype"])
+        labels[:] = node["items"]
+        return labels
     if kind == "rows":
         columns = _decode(node["columns"], tensors)
         values = [x.tolist() if isinstance(x, np.ndarray) else x for x in columns.values()]
@@ -460,22 +443,32 @@ def _decode(node: Any, tensors: dict[str, NDArray[Any]]) -> Any:
     items = _decode(node["items"], tensors)
     if kind == "pairs":
         return dict(items)
-    return {"tuple": tuple, "standardization": Standardization._make}[kind](items)
+    return tuple(items) if kind == "tuple" else RECORDS[kind](*items)
 
 
 def _check_data_only(params: dict[str, Any], architecture: dict[str, Any]) -> None:
     """Refuse what a data file cannot hold, or a loaded one must not."""
-    for name, advice in CODE.items():
+    for name, advice in NOT_DATA.items():
         for value in (params.get(name), architecture.get(name)):
-            if not (value is None or value == [] or (name == "random_state" and isinstance(value, int | np.integer))):
+            if not (value is None or isinstance(value, Integral) or value == []):
                 raise ValueError(
                     f"{name}={_short(value)} cannot be in a model file, which holds data only: "
-                    f"{advice}, or use joblib.dump, whose files run code when loaded."
+                    f"{advice}; or use joblib.dump, whose files run code when loaded."
                 )
+
+
+def _are_labels(items: list[Any], dtype: np.dtype[Any]) -> bool:
+    """Return whether JSON can hold the items, and their array takes little memory."""
+    small = len(items) * dtype.itemsize <= 8 * HEADER_LIMIT
+    return small and all(x is None or isinstance(x, str | int | float) for x in items)
 
 
 def _bytes(array: NDArray[Any]) -> memoryview:
     return array.reshape(-1).view(np.uint8).data
+
+
+def _is_small(text: bytes) -> bool:
+    return len(text) <= HEADER_LIMIT and text.count(b"[") + text.count(b"{") <= BRACKET_LIMIT
 
 
 def _is_finite(name: str, array: NDArray[Any]) -> bool:
@@ -485,4 +478,25 @@ def _is_finite(name: str, array: NDArray[Any]) -> bool:
 
 # -- messages -----------------------------------------------------------------------------------
 
-STEP = "Copy the file again from where it came, or save the model anew."
+
+def _expect(met: bool, found: str, expected: str) -> None:
+    if not met:
+        _refuse(found, expected)
+
+
+def _refuse(found: str, expected: str, step: str = STEP) -> NoReturn:
+    raise ModelFileError(f"found {found}; expected {expected}. {step}")
+
+
+def _short(value: Any) -> str:
+    return reprlib.repr(value)
+
+
+def _same_specs(where: str, found: dict[str, Any], expected: dict[str, NDArray[Any]]) -> None:
+    """Compare names, dtypes and shapes."""
+    specs = [
+        {name: f"{x.dtype}{x.shape}" for name, x in arrays.items()} for arrays in (found, expected)
+    ]
+    for name in sorted(set(found) | set(expected), key=str):
+        this, that = (spec.get(name, "no tensor") for spec in specs)
+        _expect(this == that, f"{this} as {where}/{_short(name)[1:-1]}", that)

@@ -7,8 +7,6 @@ A latent dimension is *off* (exactly zero) or *on* (Gaussian)::
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -120,13 +118,13 @@ class SpikeSlab:
         ----------
         Jang, Gu, Poole: Categorical Reparameterization with Gumbel-Softmax, ICLR 2017.
         """
-        like = {"dtype": self.mu.dtype, "device": self.mu.device, "generator": generator}
         shape = (1, *self.mu.shape[1:]) if common_noise else self.mu.shape
-        noise = torch.randn(shape, **like)
+        dtype, device = self.mu.dtype, self.mu.device
+        noise = torch.randn(shape, generator=generator, dtype=dtype, device=device)
         slab = torch.addcmul(self.mu, torch.exp(0.5 * self.log_var), noise)
         if self.logits is None:
             return slab
-        u = torch.rand(shape, **like)
+        u = torch.rand(shape, generator=generator, dtype=dtype, device=device)
         hard = (u < self.gamma).to(u.dtype)
         soft = torch.sigmoid((self.logits - u.logit_(torch.finfo(u.dtype).eps)) / temperature)
         return (hard + (soft - soft.detach())) * slab
