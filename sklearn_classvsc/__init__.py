@@ -24,16 +24,30 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ._collapse import CollapseWarning
     from ._estimators import ClassVSCTransformer, VAETransformer, VSCTransformer
+    from ._persistence import ModelFileError
 
-__all__ = ["ClassVSCTransformer", "CollapseWarning", "VAETransformer", "VSCTransformer"]
+#: Where each public name lives.
+_HOMES = {
+    "ClassVSCTransformer": "._estimators",
+    "CollapseWarning": "._collapse",
+    "ModelFileError": "._persistence",
+    "VAETransformer": "._estimators",
+    "VSCTransformer": "._estimators",
+}
+__all__ = [
+    "ClassVSCTransformer",
+    "CollapseWarning",
+    "ModelFileError",
+    "VAETransformer",
+    "VSCTransformer",
+]
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
     """Import the estimators, and torch with them, when they are first asked for."""
-    if name in __all__:
-        home = "._collapse" if name == "CollapseWarning" else "._estimators"
-        return getattr(import_module(home, __name__), name)
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -82,8 +82,9 @@ def warn_of_collapse(p: NDArray[np.float64], classes: NDArray[Any]) -> None:
         )
     if silent.any():
         problems.append(
-            f"{silent.sum()} of {silent.size} classes, the first {classes[silent].tolist()[0]!r}, have no "
-            "dimension that most of their samples use: raise n_components or alpha"
+            f"{silent.sum()} of {silent.size} classes, the first "
+            f"{classes[silent].tolist()[0]!r}, have no dimension that most of their samples use: "
+            "raise n_components or alpha"
         )
     if spread.max() < 0.5:
         problems.append(

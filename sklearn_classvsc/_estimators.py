@@ -52,7 +52,7 @@ class VAETransformer(SpikeSlabTransformer):
     kl_weight : float, default=1.0
         Weight beta of the divergence from the prior; 1 is the VAE, more the beta-VAE.
     max_epochs : int or "auto", default="auto"
-        Passes over the data. "auto": 20, or as many as make 3,000 gradient steps if that is more.
+        Passes over the data. "auto": 20, or as many as make 1,000 gradient steps if that is more.
     batch_size : int, default=256
         Largest number of samples in a gradient step.
     learning_rate : float, default=0.008
@@ -88,7 +88,7 @@ class VAETransformer(SpikeSlabTransformer):
     n_iter_ : int
         Epochs trained.
     stop_reason_ : str
-        What ended the last fit: "max_epochs", "steps" (the 3,000 steps of "auto"),
+        What ended the last fit: "max_epochs", "steps" (the 1,000 steps of "auto"),
         "early_stopping", "callback" or "partial_fit".
     history_ : DataFrame
         Mean of the loss and of each of its terms in each epoch, in nats per sample.
@@ -210,7 +210,7 @@ class VSCTransformer(VAETransformer):
     kl_weight : float, default=1.0
         Weight of the slabs' divergence from the prior.
     max_epochs : int or "auto", default="auto"
-        Passes over the data. "auto": 20, or as many as make 3,000 gradient steps if that is more.
+        Passes over the data. "auto": 20, or as many as make 1,000 gradient steps if that is more.
     batch_size : int, default=256
         Largest number of samples in a gradient step.
     learning_rate : float, default=0.008
@@ -246,7 +246,7 @@ class VSCTransformer(VAETransformer):
     n_iter_ : int
         Epochs trained.
     stop_reason_ : str
-        What ended the last fit: "max_epochs", "steps" (the 3,000 steps of "auto"),
+        What ended the last fit: "max_epochs", "steps" (the 1,000 steps of "auto"),
         "early_stopping", "callback" or "partial_fit".
     history_ : DataFrame
         Mean of the loss and of each of its terms in each epoch, in nats per sample.
@@ -384,8 +384,8 @@ class ClassVSCTransformer(VSCTransformer):
         The value in `y` that means "no label"; None: every sample has one.
     alpha : float, array-like of shape (n_components,) or None, default=None
         Prior probability of a dimension to be on, strictly between 0 and 1. Under "balanced", a
-        dimension is global if its alpha exceeds one half. None: 0.99 for 16 % of the dimensions
-        and, for the others, max(1.2 / n_classes, 1.5 / their number) but at most 0.4; for the
+        dimension is global if its alpha exceeds one half. None: 0.99 for 18 % of the dimensions
+        and, for the others, max(0.85 / n_classes, 1.5 / their number) but at most 0.4; for the
         paper 0.2 for all.
     threshold : float, default=0.5
         `transform` keeps the dimensions with gamma above this, in [0, 1).
@@ -410,9 +410,9 @@ class ClassVSCTransformer(VSCTransformer):
     decoder : nn.Module or None, default=None
         Body of the decoder, (n, n_components) -> (n, n_hidden), likewise.
     kl_weight : float or None, default=None
-        Weight of the slabs' divergence from the prior. None: 0.3, for the paper 1.
+        Weight of the slabs' divergence from the prior. None: 0.2, for the paper 1.
     max_epochs : int or "auto", default="auto"
-        Passes over the data. "auto": 20, or as many as make 3,000 gradient steps if that is more.
+        Passes over the data. "auto": 20, or as many as make 1,000 gradient steps if that is more.
     batch_size : int, default=256
         Largest number of samples in a gradient step.
     learning_rate : float, default=0.008
@@ -450,7 +450,7 @@ class ClassVSCTransformer(VSCTransformer):
     n_iter_ : int
         Epochs trained.
     stop_reason_ : str
-        What ended the last fit: "max_epochs", "steps" (the 3,000 steps of "auto"),
+        What ended the last fit: "max_epochs", "steps" (the 1,000 steps of "auto"),
         "early_stopping", "callback" or "partial_fit".
     history_ : DataFrame
         Mean of the loss and of each of its terms in each epoch, in nats per sample.
@@ -583,7 +583,7 @@ class ClassVSCTransformer(VSCTransformer):
         information = _or(self.information_weight, 50.0 if balanced else 1.0)
         weights = {
             "reconstruction": Weight(1),
-            "slab_kl": Weight(_or(self.kl_weight, 0.3 if balanced else 1.0)),
+            "slab_kl": Weight(_or(self.kl_weight, 0.2 if balanced else 1.0)),
             "usage": Weight(usage),
         }
         weight, warmup = self.consistency_weight, self.warmup
@@ -642,7 +642,7 @@ class ClassVSCTransformer(VSCTransformer):
 
         The first call builds the model: its chunk decides how features are standardised and what
         `likelihood="auto"` means. Weights that ramp reach their value with the fraction `warmup`
-        of 3,000 steps.
+        of 1,000 steps.
 
         Parameters
         ----------
@@ -710,10 +710,10 @@ class ClassVSCTransformer(VSCTransformer):
 
 
 def role_alpha(n_components: int, n_classes: int) -> NDArray[np.float64]:
-    """Return the default alpha: 16 % global dimensions, the rest for the classes to divide."""
-    n_global = round(0.16 * n_components)
+    """Return the default alpha: 18 % global dimensions, the rest for the classes to divide."""
+    n_global = round(0.18 * n_components)
     n_specific = n_components - n_global
-    specific = min(0.4, max(1.2 / n_classes, 1.5 / n_specific))
+    specific = min(0.4, max(0.85 / n_classes, 1.5 / n_specific))
     return np.repeat([0.99, specific], [n_global, n_specific])
 
 

@@ -145,7 +145,9 @@ class VSCNet(NeuralNet):
         self.load_weights(state)
         self.optimizer_.load_state_dict(_map_arrays(state["optimizer"]))
         self.generator.set_state(torch.tensor(state["generator"]))
-        self.noise_generator.set_state(torch.tensor(state["noise_generator"]))
+        if len(state["noise_generator"]) == len(self.noise_generator.get_state()):
+            self.noise_generator.set_state(torch.tensor(state["noise_generator"]))
+        # else the state is of another kind of device, and noise goes on from the seed
         self.steps_done, self.steps_planned, self.decay = state["schedule"]
         self.history = History(dict(row) for row in state["history"])
 

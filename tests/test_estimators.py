@@ -48,7 +48,7 @@ def default(digits):
 
 
 def test_vae_codes_are_dense_means(iris):
-    X, y = iris
+    X = iris[0]
     est = small(VAETransformer).fit(X)
     assert (est.transform(X) != 0).all()
     assert set(est.history_) == {"epoch", "train_loss", "reconstruction", "slab_kl"}
@@ -102,7 +102,7 @@ def test_paper_objective_lowers_the_divergence_within_classes(digits):
 
 
 def test_default_has_class_consistent_codes_that_do_not_collapse(default, digits):
-    X, X_test, y, y_test = digits
+    _, X_test, _, y_test = digits
     codes = default.transform(X_test)
     assert class_consistency_score(codes, y_test) > 0.95
     assert class_contrast_score(codes, y_test) > 0.85
@@ -214,7 +214,7 @@ def test_alpha_is_checked(iris, cls, alpha, message):
 
 
 def test_alpha_per_dimension_sets_the_roles(digits):
-    X, X_test, y, y_test = digits
+    X, X_test, y, _ = digits
     alpha = [0.95] * 3 + [0.15] * 9
     est = small(ClassVSCTransformer, n_components=12, alpha=alpha, max_epochs=300).fit(X, y)
     on = (est.transform(X_test) != 0).mean(0)
