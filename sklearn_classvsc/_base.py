@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 #: `max_epochs="auto"`: so many passes, or as many as make so many gradient steps if that is more.
 #: `partial_fit` ramps its weights over the same number of steps.
-EPOCHS, STEPS = 20, 1000
+EPOCHS, STEPS = 20, 2000
 
 
 class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
@@ -130,7 +130,7 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
         """Train for one pass over a chunk of data, at a constant learning rate.
 
         The first call builds the model: its chunk decides how features are standardised and what
-        `likelihood="auto"` means. Weights that ramp reach their value after 1,000 steps.
+        `likelihood="auto"` means. Weights that ramp reach their value after 2,000 steps.
 
         Parameters
         ----------

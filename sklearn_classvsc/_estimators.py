@@ -52,7 +52,7 @@ class VAETransformer(SpikeSlabTransformer):
     kl_weight : float, default=1.0
         Weight beta of the divergence from the prior; 1 is the VAE, more the beta-VAE.
     max_epochs : int or "auto", default="auto"
-        Passes over the data. "auto": 20, or as many as make 1,000 gradient steps if that is more.
+        Passes over the data. "auto": 20, or as many as make 2,000 gradient steps if that is more.
     batch_size : int, default=256
         Largest number of samples in a gradient step.
     learning_rate : float, default=0.008
@@ -88,7 +88,7 @@ class VAETransformer(SpikeSlabTransformer):
     n_iter_ : int
         Epochs trained.
     stop_reason_ : str
-        What ended the last fit: "max_epochs", "steps" (the 1,000 steps of "auto"),
+        What ended the last fit: "max_epochs", "steps" (the 2,000 steps of "auto"),
         "early_stopping", "callback" or "partial_fit".
     history_ : DataFrame
         Mean of the loss and of each of its terms in each epoch, in nats per sample.
@@ -210,7 +210,7 @@ class VSCTransformer(VAETransformer):
     kl_weight : float, default=1.0
         Weight of the slabs' divergence from the prior.
     max_epochs : int or "auto", default="auto"
-        Passes over the data. "auto": 20, or as many as make 1,000 gradient steps if that is more.
+        Passes over the data. "auto": 20, or as many as make 2,000 gradient steps if that is more.
     batch_size : int, default=256
         Largest number of samples in a gradient step.
     learning_rate : float, default=0.008
@@ -246,7 +246,7 @@ class VSCTransformer(VAETransformer):
     n_iter_ : int
         Epochs trained.
     stop_reason_ : str
-        What ended the last fit: "max_epochs", "steps" (the 1,000 steps of "auto"),
+        What ended the last fit: "max_epochs", "steps" (the 2,000 steps of "auto"),
         "early_stopping", "callback" or "partial_fit".
     history_ : DataFrame
         Mean of the loss and of each of its terms in each epoch, in nats per sample.
@@ -412,7 +412,7 @@ class ClassVSCTransformer(VSCTransformer):
     kl_weight : float or None, default=None
         Weight of the slabs' divergence from the prior. None: 0.2, for the paper 1.
     max_epochs : int or "auto", default="auto"
-        Passes over the data. "auto": 20, or as many as make 1,000 gradient steps if that is more.
+        Passes over the data. "auto": 20, or as many as make 2,000 gradient steps if that is more.
     batch_size : int, default=256
         Largest number of samples in a gradient step.
     learning_rate : float, default=0.008
@@ -450,7 +450,7 @@ class ClassVSCTransformer(VSCTransformer):
     n_iter_ : int
         Epochs trained.
     stop_reason_ : str
-        What ended the last fit: "max_epochs", "steps" (the 1,000 steps of "auto"),
+        What ended the last fit: "max_epochs", "steps" (the 2,000 steps of "auto"),
         "early_stopping", "callback" or "partial_fit".
     history_ : DataFrame
         Mean of the loss and of each of its terms in each epoch, in nats per sample.
@@ -642,14 +642,14 @@ class ClassVSCTransformer(VSCTransformer):
 
         The first call builds the model: its chunk decides how features are standardised and what
         `likelihood="auto"` means. Weights that ramp reach their value with the fraction `warmup`
-        of 1,000 steps.
+        of 2,000 steps.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Samples, finite.
-        y : array-like of shape (n_samples,)
-            Labels; `unlabeled` where there is none.
+        y : array-like of shape (n_samples,), default=None
+            Labels, required; `unlabeled` where there is none.
         classes : array-like of shape (n_classes,) or None, default=None
             All labels that will ever come, needed at the first call unless its `y` has them all.
         sample_weight : array-like of shape (n_samples,), default=None

@@ -149,8 +149,8 @@ class SpikeSlabInference(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Samples.
-        y : None
-            Ignored.
+        y : Ignored, default=None
+            Not used, present for API consistency by convention.
 
         Returns
         -------

@@ -305,7 +305,7 @@ def test_history_and_attributes(cls, iris):
     assert est.net_.module_ is not est.module_
     assert not est.module_.training
     auto = cls(max_epochs="auto", hidden_layer_sizes=(4,), n_components=2, batch_size=1)
-    assert auto.fit(iris[0][::5], iris[1][::5]).stop_reason_ == "steps" and auto.n_iter_ == 34
+    assert auto.fit(iris[0][::5], iris[1][::5]).stop_reason_ == "steps" and auto.n_iter_ == 67
 
 
 @each_estimator

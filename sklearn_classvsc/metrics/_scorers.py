@@ -71,6 +71,15 @@ def contrast_scorer(estimator: Any, X: MatrixLike, y: ArrayLike) -> float:
     -------
     score : float
         In [-1, 1]; higher is better.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.decomposition import PCA
+    >>> from sklearn_classvsc.metrics import contrast_scorer
+    >>> X, y = load_iris(return_X_y=True)
+    >>> contrast_scorer(PCA(2).fit(X), X, y)  # every dimension is always on
+    0.0
     """
     return class_contrast_score(estimator.transform(X), y)
 
@@ -96,6 +105,15 @@ def probe_scorer(estimator: Any, X: MatrixLike, y: ArrayLike, *, k: int = 5) -> 
     -------
     score : float
         In [0, 1]; higher is better, chance is 0.5.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.decomposition import PCA
+    >>> from sklearn_classvsc.metrics import probe_scorer
+    >>> X, y = load_iris(return_X_y=True)
+    >>> probe_scorer(PCA(2).fit(X), X, y, k=1) > 0.7
+    True
     """
     Z, y = check_matrix(estimator.transform(X), "codes"), np.asarray(y)
     folds = StratifiedKFold(n_splits=2, shuffle=True, random_state=0).split(Z, y)
@@ -111,7 +129,7 @@ def elbo_scorer(estimator: Any, X: MatrixLike, y: ArrayLike | None = None) -> fl
         Has ``score``.
     X : {array-like, sparse matrix} of shape (n_samples, n_features)
         Held-out data.
-    y : Ignored
+    y : Ignored, default=None
         Not used, present for API consistency by convention.
 
     Returns
@@ -119,6 +137,15 @@ def elbo_scorer(estimator: Any, X: MatrixLike, y: ArrayLike | None = None) -> fl
     score : float
         In nats per sample; higher is better. Over ``-n_features * np.log(2)`` it is in bits per
         feature.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.decomposition import PCA
+    >>> from sklearn_classvsc.metrics import elbo_scorer
+    >>> X, y = load_iris(return_X_y=True)
+    >>> round(elbo_scorer(PCA(2).fit(X), X), 1)
+    -2.7
     """
     return float(estimator.score(X))
 
@@ -136,7 +163,7 @@ def fidelity_scorer(estimator: Any, X: MatrixLike, y: ArrayLike | None = None) -
         Has ``transform`` and ``inverse_transform``.
     X : {array-like, sparse matrix} of shape (n_samples, n_features)
         Held-out data.
-    y : Ignored
+    y : Ignored, default=None
         Not used, present for API consistency by convention.
 
     Returns
@@ -148,6 +175,15 @@ def fidelity_scorer(estimator: Any, X: MatrixLike, y: ArrayLike | None = None) -
     ------
     ValueError
         If all features of X are constant.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.decomposition import PCA
+    >>> from sklearn_classvsc.metrics import fidelity_scorer
+    >>> X, y = load_iris(return_X_y=True)
+    >>> round(fidelity_scorer(PCA(2).fit(X), X), 2)
+    0.98
     """
     X_hat = _dense(estimator.inverse_transform(estimator.transform(X)), "X_hat")
     X_dense = _dense(X, "X")
