@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.nn.utils import skip_init
 
 from ._likelihoods import Likelihood
@@ -187,18 +188,22 @@ def make_autoencoder(
 
 def _width(body: nn.Module, n_in: int, name: str) -> int:
     """Return how many features `body` makes of `n_in`, by asking it."""
+    if any(map(is_lazy, body.parameters())):
+        raise ValueError(
+            f"{name}={body!r} has lazy layers, whose weights would come from torch's global random "
+            f"state: give it the shape (n, {n_in}) of its input."
+        )
+    expected = f"{name}={body!r} must map a batch of shape (n, {n_in}) to (n, n_hidden)"
     was_training = body.training
     body.eval()
     try:
         with torch.no_grad():
             out = body(torch.zeros(1, n_in))
-    except RuntimeError as error:
-        raise ValueError(f"{name}={body!r} cannot take a batch of shape (1, {n_in}).") from error
+    except Exception as error:  # a user's code may raise anything
+        raise ValueError(f"{expected}; for n = 1 it raised {error!r}.") from error
     finally:
         body.train(was_training)
-    if out.ndim != 2 or out.shape[0] != 1:
-        raise ValueError(
-            f"{name}={body!r} must map a batch of shape (n, {n_in}) to (n, n_hidden); "
-            f"for n = 1 it returned shape {tuple(out.shape)}."
-        )
+    shape = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+    if not isinstance(out, Tensor) or out.ndim != 2 or len(out) != 1 or not out.shape[1]:
+        raise ValueError(f"{expected}; for n = 1 it returned {shape}.")
     return int(out.shape[1])

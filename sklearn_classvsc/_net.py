@@ -274,8 +274,8 @@ class ProgressBar(Callback):
 def check_device(device: str) -> str:
     """Return `device` if a tensor can live there."""
     try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros((), device=device).item()
+    except (RuntimeError, AssertionError, ImportError) as error:
         raise ValueError(
             f"device={device!r} cannot be used ({str(error).splitlines()[0]}): "
             "name a device of this machine, such as 'cpu'."

@@ -94,7 +94,8 @@ def pairwise_divergence(gamma: Tensor, labels: Tensor, n_classes: int, weight: T
 
     The mean over classes of the mean over distinct pairs of
     sum_j h((gamma_aj + gamma_bj) / 2) - h(gamma_aj) / 2 - h(gamma_bj) / 2. Parameters as for
-    `class_gates`; time and memory grow with the number of pairs. At most d log 2 nats.
+    `class_gates`; time and memory grow with the number of pairs, and a pair has the product of
+    its weights. At most d log 2 nats.
     """
     h = bernoulli_entropy(gamma).sum(1)  # (n,)
     means = []
@@ -104,7 +105,8 @@ def pairwise_divergence(gamma: Tensor, labels: Tensor, n_classes: int, weight: T
             continue
         a, b = members[torch.combinations(torch.arange(len(members), device=labels.device)).T]
         divergence = bernoulli_entropy((gamma[a] + gamma[b]) / 2).sum(1) - (h[a] + h[b]) / 2
-        pair = weight[a] * weight[b]
+        share = weight / weight[members].max()  # products of tiny weights would underflow
+        pair = share[a] * share[b]
         means.append(pair @ divergence / pair.sum())
     return torch.stack(means).mean() if means else gamma.sum() * 0
 
@@ -207,7 +209,7 @@ class Objective:
             "reconstruction": model.likelihood.reconstruction(out.theta, x, weight),
             "slab_kl": weight @ out.q.slab_kl(model.prior_mean).sum(1),
         }
-        if len(self.weights) > len(terms):
+        if not terms.keys() >= self.weights.keys():
             if self.balanced:
                 weight = balanced_weight(labels, self.n_classes, weight)
             gates = class_gates(out.q.gamma, labels, self.n_classes, weight)
@@ -218,7 +220,7 @@ class Objective:
         if "consistency" in self.weights:
             divergence = DIVERGENCES[self.consistency]
             terms["consistency"] = divergence(out.q.gamma, labels, self.n_classes, weight)
-        if "recognition" in self.weights:
+        if self.weights.keys() & {"class_usage", "recognition", "overlap"}:
             terms |= self._class_terms(model, out, gates, labels, weight)
         return {name: terms[name] for name in self.weights}
 
@@ -231,9 +233,9 @@ class Objective:
         weight: Tensor,
     ) -> dict[str, Tensor]:
         """Return the terms that tell classes apart, over the dimensions that are not global."""
-        specific = (model.alpha < 0.5).to(gates.pi.dtype)  # (d,)
+        specific = (model.alpha <= 0.5).to(gates.pi.dtype)  # (d,)
         n_specific = specific.sum().clamp_min(1)
-        alpha = (model.alpha * specific).sum() / n_specific
+        alpha = ((model.alpha * specific).sum() / n_specific).clamp_min(1e-6)  # if there is none
         pi_c = gates.pi_c * specific
         class_usage = gates.mass @ bernoulli_kl(pi_c.sum(1) / n_specific, alpha) * n_specific
         present = gates.mass > 0
