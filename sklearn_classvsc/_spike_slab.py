@@ -27,8 +27,8 @@ def bernoulli_entropy(p: Tensor) -> Tensor:
     Examples
     --------
     >>> import torch
-    >>> (bernoulli_entropy(torch.tensor([0.0, 0.5, 1.0])) / math.log(2)).round(decimals=4).abs()
-    tensor([0., 1., 0.])
+    >>> bernoulli_entropy(torch.tensor([0.5, 1.0])).round(decimals=4)  # log 2, 0
+    tensor([0.6931, 0.0000])
     """
     # d/dp log((1 - p) / p) is infinite at 0 and 1; times d(gamma)/d(logit) = 0 it would be NaN.
     info = torch.finfo(p.dtype)
