@@ -384,8 +384,8 @@ class ClassVSCTransformer(VSCTransformer):
         The value in `y` that means "no label"; None: every sample has one.
     alpha : float, array-like of shape (n_components,) or None, default=None
         Prior probability of a dimension to be on, strictly between 0 and 1. Under "balanced", a
-        dimension is global if its alpha exceeds one half. None: 0.99 for 18 % of the dimensions
-        and, for the others, max(0.85 / n_classes, 1.5 / their number) but at most 0.4; for the
+        dimension is global if its alpha exceeds one half. None: 0.99 for 16 % of the dimensions
+        and, for the others, max(1.2 / n_classes, 1.5 / their number) but at most 0.4; for the
         paper 0.2 for all.
     threshold : float, default=0.5
         `transform` keeps the dimensions with gamma above this, in [0, 1).
@@ -710,10 +710,10 @@ class ClassVSCTransformer(VSCTransformer):
 
 
 def role_alpha(n_components: int, n_classes: int) -> NDArray[np.float64]:
-    """Return the default alpha: 18 % global dimensions, the rest for the classes to divide."""
-    n_global = round(0.18 * n_components)
+    """Return the default alpha: 16 % global dimensions, the rest for the classes to divide."""
+    n_global = round(0.16 * n_components)
     n_specific = n_components - n_global
-    specific = min(0.4, max(0.85 / n_classes, 1.5 / n_specific))
+    specific = min(0.4, max(1.2 / n_classes, 1.5 / n_specific))
     return np.repeat([0.99, specific], [n_global, n_specific])
 
 
