@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from helpers import small
 from scipy import sparse
 from sklearn import config_context
 from sklearn.base import clone
@@ -27,12 +28,6 @@ from sklearn_classvsc.metrics import contrast_scorer
 
 ESTIMATORS = [VAETransformer, VSCTransformer, ClassVSCTransformer]
 each_estimator = pytest.mark.parametrize("cls", ESTIMATORS)
-
-
-def small(cls, **parameters):
-    """Return an estimator that fits in a moment."""
-    defaults = {"n_components": 6, "hidden_layer_sizes": (16,), "max_epochs": 3, "random_state": 0}
-    return cls(**defaults | parameters)
 
 
 @pytest.fixture(scope="module")

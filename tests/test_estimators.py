@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from helpers import small
 from sklearn.datasets import load_digits, load_iris
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import explained_variance_score
@@ -22,11 +23,6 @@ from sklearn_classvsc.metrics import (
     dimension_roles,
     jensen_shannon_consistency,
 )
-
-
-def small(cls, **parameters):
-    defaults = {"n_components": 6, "hidden_layer_sizes": (16,), "max_epochs": 3, "random_state": 0}
-    return cls(**defaults | parameters)
 
 
 @pytest.fixture(scope="module")
