@@ -14,15 +14,13 @@ import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
-from sklearn.model_selection import train_test_split
-from sklearn.preprocessing import StandardScaler
 from sklearn.utils import Tags, get_tags
 from sklearn.utils.validation import validate_data
 from torch import nn
 
 from . import _persistence
-from ._data import ArrayDataset, Standardization, seed_from
-from ._inference import CHUNK, SpikeSlabInference
+from ._data import ArrayDataset, measure, seed_from
+from ._inference import SpikeSlabInference
 from ._likelihoods import LIKELIHOODS
 from ._modules import ACTIVATIONS, SpikeSlabAutoencoder, make_autoencoder
 from ._net import VSCNet, check_device, divergence_error
@@ -112,7 +110,9 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
             X, labels, weight = self._validate(X, y, sample_weight, None, reset=first)
             if first:
                 self._build(X, weight)
-            train, valid = self._split(X, labels, weight)
+            train, valid = ArrayDataset(X, labels, weight, self._standardization), None
+            if self.early_stopping:
+                train, valid = train.hold_out(self.validation_fraction, self.random_state)
             per_epoch = -(-len(train) // self.batch_size)
             epochs, stop_reason = self.max_epochs, "max_epochs"
             if epochs == "auto":
@@ -214,39 +214,6 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
             )
         return X, labels, weight
 
-    def _split(
-        self, X: Any, labels: NDArray[np.int64] | None, weight: NDArray[np.float32] | None
-    ) -> tuple[ArrayDataset, ArrayDataset | None]:
-        """Return the data to train on and, with early stopping, the data to watch."""
-        if not self.early_stopping:
-            return ArrayDataset(X, labels, weight, self._standardization), None
-        n = X.shape[0]
-        n_valid = int(np.ceil(n * self.validation_fraction))
-        if n - n_valid < 1:
-            raise ValueError(
-                f"validation_fraction={self.validation_fraction} leaves none of the {n} samples "
-                "to train on: lower it, or set early_stopping=False."
-            )
-        stratify = labels
-        if labels is not None:
-            counts = np.bincount(labels + 1)
-            if counts[counts > 0].min() < 2 or min(n_valid, n - n_valid) < (counts > 0).sum():
-                stratify = None
-        seed = seed_from(self.random_state) % 2**32
-        rows = train_test_split(
-            np.arange(n), test_size=n_valid, stratify=stratify, random_state=seed
-        )
-        train, valid = (
-            ArrayDataset(
-                X[part],
-                None if labels is None else labels[part],
-                None if weight is None else weight[part],
-                self._standardization,
-            )
-            for part in map(np.sort, rows)
-        )
-        return train, valid
-
     # -- the model -----------------------------------------------------------------------------
 
     def _build(self, X: Any, weight: NDArray[np.float32] | None) -> None:
@@ -256,7 +223,9 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
             likelihood = "bernoulli" if X.min() >= 0 and X.max() <= 1 else "gaussian"
         self._standardization = None
         if LIKELIHOODS[likelihood].standardize:
-            self._standardization = self._measure(X, weight)
+            self._standardization = standardization = measure(X, weight)
+            if not all(np.isfinite(part).all() for part in standardization):
+                raise divergence_error(X, self.learning_rate, "before training")
         self._architecture = self._model() | {
             "n_features": X.shape[1],
             "encoder": self.encoder,
@@ -287,18 +256,6 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
             callbacks=self.callbacks,
             verbose=self.verbose,
         )
-
-    def _measure(self, X: Any, weight: NDArray[np.float32] | None) -> Standardization:
-        """Return the mean and standard deviation of the features."""
-        scaler = StandardScaler(with_mean=not hasattr(X, "toarray"))
-        with np.errstate(over="ignore", invalid="ignore"):
-            for start in range(0, X.shape[0], CHUNK):
-                rows = slice(start, start + CHUNK)
-                scaler.partial_fit(X[rows], sample_weight=None if weight is None else weight[rows])
-        if not (np.isfinite(scaler.mean_).all() and np.isfinite(scaler.scale_).all()):
-            raise divergence_error(X, self.learning_rate, "before training")
-        dtype = np.float32 if X.dtype == np.float32 else np.float64
-        return Standardization(scaler.mean_.astype(dtype), scaler.scale_.astype(dtype))
 
     def _training_net(self) -> VSCNet:
         """Return the net, ready to train, under the current parameters."""

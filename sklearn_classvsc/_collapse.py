@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ._data import ArrayDataset
-from ._inference import CHUNK
+from ._data import CHUNK, ArrayDataset
 from ._modules import SpikeSlabAutoencoder
 
 #: Samples that are summarised: enough for every figure, and a bounded cost after training.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from numbers import Integral
 from typing import Any, NamedTuple
@@ -9,8 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.model_selection import train_test_split
+from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
+
+#: Rows that are looked at together outside of training; bounds memory.
+CHUNK = 1024
 
 
 class Batch(NamedTuple):
@@ -34,6 +40,20 @@ class Standardization(NamedTuple):
     def undo(self, X: NDArray[Any]) -> NDArray[Any]:
         """Return X, (n, p), in the data's units, in the precision of the offset."""
         return X * self.scale + self.offset
+
+
+def measure(X: Any, weight: NDArray[np.float32] | None) -> Standardization:
+    """Return the mean and standard deviation of the features, a chunk of rows at a time.
+
+    Constant features have scale 1. Numbers that overflow give what is not finite.
+    """
+    scaler = StandardScaler(with_mean=not hasattr(X, "toarray"))
+    with np.errstate(over="ignore", invalid="ignore"):
+        for start in range(0, X.shape[0], CHUNK):
+            rows = slice(start, start + CHUNK)
+            scaler.partial_fit(X[rows], sample_weight=None if weight is None else weight[rows])
+    dtype = np.float32 if X.dtype == np.float32 else np.float64
+    return Standardization(scaler.mean_.astype(dtype), scaler.scale_.astype(dtype))
 
 
 class ArrayDataset(Dataset[Batch]):
@@ -88,6 +108,32 @@ class ArrayDataset(Dataset[Batch]):
         with np.errstate(over="ignore"):  # what overflows is reported at the end of the epoch
             # Owned: a slice is a view of the caller's array, which nothing may write into.
             return torch.from_numpy(np.require(x, np.float32, ["C", "O", "W"]))
+
+    def hold_out(self, fraction: float, random_state: Any) -> tuple[ArrayDataset, ArrayDataset]:
+        """Return two parts, the second a `fraction` of the samples, of all classes where it can."""
+        n, labels = len(self), self.labels
+        n_held = math.ceil(n * fraction)
+        if n_held >= n:
+            raise ValueError(
+                f"validation_fraction={fraction} leaves none of the {n} samples to train on: "
+                "lower it, or set early_stopping=False."
+            )
+        if labels is not None:
+            counts = np.unique(labels, return_counts=True)[1]
+            if counts.min() < 2 or min(n_held, n - n_held) < len(counts):
+                labels = None
+        seed = seed_from(random_state) % 2**32
+        parts = train_test_split(np.arange(n), test_size=n_held, stratify=labels, random_state=seed)
+        kept, held = (self._subset(np.sort(rows)) for rows in parts)
+        return kept, held
+
+    def _subset(self, rows: NDArray[np.intp]) -> ArrayDataset:
+        return ArrayDataset(
+            self.X[rows],
+            None if self.labels is None else self.labels[rows],
+            None if self.weight is None else self.weight[rows],
+            self.standardization,
+        )
 
     def slices(self, batch_size: int) -> Iterator[Tensor]:
         """Yield the samples in order, at most `batch_size` at a time."""

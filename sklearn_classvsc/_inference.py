@@ -13,13 +13,11 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from torch import Tensor
 
-from ._data import ArrayDataset, Standardization, seed_from
+from ._data import CHUNK, ArrayDataset, Standardization, seed_from
 
 if TYPE_CHECKING:
     from ._modules import SpikeSlabAutoencoder
 
-#: Rows that go through the network at once; bounds memory.
-CHUNK = 1024
 #: Draws of the code per sample in `score_samples`.
 DRAWS = 16
 
