@@ -42,7 +42,7 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
     # The pending state of a copy just unpickled, whose optimiser no one has needed yet.
     _pending_state: dict[str, Any] | None = None
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "hidden_layer_sizes": ["array-like"],
         "activation": [StrOptions(set(ACTIVATIONS))],

@@ -276,7 +276,7 @@ class VSCTransformer(VAETransformer):
 
     gated = True
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         **VAETransformer._parameter_constraints,
         "alpha": [Real, "array-like"],
         "threshold": [Interval(Real, 0, 1, closed="left")],
@@ -488,12 +488,12 @@ class ClassVSCTransformer(VSCTransformer):
     classes_: NDArray[Any]
     _class_summary: ClassSummary
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         **VSCTransformer._parameter_constraints,
         "consistency_weight": [Interval(Real, 0, None, closed="left")],
         "consistency": [StrOptions(set(DIVERGENCES))],
         "objective": [StrOptions({"balanced", "paper"})],
-        "unlabeled": [object],
+        "unlabeled": "no_validation",
         "alpha": [Real, "array-like", None],
         "usage_weight": [Interval(Real, 0, None, closed="left"), None],
         "information_weight": [Interval(Real, 0, None, closed="left"), None],
