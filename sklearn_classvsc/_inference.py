@@ -106,7 +106,7 @@ class SpikeSlabInference(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         parts = [self._decode(z) for z in self._chunks(ArrayDataset(codes))]
         return np.concatenate(parts)
 
-    def score_samples(self, X: ArrayLike) -> NDArray[np.float64]:
+    def score_samples(self, X: ArrayLike) -> NDArray[np.float32]:
         """Return the evidence lower bound (ELBO) of each sample.
 
         E_q log p(x | z) - KL(q(z | x) || p(z)), a lower bound of log p(x). The expectation is a
@@ -120,11 +120,11 @@ class SpikeSlabInference(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
 
         Returns
         -------
-        elbo : ndarray of shape (n_samples,)
+        elbo : ndarray of shape (n_samples,), float32
             In nats, for densities in the units of X. Higher is better.
         """
 
-        def elbo(x: Tensor) -> NDArray[np.float64]:
+        def elbo(x: Tensor) -> NDArray[np.float32]:
             model = self.module_
             q = model.encode(x)
             generator = torch.Generator(x.device).manual_seed(0)
@@ -133,11 +133,11 @@ class SpikeSlabInference(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
                 z = q.rsample(generator, common_noise=True)
                 log_p += model.likelihood.log_prob(model.decode(z), x)
             divergence = q.kl(model.alpha, model.prior_mean).sum(1)
-            return (log_p / DRAWS - divergence).cpu().numpy()
+            return (log_p / DRAWS - divergence).float().cpu().numpy()
 
-        scores: NDArray[np.float64] = self._map(elbo, X)
+        scores: NDArray[np.float32] = self._map(elbo, X)
         if self._standardization is not None:  # density of X, not of the standardised features
-            scores -= np.log(self._standardization.scale.astype(np.float64)).sum()
+            scores -= np.float32(np.log(self._standardization.scale.astype(np.float64)).sum())
         return scores
 
     def score(self, X: ArrayLike, y: Any = None) -> float:
@@ -155,7 +155,7 @@ class SpikeSlabInference(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         elbo : float
             Mean of `score_samples`.
         """
-        return float(self.score_samples(X).mean())
+        return float(self.score_samples(X).mean(dtype=np.float64))
 
     def sample(self, n_samples: int = 1) -> NDArray[Any]:
         """Draw new samples: codes from the prior, decoded.
