@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse, stats
-from scipy.special import entr, rel_entr
+from scipy.special import digamma, entr, rel_entr
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_iris
 from sklearn.decomposition import NMF, PCA
@@ -247,6 +247,18 @@ def test_bad_input_is_named(metric, activations, y, message):
         metric(activations, y)
 
 
+def test_long_inputs_are_counted_in_full():
+    rng = np.random.default_rng(0)
+    y = rng.integers(3, size=90_000)
+    A = rng.uniform(size=(90_000, 50)) < np.linspace(0, 1, 50)  # read in several batches
+    M = metrics.class_sharing_matrix(A, y)
+    p = np.array([A[y == c].mean(axis=0) for c in range(3)])
+    for c, other in [(0, 1), (0, 2), (1, 2)]:
+        expected = 2 * (p[c] * p[other]).sum() / (p[c] + p[other]).sum()
+        assert M[c, other] == pytest.approx(expected)
+    np.testing.assert_array_equal(metrics.class_sharing_matrix(sparse.csr_array(A), y), M)
+
+
 def test_sparse_activations_are_never_densified():
     rng = np.random.default_rng(0)
     n, d = 1_000_000, 100_000  # 100 GB as booleans
@@ -377,7 +389,14 @@ def test_dead_fraction_without_labels_goes_by_density():
 )
 def test_hoyer_closed_forms(codes, score):
     assert metrics.hoyer_sparsity_score(codes) == pytest.approx(score, abs=1e-12)
-    assert metrics.hoyer_sparsity_score(sparse.csr_array(codes)) == pytest.approx(score, abs=1e-12)
+
+
+@pytest.mark.parametrize("container", [*SPARSE_FORMATS, pd.DataFrame, np.ndarray.tolist])
+@pytest.mark.parametrize("n_samples", [60, 6])  # 6: square, where a product of matrices exists
+def test_the_container_does_not_matter_to_hoyer(container, n_samples):
+    Z = random_codes()[0][:n_samples]
+    score = metrics.hoyer_sparsity_score(Z)
+    assert metrics.hoyer_sparsity_score(container(Z)) == pytest.approx(score, abs=1e-12)
 
 
 def test_hoyer_ignores_the_scale_of_a_sample_and_needs_two_dimensions():
@@ -448,6 +467,26 @@ def test_category_pvalue_is_uniform_under_the_null():
     ]
     assert stats.kstest(pvalues, "uniform").pvalue > 0.01
     assert np.mean(np.array(pvalues) <= 0.05) < 0.08
+
+
+def test_category_pvalue_counts_the_groupings_that_are_as_large():
+    rng = np.random.default_rng(0)
+    y = np.repeat(np.arange(200), 5)  # so many pairs that the permutations come in batches
+    A = rng.uniform(size=(1000, 6)) < rng.uniform(size=(200, 6))[y]
+    statistic, *drawn = (
+        metrics.category_sharing_test(A, y, [g[:90], g[90:180]], n_permutations=1).statistic
+        for g in map(np.random.RandomState(0).permutation, [200] * 300)
+    )
+    groups = np.random.RandomState(0).permutation(200)
+    result = metrics.category_sharing_test(
+        A,
+        y,
+        [groups[:90], groups[90:180]],
+        n_permutations=300,
+        random_state=np.random.RandomState(0),
+    )
+    assert result.statistic == pytest.approx(statistic)
+    assert result.pvalue == (2 + sum(s >= statistic for s in drawn)) / 301
 
 
 @pytest.mark.parametrize(
@@ -595,6 +634,38 @@ def test_value_information_adds_what_the_values_tell():
     assert value[2] == pytest.approx(dense[0], abs=0.02)
     again = metrics.activation_information(Z, y, of="value", random_state=0)
     np.testing.assert_array_equal(again, value)
+
+
+def reference_neighbour_information(z, y, k=3):
+    """Ross's estimate, over pairs of samples."""
+    met = np.isin(y, np.flatnonzero(np.bincount(y) > 1))
+    z, y = z[met], y[met]
+    terms = []
+    for i, c in enumerate(y):
+        own = np.sort(np.abs(z[y == c] - z[i]))
+        n_neighbours = min(k, len(own) - 1)
+        n_nearer = (np.abs(z - z[i]) < own[n_neighbours]).sum()
+        terms.append(digamma(n_neighbours) - digamma(len(own)) - digamma(n_nearer))
+    return max(0, digamma(len(z)) + np.mean(terms))
+
+
+@pytest.mark.parametrize("n_classes", [2, 10, 25])  # 60 samples: of some classes one, two, three
+def test_value_information_of_a_dense_code_is_that_of_its_nearest_neighbours(n_classes):
+    rng = np.random.default_rng(n_classes)
+    y = rng.integers(n_classes, size=60)
+    z = rng.normal(y % 3, 1)
+    information = metrics.activation_information(z[:, None], y, of="value", random_state=0)
+    assert information.item() == pytest.approx(reference_neighbour_information(z, y), abs=1e-9)
+
+
+@pytest.mark.parametrize("decimals", [0, 1, 9])
+def test_value_information_is_that_of_scikit_learn_with_ties_too(decimals):
+    rng = np.random.default_rng(0)
+    y = rng.integers(4, size=300)
+    z = rng.normal(y, 1, size=300).round(decimals)[:, None] + 10
+    ours = metrics.activation_information(z, y, of="value", random_state=0)
+    theirs = mutual_info_classif(z, y, discrete_features=False, random_state=0)
+    np.testing.assert_allclose(ours, theirs, atol=1e-9)
 
 
 def test_the_values_of_booleans_and_of_single_samples_add_nothing():
@@ -862,7 +933,19 @@ def test_fidelity_counts_errors_on_constant_features():
     ).fit(X)
     assert metrics.fidelity_scorer(wrong, X) == pytest.approx(1 - 0.25)
     with pytest.raises(ValueError, match="X has constant features only"):
-        metrics.fidelity_scorer(wrong, np.ones((2, 2)))
+        metrics.fidelity_scorer(wrong, np.full((3, 2), 0.1))
+
+
+def test_fidelity_of_long_data_far_from_zero_is_exact():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(90_000, 50)) + 1e6  # read in several batches
+    halves = FunctionTransformer(
+        inverse_func=lambda Z: 1e6 + 3 + (Z - 1e6) / 2, check_inverse=False
+    ).fit(X)
+    assert metrics.fidelity_scorer(halves, X) == pytest.approx(0.75, abs=1e-9)
+    X = X.astype(np.float32)  # whose steps are of 0.06
+    expected = 1 - (X - halves.inverse_transform(X)).var(dtype=float) / X.var(dtype=float)
+    assert metrics.fidelity_scorer(halves, X) == pytest.approx(expected, abs=0.001)
 
 
 def test_scorers_take_sparse_data_and_sparse_codes(factors):

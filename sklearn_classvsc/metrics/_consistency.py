@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.random import RandomState
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils import check_random_state, check_scalar
+from sklearn.utils import check_random_state, check_scalar, gen_batches
 
 from sklearn_classvsc.metrics._counts import ClassCounts, MatrixLike, class_counts
 from sklearn_classvsc.metrics._roles import assign_roles
@@ -226,7 +226,8 @@ def category_sharing_test(
     np.fill_diagonal(M, 0)
     total = M.sum(axis=1)
     same = group[:, None] == group
-    n_within = same.sum() - len(group)
+    first, second = np.nonzero(np.triu(same, 1))  # the pairs within a group
+    n_within = 2 * len(first)
     n_across = 2 * len(group) * (len(M) - 1) - (len(group) * (len(group) - 1)) - n_within
     if not n_within or not n_across:
         raise ValueError(
@@ -234,18 +235,25 @@ def category_sharing_test(
             "pairs across its border: it needs a group of two classes and a class outside it."
         )
 
-    def sharing(members: NDArray[np.intp]) -> tuple[float, float]:
+    def sharing(members: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Mean sharing (within, across) of the groupings in the rows of `members`."""
+        grouped = np.zeros((len(members), len(M)))
+        np.put_along_axis(grouped, members, 1, axis=1)
         # Ordered pairs, so that all counts are even; across = all pairs that touch a group, less
-        # the doubly counted pairs between groups, less those within.
-        block = M[np.ix_(members, members)]
-        within = block[same].sum()
-        across = 2 * total[members].sum() - block.sum() - within
-        return float(within / n_within), float(across / n_across)
+        # the doubly counted pairs between members, less those within.
+        between = (grouped @ M * grouped).sum(axis=1)
+        pairs = members[:, first] * len(M) + members[:, second]
+        within = 2 * M.take(pairs).sum(axis=1)
+        across = 2 * (grouped @ total) - between - within
+        return np.array([within / n_within, across / n_across])
 
-    within, across = sharing(members)
-    drawn = [sharing(rng.permutation(len(M))[: len(group)]) for _ in range(n_permutations)]
-    # Groupings that tie with the observed one count, whatever the order of their sums rounds to.
-    n_as_large = sum(w - a >= within - across - 1e-12 for w, a in drawn)
+    within, across = sharing(members[None])[:, 0].tolist()
+    n_as_large = 0
+    for batch in gen_batches(n_permutations, max(1, 2**20 // max(len(first), len(M)))):
+        drawn = [rng.permutation(len(M))[: len(group)] for _ in range(batch.stop - batch.start)]
+        w, a = sharing(np.array(drawn))
+        # Groupings that tie with the observed one count, whatever the order their sums round in.
+        n_as_large += int((w - a >= within - across - 1e-12).sum())
     return CategorySharing(within - across, (1 + n_as_large) / (1 + n_permutations), within, across)
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy.sparse import csr_array, sparray, spmatrix
+from scipy.sparse import csc_array, csr_array, issparse, sparray, spmatrix
 from sklearn.utils import check_array, check_consistent_length, column_or_1d, gen_batches
 from sklearn.utils.multiclass import check_classification_targets
 
@@ -66,12 +66,15 @@ def class_counts(activations: MatrixLike, y: ArrayLike) -> ClassCounts:
     A = check_matrix(activations, "activations")
     classes, labels = check_labels(y, A)
     sizes = np.bincount(labels, minlength=len(classes)).astype(np.float64)
-    return ClassCounts(classes, sizes, class_sums(A != 0, labels, len(classes)))
+    return ClassCounts(classes, sizes, class_sums(A, labels, len(classes), of_support=True))
 
 
 def check_matrix(matrix: MatrixLike, name: str, *, accept_sparse: str | bool = "csr") -> Any:
     """Validate a finite numeric matrix, left sparse where `accept_sparse` names a format."""
-    return check_array(matrix, accept_sparse=accept_sparse, input_name=name)
+    checked: Any = check_array(matrix, accept_sparse=accept_sparse, input_name=name)
+    # A sparse array, for the `*` of a sparse matrix is the product of matrices.
+    as_array: Any = csc_array if accept_sparse == "csc" else csr_array
+    return as_array(checked) if issparse(checked) else checked
 
 
 def to_dense(matrix: Any) -> Any:
@@ -93,21 +96,25 @@ def check_labels(y: ArrayLike, matrix: Any) -> tuple[NDArray[Any], NDArray[np.in
     return classes, labels
 
 
-def class_sums(matrix: Any, labels: NDArray[np.intp], n_classes: int) -> NDArray[np.float64]:
-    """Sum the rows of each class: (n, d) -> (C, d)."""
+def class_sums(
+    matrix: Any, labels: NDArray[np.intp], n_classes: int, *, of_support: bool = False
+) -> NDArray[np.float64]:
+    """Sum the rows of each class, or count their non-zeros: (n, d) -> (C, d)."""
     sums = np.zeros((n_classes, matrix.shape[1]))
-    for rows in row_batches(matrix):
+    # A batch costs C d for its sums, which must not outgrow what it costs to read it.
+    for rows in row_batches(matrix, min_rows=n_classes):
         n_rows = rows.stop - rows.start
         one_hot = csr_array(
             (np.ones(n_rows), labels[rows], np.arange(n_rows + 1)), shape=(n_rows, n_classes)
         )
-        sums += to_dense(one_hot.T @ matrix[rows])
+        batch = matrix[rows] != 0 if of_support else matrix[rows]
+        sums += to_dense(one_hot.T @ batch)
     return sums
 
 
-def row_batches(matrix: Any) -> Iterator[slice]:
+def row_batches(matrix: Any, *, min_rows: int = 1) -> Iterator[slice]:
     """Slices of rows that bound the temporaries of a pass over a matrix."""
     n_samples, n_stored = matrix.shape[0], max(1, matrix.size)
-    batch_size = max(1, n_samples * _BATCH_ELEMENTS // n_stored)
+    batch_size = max(min_rows, n_samples * _BATCH_ELEMENTS // n_stored)
     batches: Iterator[slice] = gen_batches(n_samples, batch_size)
     return batches

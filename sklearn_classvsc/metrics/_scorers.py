@@ -6,6 +6,7 @@ is scored: its non-zeros are the active dimensions.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from numbers import Real
 from typing import Any
 
@@ -15,7 +16,7 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.utils import check_array, check_scalar
 
 from sklearn_classvsc.metrics._consistency import class_consistency_score, class_contrast_score
-from sklearn_classvsc.metrics._counts import MatrixLike, check_matrix, to_dense
+from sklearn_classvsc.metrics._counts import MatrixLike, check_matrix, row_batches, to_dense
 from sklearn_classvsc.metrics._probe import k_sparse_probe_score
 
 
@@ -186,8 +187,8 @@ def fidelity_scorer(estimator: Any, X: MatrixLike, y: ArrayLike | None = None) -
     0.98
     """
     X_hat = _dense(estimator.inverse_transform(estimator.transform(X)), "X_hat")
-    X_dense = _dense(X, "X")
-    return 1 - _total_variance(X_dense - X_hat) / _variance_of_data(X_dense)
+    X = check_matrix(X, "X")
+    return 1 - _total_variance(X, X_hat) / _variance_of_data(X)
 
 
 def inert_dimensions(estimator: Any, X: MatrixLike, *, eps: float = 1e-3) -> NDArray[np.bool_]:
@@ -222,7 +223,7 @@ def inert_dimensions(estimator: Any, X: MatrixLike, *, eps: float = 1e-3) -> NDA
     array([False, False, False,  True])
     """
     check_scalar(eps, "eps", Real, min_val=0)
-    threshold = eps * _variance_of_data(_dense(X, "X"))
+    threshold = eps * _variance_of_data(check_matrix(X, "X"))
     Z = _dense(estimator.transform(X), "codes")
     X_hat = _dense(estimator.inverse_transform(Z), "X_hat")
     inert = np.zeros(Z.shape[1], dtype=bool)
@@ -244,11 +245,22 @@ def _dense(matrix: MatrixLike, name: str) -> NDArray[np.floating]:
     return dense
 
 
-def _total_variance(X: NDArray[np.floating]) -> float:
-    return float(X.var(axis=0, dtype=np.float64).sum())
+def _total_variance(X: Any, X_hat: NDArray[np.floating] | None = None) -> float:
+    """Sum of the variances of the features, or of their residuals."""
+
+    def batches() -> Iterator[NDArray[np.float64]]:
+        for rows in row_batches(X):
+            batch = to_dense(X[rows]).astype(np.float64)
+            yield batch if X_hat is None else batch - X_hat[rows]
+
+    # From the first sample, so that the variance of a constant is 0 whatever its size.
+    origin = next(batches())[0]
+    mean = sum((batch - origin).sum(axis=0) for batch in batches()) / X.shape[0]
+    squares = (np.square(batch - origin - mean).sum() for batch in batches())
+    return float(sum(squares) / X.shape[0])
 
 
-def _variance_of_data(X: NDArray[np.floating]) -> float:
+def _variance_of_data(X: Any) -> float:
     if not (variance := _total_variance(X)):
         raise ValueError(
             "X has constant features only, but the reconstruction is measured against their "
