@@ -1,0 +1,224 @@
+"""Which dimensions each class activates."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from sklearn_classvsc.metrics import dimension_roles
+from sklearn_classvsc.metrics._counts import MatrixLike, class_counts
+from sklearn_classvsc.metrics._roles import ROLES
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
+    from matplotlib.image import AxesImage
+    from typing_extensions import Self
+
+
+class ActivationDisplay:
+    """Map of the fraction of each class's samples in which a dimension is active.
+
+    Columns are dimensions, grouped by role (global, shared, class-specific, sporadic, dead), and
+    within a role by the classes that have them; a strip above the map names the roles.
+
+    Use `from_estimator`, or `from_codes` for the codes of anything.
+
+    Parameters
+    ----------
+    activity : ndarray of shape (n_classes, n_dimensions)
+        Fraction of the class's samples in which the dimension is active.
+    classes : ndarray of shape (n_classes,)
+        Class labels.
+    roles : DataFrame of n_dimensions rows
+        From :func:`~sklearn_classvsc.metrics.dimension_roles`.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Where it was plotted.
+    figure_ : matplotlib Figure
+        The figure of `ax_`.
+    im_ : matplotlib AxesImage
+        The map.
+    order_ : ndarray of shape (n_dimensions,)
+        The dimensions from left to right.
+
+    See Also
+    --------
+    SharingDisplay : How much of it any two classes share.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.decomposition import NMF
+    >>> from sklearn_classvsc.displays import ActivationDisplay
+    >>> X, y = load_digits(return_X_y=True)
+    >>> codes = NMF(10, max_iter=1000).fit_transform(X)
+    >>> display = ActivationDisplay.from_codes(codes, y)  # doctest: +SKIP
+    """
+
+    ax_: Axes
+    figure_: Figure | SubFigure
+    im_: AxesImage
+    order_: NDArray[np.intp]
+
+    def __init__(
+        self, *, activity: NDArray[Any], classes: NDArray[Any], roles: pd.DataFrame
+    ) -> None:
+        self.activity = activity
+        self.classes = classes
+        self.roles = roles
+
+    @classmethod
+    def from_estimator(
+        cls, est: Any, X: MatrixLike, y: ArrayLike, *, ax: Axes | None = None
+    ) -> Self:
+        """Encode samples, and plot which dimensions their classes activate.
+
+        Parameters
+        ----------
+        est : estimator
+            Fitted, with `transform`.
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Samples.
+        y : array-like of shape (n_samples,)
+            Class labels, of at least two classes of five samples.
+        ax : matplotlib Axes, default=None
+            Where to plot; None makes a figure.
+
+        Returns
+        -------
+        display : ActivationDisplay
+            The display, plotted.
+        """
+        return cls.from_codes(est.transform(X), y, ax=ax)
+
+    @classmethod
+    def from_codes(cls, Z: MatrixLike, y: ArrayLike, *, ax: Axes | None = None) -> Self:
+        """Plot which dimensions of some codes the classes activate.
+
+        Parameters
+        ----------
+        Z : {array-like, sparse matrix} of shape (n_samples, n_dimensions)
+            Codes, of any encoder, whose non-zeros are the active dimensions.
+        y : array-like of shape (n_samples,)
+            Class labels, of at least two classes of five samples.
+        ax : matplotlib Axes, default=None
+            Where to plot; None makes a figure.
+
+        Returns
+        -------
+        display : ActivationDisplay
+            The display, plotted.
+        """
+        counts = class_counts(Z, y)
+        display = cls(activity=counts.rates, classes=counts.classes, roles=dimension_roles(Z, y))
+        return display.plot(ax=ax)
+
+    def plot(self, ax: Axes | None = None) -> Self:
+        """Plot the map.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to plot; None makes a figure, large enough for the labels.
+
+        Returns
+        -------
+        self : ActivationDisplay
+            The display, with its attributes set.
+        """
+        from sklearn_classvsc.displays import _plot
+
+        n_classes, d = self.activity.shape
+        names = [_plot.literal(name) for name in self.classes]
+        width = max(_plot.extent(d), 4) + _plot.text_extent(names) + 1.6
+        self.ax_ = ax = _plot.new_axes(ax, width, max(_plot.extent(n_classes), 1.4) + 1.6)
+        self.figure_ = ax.figure
+        self.order_ = self._order()
+        self.im_ = ax.imshow(
+            self.activity[:, self.order_],
+            cmap="cividis",
+            vmin=0,
+            vmax=1,
+            aspect="auto",
+            interpolation="none",
+        )
+        colorbar = self.figure_.colorbar(self.im_, ax=ax, fraction=0.04, pad=0.02)
+        colorbar.set_label("fraction of samples with it active")
+        ax.set(xlabel="dimension", ylabel="class")
+        _plot.label_axis(ax.yaxis, names)
+        _plot.label_axis(ax.xaxis, [str(j) for j in self.order_])
+        self._mark_roles()
+        return self
+
+    def frame(self) -> pd.DataFrame:
+        """Return what is plotted.
+
+        Returns
+        -------
+        frame : DataFrame of n_classes * n_dimensions rows
+            Columns `class`, `dimension`, `role` and `activity`, the fraction of the class's
+            samples in which the dimension is active.
+        """
+        n_classes, d = self.activity.shape
+        return pd.DataFrame(
+            {
+                "class": np.repeat(self.classes, d),
+                "dimension": np.tile(self.roles["dimension"], n_classes),
+                "role": pd.concat([self.roles["role"]] * n_classes, ignore_index=True),
+                "activity": self.activity.ravel(),
+            }
+        )
+
+    def _mark_roles(self) -> None:
+        """Draw a strip above the map with a colour for each role, and its legend."""
+        from matplotlib.patches import Rectangle
+
+        from sklearn_classvsc.displays._plot import BLUE, GREEN, GREY, ORANGE, SKY
+
+        ax = self.ax_
+        box = ax.get_window_extent()
+        unit = 0.1 * ax.figure.dpi / box.height  # a tenth of an inch, in heights of the axes
+        role = self.roles["role"].to_numpy()[self.order_]
+        for name, colour in zip(ROLES, [BLUE, SKY, ORANGE, GREEN, GREY], strict=True):
+            columns = np.flatnonzero(role == name)
+            if columns.size:
+                strip = Rectangle(
+                    (columns[0] - 0.5, 1 + 0.3 * unit),
+                    columns.size,
+                    unit,
+                    transform=ax.get_xaxis_transform(),
+                    color=colour,
+                    clip_on=False,
+                    linewidth=0,
+                    label=f"{name} ({columns.size})",
+                )
+                ax.add_patch(strip)
+                ax.axvline(columns[-1] + 0.5, color="white", linewidth=1)
+        ax.set(xlim=(-0.5, len(role) - 0.5))
+        ax.legend(
+            loc="lower right",
+            bbox_to_anchor=(1, 1 + 1.3 * unit),
+            ncols=max(1, min(5, int(box.width / ax.figure.dpi))),  # each takes about an inch
+            frameon=False,
+            borderpad=0,
+            fontsize=8,
+            handlelength=1,
+            columnspacing=1.2,
+        )
+
+    def _order(self) -> NDArray[np.intp]:
+        """Dimensions by role, then by the classes that have them, the most active first."""
+        position = {label: i for i, label in enumerate(self.classes.tolist())}
+
+        def key(j: int) -> tuple[Any, ...]:
+            role, classes = self.roles["role"].iloc[j], self.roles["classes"].iloc[j]
+            having = [position[label] for label in classes] or [int(self.activity[:, j].argmax())]
+            return ROLES.index(role), having, -self.activity[:, j].sum()
+
+        return np.array(sorted(range(self.activity.shape[1]), key=key), dtype=np.intp)
