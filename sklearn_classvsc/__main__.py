@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """\
 Train VAETransformer, VSCTransformer and ClassVSCTransformer with their defaults, on 70 % of
-scikit-learn's handwritten digits or of a file of yours, and compare their codes on the other 30 %.
+scikit-learn's handwritten digits or of a file of yours, compare their codes on the other 30 %, and
+write a page on what ClassVSC has learned: factor_report.html.
 """
 
 EPILOG = """\
@@ -56,6 +57,8 @@ All figures are of held-out data. A dimension is active in a sample when its cod
   logistic accuracy    of a logistic regression on the standardised codes: 0 to 1
 """
 
+#: Name of the page on ClassVSC.
+REPORT = "factor_report.html"
 #: Fraction of the samples that is measured, and not trained on.
 HELD_OUT = 0.3
 #: Held-out samples below which the metrics leave a class out.
@@ -67,8 +70,8 @@ LISTED = 20
 class Split(NamedTuple):
     """Features (n, f) and labels (n,), to train on and held out."""
 
-    X_train: NDArray[np.float64]
-    X_test: NDArray[np.float64]
+    X_train: pd.DataFrame
+    X_test: pd.DataFrame
     y_train: NDArray[Any]
     y_test: NDArray[Any]
 
@@ -117,7 +120,9 @@ def make_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--data", type=Path, metavar="FILE", help="a .csv, .parquet or .npz file (default: digits)")
     add("--target", metavar="COLUMN", help="column, or array, of FILE that holds the classes")
-    add("--out", type=Path, metavar="DIR", help="folder for table.csv and roles.csv (ClassVSC's)")
+    files = f"{REPORT}, table.csv and roles.csv"
+    no_out = "the page alone, into the current folder"
+    add("--out", type=Path, metavar="DIR", help=f"write {files} into DIR (default: {no_out})")
     count, seed = _integer(1), _integer(0)
     default = "(default: the estimators')"
     add("--n-components", type=count, metavar="N", help=f"dimensions of the codes {default}")
@@ -144,23 +149,32 @@ def run(args: argparse.Namespace) -> None:
     split = split_data(X, y, args.seed)
     if args.out is not None:
         args.out.mkdir(parents=True, exist_ok=True)
-    print(describe("digits" if args.data is None else args.data.name, split, args.seed), flush=True)
+    name = "digits" if args.data is None else args.data.name
+    print(describe(name, split, args.seed), flush=True)
     sizes = {"n_components": args.n_components, "max_epochs": args.max_epochs}
     given = {name: value for name, value in sizes.items() if value is not None}
-    table, roles = compare(split, random_state=args.seed, verbose=int(args.verbose), **given)
-    print(f"\n{format_table(table)}\n\n{LEGEND}", end="")
+    verbose = int(args.verbose)
+    table, class_vsc = compare(split, random_state=args.seed, verbose=verbose, **given)
+    print(f"\n{format_table(table)}\n\n{LEGEND}", flush=True)
+    written = []
     if args.out is not None:
-        table.to_csv(args.out / "table.csv")
-        roles.to_csv(args.out / "roles.csv", index=False)
-        print(f"\nWritten: {args.out / 'table.csv'}, {args.out / 'roles.csv'}")
+        written = [args.out / "table.csv", args.out / "roles.csv"]
+        table.to_csv(written[0])
+        list_roles(class_vsc, split).to_csv(written[1], index=False)
+    page = (args.out or Path.cwd()) / REPORT
+    title, shape = f"Factor report: {name}", None if args.data else (8, 8)
+    try:
+        written.append(write_report(class_vsc, split, page, title=title, image_shape=shape))
+    except (ImportError, OSError) as error:  # the table is what was asked for first
+        print(f"warning: no {REPORT}: {_one_line(error)}.", file=sys.stderr)
+    if written:
+        print(f"Written: {', '.join(map(str, written))}")
 
 
 # -- reading ---------------------------------------------------------------------------------------
 
 
-def load(
-    path: Path | None = None, target: str | None = None
-) -> tuple[NDArray[np.float64], NDArray[Any]]:
+def load(path: Path | None = None, target: str | None = None) -> tuple[pd.DataFrame, NDArray[Any]]:
     """Return the features and labels of a file, or of the digits.
 
     Parameters
@@ -172,8 +186,8 @@ def load(
 
     Returns
     -------
-    X : ndarray of shape (n_samples, n_features), float64
-        Finite features.
+    X : DataFrame of shape (n_samples, n_features), float64
+        Finite features, by name.
     y : ndarray of shape (n_samples,)
         Labels, int64 or str.
 
@@ -189,8 +203,8 @@ def load(
             raise ValueError(f"--target {target!r} names a column of a file: give it with --data.")
         from sklearn.datasets import load_digits
 
-        X, y = load_digits(return_X_y=True)
-        return X, y
+        X, y = load_digits(return_X_y=True, as_frame=True)
+        return X, y.to_numpy()
     table = read_table(path, target)
     if target not in table:
         asked = "--target is missing" if target is None else f"--target {target!r} is no column"
@@ -342,8 +356,9 @@ def _check_complete(table: pd.DataFrame) -> None:
         )
 
 
-def _to_floats(features: pd.DataFrame) -> NDArray[np.float64]:
+def _to_floats(features: pd.DataFrame) -> pd.DataFrame:
     import numpy as np
+    import pandas as pd
 
     X: NDArray[np.float64] = features.to_numpy(dtype=np.float64)
     infinite = np.argwhere(~np.isfinite(X))
@@ -353,7 +368,7 @@ def _to_floats(features: pd.DataFrame) -> NDArray[np.float64]:
             f"row {row + 1}, column {str(features.columns[column])!r} is {X[row, column]} (row 1 "
             "is the first sample): features are finite numbers."
         )
-    return X
+    return pd.DataFrame(X, columns=features.columns.astype(str))
 
 
 def _to_labels(column: pd.Series[Any]) -> NDArray[Any]:
@@ -373,12 +388,12 @@ def _to_labels(column: pd.Series[Any]) -> NDArray[Any]:
     return np.asarray(values, dtype=np.int64)
 
 
-def split_data(X: NDArray[np.float64], y: NDArray[Any], seed: int) -> Split:
+def split_data(X: pd.DataFrame, y: NDArray[Any], seed: int) -> Split:
     """Hold out 30 % of the samples of each class.
 
     Parameters
     ----------
-    X : ndarray of shape (n_samples, n_features)
+    X : DataFrame of shape (n_samples, n_features)
         Features.
     y : ndarray of shape (n_samples,)
         Labels.
@@ -424,7 +439,7 @@ def split_data(X: NDArray[np.float64], y: NDArray[Any], seed: int) -> Split:
 # -- comparing -------------------------------------------------------------------------------------
 
 
-def compare(split: Split, **params: Any) -> tuple[pd.DataFrame, pd.DataFrame]:
+def compare(split: Split, **params: Any) -> tuple[pd.DataFrame, Any]:
     """Train the three transformers and measure their codes on the held-out data.
 
     Warnings go to the standard error stream, with the name of the system.
@@ -440,13 +455,12 @@ def compare(split: Split, **params: Any) -> tuple[pd.DataFrame, pd.DataFrame]:
     -------
     table : DataFrame
         One row per system, with the figures of `measure` as columns.
-    roles : DataFrame
-        ``dimension_roles`` of the codes of ClassVSC, the classes joined by ";".
+    class_vsc : ClassVSCTransformer
+        The last of them, fitted.
     """
     import pandas as pd
 
     from sklearn_classvsc import ClassVSCTransformer, VAETransformer, VSCTransformer
-    from sklearn_classvsc.metrics import dimension_roles
 
     systems = {"VAE": VAETransformer, "VSC": VSCTransformer, "ClassVSC": ClassVSCTransformer}
     rows = {}
@@ -458,10 +472,7 @@ def compare(split: Split, **params: Any) -> tuple[pd.DataFrame, pd.DataFrame]:
             rows[name] = measure(estimator, split)
         for warning in caught:
             print(f"warning: {name}: {_one_line(warning.message)}.", file=sys.stderr)
-    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("system")
-    roles = dimension_roles(estimator.transform(split.X_test), split.y_test)  # the last: ClassVSC
-    roles["classes"] = [";".join(map(str, classes)) for classes in roles["classes"]]
-    return table, roles
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("system"), estimator
 
 
 def measure(estimator: Any, split: Split) -> dict[str, float]:
@@ -499,6 +510,59 @@ def measure(estimator: Any, split: Split) -> dict[str, float]:
         "nonglobal_contrast": metrics.class_contrast_score(Z, y),
         "logistic_accuracy": float(classifier.score(Z, y)),
     }
+
+
+def list_roles(estimator: Any, split: Split) -> pd.DataFrame:
+    """Return the roles of the dimensions on the held-out data.
+
+    Parameters
+    ----------
+    estimator : fitted transformer
+        Trained on the first part of `split`.
+    split : Split
+        The data; the second part is looked at.
+
+    Returns
+    -------
+    roles : DataFrame
+        Of ``dimension_roles``, the classes joined by ";".
+    """
+    from sklearn_classvsc.metrics import dimension_roles
+
+    roles = dimension_roles(estimator.transform(split.X_test), split.y_test)
+    roles["classes"] = [";".join(map(str, classes)) for classes in roles["classes"]]
+    return roles
+
+
+def write_report(estimator: Any, split: Split, path: Path, **kwargs: Any) -> Path:
+    """Write the factor report of the held-out data.
+
+    Parameters
+    ----------
+    estimator : fitted transformer
+        Trained on the first part of `split`.
+    split : Split
+        The data; the second part is reported.
+    path : Path
+        The file.
+    **kwargs : dict
+        Of ``factor_report``: title, image_shape.
+
+    Returns
+    -------
+    path : Path
+        The same.
+
+    Raises
+    ------
+    ImportError
+        If Jinja2 is missing.
+    OSError
+        If the file cannot be written.
+    """
+    from sklearn_classvsc.report import factor_report
+
+    return factor_report(estimator, split.X_test, split.y_test, **kwargs).save(path)
 
 
 # -- showing ---------------------------------------------------------------------------------------

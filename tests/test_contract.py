@@ -39,6 +39,9 @@ def public_objects():
         "sklearn_classvsc",
         "sklearn_classvsc.metrics",
         "sklearn_classvsc.datasets",
+        "sklearn_classvsc.displays",
+        "sklearn_classvsc.inspection",
+        "sklearn_classvsc.report",
     ):
         module = importlib.import_module(module_name)
         names = getattr(module, "__all__", None) or [n for n in vars(module) if n[0] != "_"]
@@ -78,7 +81,7 @@ def test_every_file_is_a_room_or_named_in_the_reading_order():
     assert all(f"`{name}`" in sklearn_classvsc.__doc__ for name in others), others
 
 
-@pytest.mark.parametrize("item", public_objects())
+@pytest.mark.parametrize("item", list(public_objects()))
 def test_public_names_are_documented(item):
     doc = numpydoc.docscrape.get_doc_object(item)
     assert doc["Summary"]
@@ -91,7 +94,7 @@ def test_public_names_are_documented(item):
     assert doc["Examples"], "an example that runs"
 
 
-@pytest.mark.parametrize("method", public_methods())
+@pytest.mark.parametrize("method", list(public_methods()))
 def test_public_methods_are_documented(method):
     doc = numpydoc.docscrape.FunctionDoc(method)
     assert (doc["Summary"] and doc["Returns"]) or method.__name__ in {"save", "load"}

@@ -38,6 +38,14 @@ def flowers(n=60):
     )
 
 
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path_factory, monkeypatch):
+    """Run in an empty folder, and return it: the page is written into the current one."""
+    folder = tmp_path_factory.mktemp("current")
+    monkeypatch.chdir(folder)
+    return folder
+
+
 @pytest.fixture
 def write(tmp_path):
     """Write a table, or text, to a CSV file, and return its path as text."""
@@ -97,9 +105,50 @@ def test_prints_the_data_one_table_and_a_legend(write, capsys):
     assert all(name.replace("_", " ") in legend for name in FIGURES)
 
 
-def test_out_holds_the_table_and_the_roles(write, tmp_path):
+def test_the_page_is_written_into_the_current_folder(write, capsys, elsewhere):
+    pytest.importorskip("jinja2")
+    assert main(["--data", write(flowers()), "--target", "kind", *QUICK]) == 0
+    (page,) = elsewhere.iterdir()
+    assert capsys.readouterr().out.splitlines()[-1] == f"Written: {page}"
+    text = page.read_text(encoding="utf-8")
+    assert "Factor report: data.csv" in text and "18 samples" in text  # the held-out ones
+    assert all(name in text for name in ["length", "width", "iris", "lily", "rose"])
+
+
+def test_the_page_of_the_digits_has_images(capsys, elsewhere):
+    pytest.importorskip("jinja2")
+    assert main(QUICK) == 0
+    assert "540 samples" in (elsewhere / "factor_report.html").read_text(encoding="utf-8")
+    assert 'id="canvas-now"' in (elsewhere / "factor_report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("missing", ["jinja2", "permission"])
+def test_without_the_page_there_is_one_line_and_the_table(missing, write, capsys, monkeypatch):
+    def fail(*args, **kwargs):
+        raise PermissionError(13, "Permission denied", "factor_report.html")
+
+    if missing == "jinja2":
+        monkeypatch.setitem(sys.modules, "jinja2", None)
+    else:
+        monkeypatch.setattr("sklearn_classvsc.__main__.write_report", fail)
+    assert main(["--data", write(flowers()), "--target", "kind", *QUICK]) == 0
+    out, err = capsys.readouterr()
+    assert [line.split()[0] for line in out.splitlines()[4:7]] == SYSTEMS
+    assert "Written" not in out
+    (line,) = [line for line in err.splitlines() if "factor_report.html" in line]
+    reason = (
+        'pip install "sklearn-classvsc[report]"' if missing == "jinja2" else "Permission denied"
+    )
+    assert line.startswith("warning: no factor_report.html: ") and reason in line
+
+
+def test_out_holds_the_table_the_roles_and_the_page(write, tmp_path, capsys, elsewhere):
+    pytest.importorskip("jinja2")
     out = tmp_path / "new" / "results"
     assert main(["--data", write(flowers()), "--target", "kind", "--out", str(out), *QUICK]) == 0
+    written = [out / name for name in ("table.csv", "roles.csv", "factor_report.html")]
+    assert sorted(out.iterdir()) == sorted(written) and not list(elsewhere.iterdir())
+    assert capsys.readouterr().out.splitlines()[-1] == f"Written: {', '.join(map(str, written))}"
     table = pd.read_csv(out / "table.csv", index_col="system")
     assert table.columns.tolist() == FIGURES
     assert table.index.tolist() == SYSTEMS
@@ -171,7 +220,7 @@ def test_labels_are_strings_or_whole_numbers(labels, classes, monkeypatch, tmp_p
     table = pd.DataFrame({"x": [1, 2], "y": labels})
     monkeypatch.setattr("sklearn_classvsc.__main__.read_table", lambda path, target: table)
     X, y = load(tmp_path / "any.csv", "y")
-    assert X.dtype == np.float64 and X.shape == (2, 1)
+    assert X.columns.tolist() == ["x"] and X["x"].dtype == np.float64 and X.shape == (2, 1)
     assert y.tolist() == classes
 
 
@@ -184,11 +233,13 @@ def test_the_digits_are_the_default_and_30_percent_is_held_out():
 
 @pytest.mark.slow
 def test_the_main_job(tmp_path, capsys):
+    pytest.importorskip("jinja2")
     assert main(["--out", str(tmp_path)]) == 0
     assert capsys.readouterr().out.startswith("digits: 1797 samples, 64 features, 10 classes")
     table = pd.read_csv(tmp_path / "table.csv", index_col="system")
     assert table.index.tolist() == SYSTEMS
     assert np.isfinite(table.loc["ClassVSC"]).all()
+    assert (tmp_path / "factor_report.html").stat().st_size < 1e6
 
 
 # -- what it refuses -------------------------------------------------------------------------------
