@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: Weight of the classes' overlap, as a multiple of `consistency_weight`.
 OVERLAP = 200 / 3
+#: What a dimension pays, in nats, for never being on: more than being on at random would cost it.
+DEATH_PENALTY = 1.2
 
 
 class VAETransformer(SpikeSlabTransformer):
@@ -55,7 +57,7 @@ class VAETransformer(SpikeSlabTransformer):
         Passes over the data. "auto": 20, or as many as make 2,000 gradient steps if that is more.
     batch_size : int, default=256
         Largest number of samples in a gradient step.
-    learning_rate : float, default=0.008
+    learning_rate : float, default=0.016
         Peak learning rate of Adam, which rises over the first 5 % of training and then falls to 0
         by half a cosine.
     early_stopping : bool, default=False
@@ -131,7 +133,7 @@ class VAETransformer(SpikeSlabTransformer):
         kl_weight: float = 1.0,
         max_epochs: int | str = "auto",
         batch_size: int = 256,
-        learning_rate: float = 0.008,
+        learning_rate: float = 0.016,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
@@ -213,7 +215,7 @@ class VSCTransformer(VAETransformer):
         Passes over the data. "auto": 20, or as many as make 2,000 gradient steps if that is more.
     batch_size : int, default=256
         Largest number of samples in a gradient step.
-    learning_rate : float, default=0.008
+    learning_rate : float, default=0.016
         Peak learning rate of Adam, which rises over the first 5 % of training and then falls to 0
         by half a cosine.
     early_stopping : bool, default=False
@@ -302,7 +304,7 @@ class VSCTransformer(VAETransformer):
         kl_weight: float = 1.0,
         max_epochs: int | str = "auto",
         batch_size: int = 256,
-        learning_rate: float = 0.008,
+        learning_rate: float = 0.016,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
@@ -391,7 +393,7 @@ class ClassVSCTransformer(VSCTransformer):
         `transform` keeps the dimensions with gamma above this, in [0, 1).
     usage_weight : float or None, default=None
         Weight of the usage of the dimensions, and half of it that of the classes' usage. None:
-        10, for the paper 1.
+        1.2 over the mean alpha of the dimensions that are not global, for the paper 1.
     information_weight : float or None, default=None
         Weight of what the gates tell about the class: under "balanced" a reward (None: 50), in
         the paper's objective part of the divergence from the prior (None: 1).
@@ -415,7 +417,7 @@ class ClassVSCTransformer(VSCTransformer):
         Passes over the data. "auto": 20, or as many as make 2,000 gradient steps if that is more.
     batch_size : int, default=256
         Largest number of samples in a gradient step.
-    learning_rate : float, default=0.008
+    learning_rate : float, default=0.016
         Peak learning rate of Adam, which rises over the first 5 % of training and then falls to 0
         by half a cosine.
     early_stopping : bool, default=False
@@ -521,7 +523,7 @@ class ClassVSCTransformer(VSCTransformer):
         kl_weight: float | None = None,
         max_epochs: int | str = "auto",
         batch_size: int = 256,
-        learning_rate: float = 0.008,
+        learning_rate: float = 0.016,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
@@ -570,8 +572,8 @@ class ClassVSCTransformer(VSCTransformer):
             alpha = role_alpha(self.n_components, n_classes) if balanced else 0.2
         return {
             "alpha": _check_alpha(alpha, self.n_components),
-            # Slabs around 1 let a linear model see from z whether a dimension is on.
-            "prior_mean": 1.0 if balanced else 0.0,
+            # Slabs around 2 let a linear model see from z whether a dimension is on.
+            "prior_mean": 2.0 if balanced else 0.0,
             # The gates must recognise a class; hiding features keeps them from memorising it.
             "input_dropout": 0.1 if balanced else 0.0,
             "n_classes": n_classes,
@@ -579,7 +581,7 @@ class ClassVSCTransformer(VSCTransformer):
 
     def _objective(self) -> Objective:
         balanced = self.objective == "balanced"
-        usage = _or(self.usage_weight, 10.0 if balanced else 1.0)
+        usage = _or(self.usage_weight, self._death_penalty() if balanced else 1.0)
         information = _or(self.information_weight, 50.0 if balanced else 1.0)
         weights = {
             "reconstruction": Weight(1),
@@ -602,6 +604,11 @@ class ClassVSCTransformer(VSCTransformer):
                 "consistency": Weight(weight, warmup),
             }
         return Objective(weights, len(self.classes_), self.consistency, balanced)
+
+    def _death_penalty(self) -> float:
+        """Weight of the usage at which a dimension that is never on costs about 1.2 nats."""
+        alpha = self._model()["alpha"]
+        return DEATH_PENALTY / float(alpha[alpha <= 0.5].mean()) if (alpha <= 0.5).any() else 1.0
 
     def _encode_labels(self, y: Any, classes: Any, reset: bool) -> NDArray[np.int64]:
         y = np.asarray(y)

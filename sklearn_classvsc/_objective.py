@@ -123,6 +123,19 @@ def balanced_weight(labels: Tensor, n_classes: int, weight: Tensor) -> Tensor:
     return weight * (member @ share)
 
 
+def free_usage(pi: Tensor, alpha: Tensor) -> Tensor:
+    """Return the usage closest to `pi`, (d,), that the balanced objective does not charge for.
+
+    With e the excess of alpha over 0.12, about its value for ten classes: alpha - 0.4 e to
+    alpha + 0.55 e, at most one half. Where classes are few and alpha is large, one may have a
+    dimension of its own, or two may share one instead of each having a copy. From alpha 0.12
+    down, and for global dimensions, alpha alone is free.
+    """
+    excess = (alpha - 0.12).clamp_min(0) * (alpha <= 0.5)
+    most = torch.maximum(alpha, (alpha + 0.55 * excess).clamp_max(0.5))
+    return torch.minimum(torch.maximum(pi, alpha - 0.4 * excess), most)
+
+
 def class_overlap(pi_c: Tensor, present: Tensor) -> Tensor:
     """1 - contrast, with mean gammas in place of supports; see `metrics.class_contrast_score`.
 
@@ -162,7 +175,8 @@ class Objective:
 
         - "reconstruction": -E log p(x | z);
         - "slab_kl": gamma KL(N(mu, sigma^2) || N(m0, 1));
-        - "usage", "information", "inconsistency": the split of the spike's divergence;
+        - "usage", "information", "inconsistency": the split of the spike's divergence; with
+          `balanced`, usage is free within a range around alpha, see `free_usage`;
         - "indecision": mean_x h(gamma_x), what is left where gates toss a coin for every sample;
         - "consistency": the paper's divergence within classes, per labeled sample;
         - "class_usage": whether every class uses as many of the non-global dimensions as alpha
@@ -213,7 +227,8 @@ class Objective:
             if self.balanced:
                 weight = balanced_weight(labels, self.n_classes, weight)
             gates = class_gates(out.q.gamma, labels, self.n_classes, weight)
-            terms["usage"] = bernoulli_kl(gates.pi, model.alpha).sum()
+            prior = free_usage(gates.pi, model.alpha) if self.balanced else model.alpha
+            terms["usage"] = bernoulli_kl(gates.pi, prior).sum()
             terms["information"] = (bernoulli_entropy(gates.pi) - gates.conditional_entropy).sum()
             terms["inconsistency"] = (gates.conditional_entropy - gates.entropy).sum()
             terms["indecision"] = gates.entropy.sum()

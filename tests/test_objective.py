@@ -20,6 +20,7 @@ from sklearn_classvsc._objective import (
     centroid_divergence,
     class_gates,
     class_overlap,
+    free_usage,
     pairwise_divergence,
     recognition_loss,
 )
@@ -409,10 +410,46 @@ def test_balanced_weights_give_every_class_present_the_same_share(e):
 def test_balanced_terms_are_those_of_the_balanced_weights(e):
     weight = balanced_weight(e.labels, e.n_classes, e.normalised)
     balanced = Example(**(vars(e) | {"weight": weight}))
-    names = [*SPLIT, "indecision"]
+    names = ["information", "inconsistency", "indecision"]
     found = terms_of(e, [*BASE, *names], balanced=True)
     expected = terms_of(balanced, [*BASE, *names])
     assert_same_terms(found, expected, names)
+
+
+# Usage that is free ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("alpha", "least", "most"),
+    [
+        (0.1, 0.1, 0.1),
+        (0.2, 0.168, 0.264),
+        (0.3, 0.228, 0.444),
+        (0.5, 0.348, 0.5),
+        (0.99, 0.99, 0.99),
+    ],
+)
+def test_usage_is_free_around_alpha(alpha, least, most):
+    pi = torch.linspace(0, 1, 101, dtype=torch.float64)
+    nearest = free_usage(pi, torch.full_like(pi, alpha))
+    assert nearest.numpy() == pytest.approx(np.clip(pi, least, most))
+
+
+@quick
+@given(examples())
+def test_balanced_usage_is_the_divergence_from_the_nearest_free_usage(e):
+    weight = balanced_weight(e.labels, e.n_classes, e.normalised)
+    pi = (weight @ e.gamma).detach()
+    expected = bernoulli_kl(pi, free_usage(pi, e.alpha)).sum().item()
+    found = terms_of(e, [*BASE, "usage"], balanced=True)["usage"].item()
+    assert found == pytest.approx(expected, rel=1e-9, abs=1e-10)
+
+
+def test_free_usage_has_no_gradient_and_a_dying_dimension_has_one():
+    alpha = torch.full((3,), 0.2, dtype=torch.float64)
+    pi = torch.tensor([0.21, 0.25, 0.01], dtype=torch.float64, requires_grad=True)
+    bernoulli_kl(pi, free_usage(pi, alpha)).sum().backward()
+    assert pi.grad[:2].abs().max() < 1e-12 < 1 < -pi.grad[2]
 
 
 def test_balance_leaves_reconstruction_and_slabs_alone():
