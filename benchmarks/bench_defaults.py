@@ -40,7 +40,7 @@ from sklearn_classvsc.datasets import make_class_factors
 from sklearn_classvsc.metrics import role_recovery_score
 
 N_SMALL = 200  # below: accuracy by cross-validation, the encoder fitted anew in each fold
-FRESH_SEED = 100  # generated tables come from seeds that nothing was tuned on
+FRESH_SEED = 200  # generated tables come from seeds that nothing was tuned on
 
 
 # -- data --------------------------------------------------------------------------------------
@@ -85,6 +85,7 @@ TABLES = {
         "factors: 4 classes, 600 rows",
         _factors(n_samples=600, n_features=32, n_classes=4, activity=0.95),
     ),
+    "factors": Table("factors: 5 classes, 1,000 rows", _factors()),
     "factors_imbalanced": Table(
         "factors: 6 classes of 40 % to 4 %, 3,000 rows",
         _factors(n_samples=3000, n_classes=6, weights=[40, 25, 15, 10, 6, 4], activity=0.95),
@@ -288,7 +289,8 @@ regression on the standardised codes, and on the standardised raw features; for 
 the mean over five folds, the encoder fitted anew in each. roles recovered: fraction of the true
 factors whose partner has the factor's role and classes. factor correlation: mean |correlation| of
 the factors' true codes with those of their partners. The seed draws the split, the fit and the
-generated tables (from seed 100 on)."""
+generated tables, from seed 200 on; constants of the default were chosen on digits, iris, and
+generated tables of seeds 100 and 101."""
 
 
 class Target(NamedTuple):

@@ -31,12 +31,9 @@ from sklearn.decomposition import NMF, PCA, MiniBatchDictionaryLearning
 from sklearn.exceptions import ConvergenceWarning
 
 from sklearn_classvsc import ClassVSCTransformer, VAETransformer, VSCTransformer
-from sklearn_classvsc.metrics import (
-    ROLES,
-    category_sharing_test,
-    class_sharing_matrix,
-    dimension_roles,
-)
+from sklearn_classvsc.displays import ActivationDisplay, SharingDisplay, TraversalDisplay
+from sklearn_classvsc.inspection import feature_effects
+from sklearn_classvsc.metrics import category_sharing_test, dimension_roles
 
 N_COMPONENTS = 50
 N_NONZERO = 10  # of the codes of the dictionaries
@@ -53,8 +50,6 @@ CATEGORIES = {
     "upper_body_p": [UPPER_BODY],
     "categories_p": [FOOTWEAR, UPPER_BODY],
 }
-# By category, then the others: neighbours in the pictures are alike.
-CLASS_ORDER = {"fashion-mnist": [5, 7, 9, 0, 2, 4, 6, 3, 1, 8], "mnist": list(range(10))}
 
 
 # -- systems -----------------------------------------------------------------------------------
@@ -401,7 +396,7 @@ CAPTIONS = {
     "traversals": (
         "Traversals of the default system. Left, a test image of the class; then its decoded code "
         "while one dimension takes the 5 % to 95 % quantiles of its active values within the "
-        "class; right, where the last image differs from the first."
+        "class; right, the last image less the first: brighter is red, darker blue."
     ),
     "activity": (
         "Fraction of the test images of each class in which a dimension of the default system is "
@@ -412,7 +407,6 @@ CAPTIONS = {
         "two images; on the diagonal, the consistency of the class."
     ),
 }
-QUANTILES = (0.05, 0.2, 0.35, 0.5, 0.65, 0.8, 0.95)
 
 
 def picture_name(dataset: str, kind: str) -> str:
@@ -420,163 +414,70 @@ def picture_name(dataset: str, kind: str) -> str:
     return f"bench_paper_{dataset}_{kind}.png"
 
 
-def class_names(dataset: str) -> list[str]:
-    """Return a readable name for each class."""
-    return list(FASHION) if dataset == "fashion-mnist" else [str(c) for c in range(10)]
-
-
 def draw_pictures(dataset: str, estimator: Any, split: Split, directory: Path) -> None:
     """Draw what the default system has learned."""
-    Z = estimator.transform(split.X_test)
-    roles = dimension_roles(Z, split.y_test)
+    names = np.array(FASHION if dataset == "fashion-mnist" else [str(c) for c in range(10)])
+    X, y = split.X_test, names[split.y_test]
     drawn = {
-        "traversals": draw_traversals(dataset, estimator, split, Z, roles),
-        "activity": draw_activity(dataset, Z, split.y_test, roles),
-        "sharing": draw_sharing(dataset, Z, split.y_test, roles),
+        "traversals": draw_traversals(estimator, X, y),
+        "activity": ActivationDisplay.from_estimator(estimator, X, y).figure_,
+        "sharing": draw_sharing(estimator, X, y),
     }
     directory.mkdir(parents=True, exist_ok=True)
     for kind, figure in drawn.items():
         if figure is not None:
-            figure.savefig(directory / picture_name(dataset, kind), dpi=120, bbox_inches="tight")
+            figure.savefig(directory / picture_name(dataset, kind), dpi=110, bbox_inches="tight")
             plt.close(figure)
 
 
-class Traversal(NamedTuple):
-    """Images decoded while one dimension changes, from a sample of a class."""
-
-    dimension: int
-    role: str
-    label: int
-    start: NDArray[Any]
-    images: NDArray[Any]
-
-    @property
-    def effect(self) -> float:
-        """How far the ends of the traversal are apart."""
-        return float(np.square(self.images[-1] - self.images[0]).sum())
-
-
-def traverse(
-    estimator: Any, split: Split, Z: NDArray[Any], dimension: int, role: str, label: int
-) -> Traversal:
-    """Sweep a dimension over quantiles of its active values within a class.
-
-    From the code of the test image that is the most typical: nearest to the mean code of the
-    images of that class in which the dimension is active.
-    """
-    rows = np.flatnonzero((split.y_test == label) & (Z[:, dimension] != 0))
-    distance = np.square(Z[rows] - Z[rows].mean(axis=0)).sum(axis=1)
-    typical = rows[distance.argmin()]
-    codes = np.repeat(Z[typical][None], len(QUANTILES), axis=0)
-    codes[:, dimension] = np.quantile(Z[rows, dimension], QUANTILES)
-    images = estimator.inverse_transform(codes)
-    return Traversal(dimension, role, label, split.X_test[typical], images)
-
-
 def choose_traversals(
-    estimator: Any, split: Split, Z: NDArray[Any], roles: pd.DataFrame
-) -> list[Traversal]:
-    """Return the two class-specific dimensions that change most, and a global one in their classes.
+    estimator: Any, X: NDArray[Any], y: NDArray[Any]
+) -> list[tuple[str, int, str]]:
+    """Choose the two class-specific dimensions that change most, and a global one in their classes.
 
-    Two classes, so that a global dimension can be seen to act in both.
+    Two classes, so that a global dimension can be seen to act in both. Each comes with its role
+    and the class to show it in.
     """
-    specific = [
-        traverse(estimator, split, Z, row.dimension, row.role, row.classes[0])
-        for row in roles[roles["role"] == "class-specific"].itertuples()
-    ]
-    best: dict[int, Traversal] = {}
-    for traversal in sorted(specific, key=lambda t: t.effect):
-        best[traversal.label] = traversal
-    chosen = sorted(best.values(), key=lambda t: -t.effect)[:2]
-    labels = [t.label for t in chosen] or list(np.unique(split.y_test)[:2])
-    candidates = [
-        [traverse(estimator, split, Z, row.dimension, row.role, label) for label in labels]
-        for row in roles[roles["role"] == "global"].itertuples()
-        if all((Z[split.y_test == label, row.dimension] != 0).any() for label in labels)
-    ]
-    everywhere = max(candidates, key=lambda ts: min(t.effect for t in ts), default=[])
-    return [*everywhere, *chosen]
-
-
-def draw_traversals(
-    dataset: str, estimator: Any, split: Split, Z: NDArray[Any], roles: pd.DataFrame
-) -> Figure | None:
-    """Draw one line of images for each traversal; None if no dimension is global or specific."""
-    traversals = choose_traversals(estimator, split, Z, roles)
-    if not traversals:
-        return None
-    n_columns = len(QUANTILES) + 2
-    figure, axes = plt.subplots(
-        len(traversals),
-        n_columns,
-        figsize=(1.15 * n_columns + 1.6, 1.25 * len(traversals) + 0.5),
-        squeeze=False,
-        layout="constrained",
+    roles = dimension_roles(estimator.transform(X), y).set_index("dimension")
+    effects = feature_effects(estimator, X, y, max_samples=20)
+    size = np.square(effects).sum(axis=1)  # 0 where never active
+    specific = roles.index[roles["role"] == "class-specific"]
+    best = pd.DataFrame(
+        [(size[roles.at[j, "classes"][0], j], j, roles.at[j, "classes"][0]) for j in specific],
+        columns=["size", "dimension", "label"],
     )
-    names = class_names(dataset)
-    for line, t in zip(axes, traversals, strict=True):
-        for ax, image in zip(line[:-1], [t.start, *t.images], strict=True):
-            ax.imshow(image.reshape(28, 28), cmap="gray", vmin=0, vmax=1)
-        line[-1].imshow(abs(t.images[-1] - t.images[0]).reshape(28, 28), cmap="viridis", vmin=0)
-        line[0].set_ylabel(
-            f"dimension {t.dimension}\n{t.role}\nin {names[t.label]}",
-            rotation=0,
-            ha="right",
-            va="center",
+    best = best.sort_values("size", ascending=False).drop_duplicates("label")[:2]
+    labels = best["label"].tolist() or np.unique(y)[:2].tolist()
+    everywhere = roles.index[roles["role"] == "global"]
+    of_global = [min(size[label, j] for label in labels) for j in everywhere]
+    chosen = [("global", everywhere[np.argmax(of_global)], x) for x in labels if of_global]
+    return [
+        *chosen,
+        *(("class-specific", row.dimension, row.label) for row in best.itertuples()),
+    ]
+
+
+def draw_traversals(estimator: Any, X: NDArray[Any], y: NDArray[Any]) -> Figure | None:
+    """Draw one line of images for each traversal; None if no dimension is global or specific."""
+    chosen = choose_traversals(estimator, X, y)
+    if not chosen:
+        return None
+    size = (9, 1.5 * len(chosen))
+    figure, axes = plt.subplots(len(chosen), figsize=size, squeeze=False, layout="constrained")
+    for ax, (role, dimension, label) in zip(axes[:, 0], chosen, strict=True):
+        TraversalDisplay.from_estimator(
+            estimator, X, y, dimension=dimension, label=label, image_shape=(28, 28), ax=ax
         )
-        for ax in line:
-            ax.set(xticks=[], yticks=[])
-    headings = ["test image", *(f"{q:.0%}" for q in QUANTILES), "|last - first|"]
-    for ax, heading in zip(axes[0], headings, strict=True):
-        ax.set_title(heading, fontsize=10)
+        ax.set_ylabel(role)
     return figure
 
 
-def draw_activity(dataset: str, Z: NDArray[Any], y: NDArray[Any], roles: pd.DataFrame) -> Figure:
-    """Draw how often each class has each dimension, dimensions sorted by role."""
-    labels = CLASS_ORDER[dataset]
-    rates = np.array([(Z[y == label] != 0).mean(axis=0) for label in labels])
-    role = roles["role"].cat.codes.to_numpy()
-    # Within a role: by the class that has it most, so that the blocks of the classes show.
-    order = np.lexsort((-rates.max(axis=0), rates.argmax(axis=0), role))
-    figure, ax = plt.subplots(figsize=(12, 4), layout="constrained")
-    image = ax.imshow(rates[:, order], cmap="viridis", vmin=0, vmax=1, aspect="auto")
-    names = class_names(dataset)
-    ax.set_yticks(range(len(labels)), [names[label] for label in labels])
-    ax.set_xticks(range(len(order)), order, rotation=90, fontsize=7)
-    ax.set(xlabel="dimension", ylabel="class")
-    figure.colorbar(image, label="fraction active", pad=0.01)
-    sorted_role = role[order]
-    for start in np.flatnonzero(np.diff(sorted_role)) + 0.5:
-        ax.axvline(start, color="white", linewidth=2)
-    for code in np.unique(sorted_role):
-        where = np.flatnonzero(sorted_role == code)
-        text = f"{ROLES[code]} ({len(where)})"
-        upright = {"rotation": 0} if len(where) > len(text) // 3 else {"rotation": 35}
-        ax.text(where.mean(), -0.7, text, ha="center", va="bottom", fontsize=10, **upright)
-    return figure
-
-
-def draw_sharing(dataset: str, Z: NDArray[Any], y: NDArray[Any], roles: pd.DataFrame) -> Figure:
+def draw_sharing(estimator: Any, X: NDArray[Any], y: NDArray[Any]) -> Figure:
     """Draw the class-sharing matrix of all dimensions, and of those that are not global."""
-    labels = CLASS_ORDER[dataset]
-    names = [class_names(dataset)[label] for label in labels]
-    local = (roles["role"] != "global").to_numpy()
-    panels = {"all dimensions": Z, "dimensions that are not global": Z[:, local]}
-    figure, axes = plt.subplots(1, 2, figsize=(13.5, 7.2), layout="constrained", sharey=True)
-    for ax, (title, codes) in zip(axes, panels.items(), strict=True):
-        if not codes.shape[1]:
-            ax.set_axis_off()
-            continue
-        M = class_sharing_matrix(codes, y)[np.ix_(labels, labels)]
-        image = ax.imshow(M, cmap="cividis", vmin=0, vmax=1)
-        for (i, j), value in np.ndenumerate(M):
-            color = "black" if value > 0.55 else "white"
-            ax.text(j, i, f"{value:.2f}", ha="center", va="center", color=color, fontsize=8.5)
-        ax.set_xticks(range(len(labels)), names, rotation=45, ha="right")
-        ax.set_yticks(range(len(labels)), names)
-        ax.set_title(title)
-    figure.colorbar(image, ax=axes, label="sharing", shrink=0.85, pad=0.01)
+    figure, axes = plt.subplots(1, 2, figsize=(13.5, 6), layout="constrained")
+    for ax, include_global in zip(axes, (True, False), strict=True):
+        SharingDisplay.from_estimator(estimator, X, y, include_global=include_global, ax=ax)
+        ax.set_title("all dimensions" if include_global else "dimensions that are not global")
     return figure
 
 
