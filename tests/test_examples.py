@@ -63,6 +63,17 @@ def test_the_front_of_the_loss_weights_is_a_trade_of_contrast_for_fidelity(run):
     assert chosen["fidelity"] >= 0.95 * results["fidelity"].max()
 
 
+def test_every_picture_of_the_pages_is_there():
+    pages = EXAMPLES.parent.glob("*.md")
+    pictures = [
+        page.parent / name
+        for page in pages
+        for name in re.findall(r"!\[[^\]]*\]\((.*?)\)", page.read_text(encoding="utf-8"))
+    ]
+    assert len(pictures) > 10
+    assert [path.name for path in pictures if not path.is_file()] == []
+
+
 def test_the_worked_values_are_those_of_the_definitions(run):
     values = run("plot_metric_values")["values"]
     cases = ["all on", "dead", "class blocks", "dense", "shuffled labels"]

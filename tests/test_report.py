@@ -73,7 +73,7 @@ def oracle(n_samples=200, **parameters):
 def digits():
     """A fitted estimator, and held-out images with their classes."""
     X, y = load_digits(return_X_y=True)
-    est = ClassVSCTransformer(16, hidden_layer_sizes=(64,), max_epochs=60, random_state=0)
+    est = ClassVSCTransformer(16, hidden_layer_sizes=(64,), max_epochs=100, random_state=0)
     with warnings.catch_warnings():  # dead dimensions are welcome here
         warnings.simplefilter("ignore", CollapseWarning)
         return est.fit(X[::2] / 16, y[::2]), X[1::2] / 16, y[1::2]
