@@ -232,7 +232,6 @@ P_COLUMNS = [
     Column("p upper body", "upper_body_p"),
     Column("p both", "categories_p"),
 ]
-SECONDS = Column("fit, s", "seconds", 0)
 
 LEGEND = """\
 Test data; mean ± standard deviation over seeds. EV: explained variance of the images decoded from
@@ -241,15 +240,19 @@ sporadic: number of dimensions in that role. C: class consistency. off-class: me
 different classes, all dimensions. contrast: consistency minus that sharing, over the dimensions
 that are not global. own: classes with a dimension of their own, or shared by at most three.
 accuracy: logistic regression on {n_codes:,} standardised training codes. p: category test,
-one-sided; about 0.008 is the smallest that three classes of ten allow. fit: seconds on one thread,
-with {jobs} at a time.
+one-sided; about 0.008 is the smallest that three classes of ten allow.
 
 Non-zero means active for every system. PCA and the VAEs have no zeros: their C is 1 and says
 nothing; read contrast. The zeros of NMF and of the dictionaries are exact; the number of non-zeros
 of the dictionaries is set and not learned. All systems have {n_components} dimensions; the networks
 are the same, 784-400-{n_components}, trained for {epochs} epochs in batches of 256 with one
-schedule; training images: {n_train}. The seed draws everything but the data; the pictures are of
-seed {pictured}."""
+schedule; training images: {n_train}.
+
+The control is trained on shuffled labels. Against shuffled test labels its code should have no
+contrast. Against the true ones it is an unsupervised code, and has the contrast that the images
+give by themselves: compare VSC, which sees no labels.
+
+The seed draws everything but the data; the pictures are of seed {pictured}."""
 
 
 class Target(NamedTuple):
@@ -335,7 +338,6 @@ def write_page(path: Path, store: ResultStore, arguments: argparse.Namespace) ->
             n_components=N_COMPONENTS,
             epochs=arguments.epochs,
             n_train=arguments.n_train or "all 60,000",
-            jobs=f"{arguments.jobs} run" + "s" * (arguments.jobs > 1),
         ),
     ]
     for dataset, groups in by_dataset.items():
@@ -364,7 +366,7 @@ def dataset_section(
 ) -> list[str]:
     """Return the paragraphs on one data set."""
     seeds = sorted({row["seed"] for rows in groups.values() for row in rows})
-    columns = [*COLUMNS, *(P_COLUMNS if dataset == "fashion-mnist" else []), SECONDS]
+    columns = [*COLUMNS, *(P_COLUMNS if dataset == "fashion-mnist" else [])]
     labelled = {SYSTEMS[name].label: rows for name, rows in groups.items()}
     verdicts = [t.line(groups.get(t.system, ())) for t in targets(dataset, groups)]
     counts = {len(rows) for rows in groups.values()}
