@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 #: Weight of the classes' overlap, as a multiple of `consistency_weight`.
 OVERLAP = 200 / 3
-#: What a dimension pays, in nats, for never being on: more than being on at random would cost it.
-DEATH_PENALTY = 1.2
 
 
 class VAETransformer(SpikeSlabTransformer):
@@ -393,7 +391,7 @@ class ClassVSCTransformer(VSCTransformer):
         `transform` keeps the dimensions with gamma above this, in [0, 1).
     usage_weight : float or None, default=None
         Weight of the usage of the dimensions, and half of it that of the classes' usage. None:
-        1.2 over the mean alpha of the dimensions that are not global, for the paper 1.
+        1.2 over the mean alpha of the dimensions that are not global, at least 5; for the paper 1.
     information_weight : float or None, default=None
         Weight of what the gates tell about the class: under "balanced" a reward (None: 50), in
         the paper's objective part of the divergence from the prior (None: 1).
@@ -581,7 +579,7 @@ class ClassVSCTransformer(VSCTransformer):
 
     def _objective(self) -> Objective:
         balanced = self.objective == "balanced"
-        usage = _or(self.usage_weight, self._death_penalty() if balanced else 1.0)
+        usage = _or(self.usage_weight, self._usage_weight() if balanced else 1.0)
         information = _or(self.information_weight, 50.0 if balanced else 1.0)
         weights = {
             "reconstruction": Weight(1),
@@ -605,10 +603,11 @@ class ClassVSCTransformer(VSCTransformer):
             }
         return Objective(weights, len(self.classes_), self.consistency, balanced)
 
-    def _death_penalty(self) -> float:
-        """Weight of the usage at which a dimension that is never on costs about 1.2 nats."""
+    def _usage_weight(self) -> float:
+        """Weight at which being on for a class costs a dimension less than never being on."""
         alpha = self._model()["alpha"]
-        return DEATH_PENALTY / float(alpha[alpha <= 0.5].mean()) if (alpha <= 0.5).any() else 1.0
+        specific = alpha[alpha <= 0.5]
+        return max(5.0, 1.2 / float(specific.mean())) if specific.size else 5.0
 
     def _encode_labels(self, y: Any, classes: Any, reset: bool) -> NDArray[np.int64]:
         y = np.asarray(y)

@@ -126,14 +126,14 @@ def balanced_weight(labels: Tensor, n_classes: int, weight: Tensor) -> Tensor:
 def free_usage(pi: Tensor, alpha: Tensor) -> Tensor:
     """Return the usage closest to `pi`, (d,), that the balanced objective does not charge for.
 
-    With e the excess of alpha over 0.12, about its value for ten classes: alpha - 0.4 e to
+    With e the excess of alpha over 0.12, about its value for ten classes: alpha - 0.1 e to
     alpha + 0.55 e, at most one half. Where classes are few and alpha is large, one may have a
     dimension of its own, or two may share one instead of each having a copy. From alpha 0.12
     down, and for global dimensions, alpha alone is free.
     """
     excess = (alpha - 0.12).clamp_min(0) * (alpha <= 0.5)
     most = torch.maximum(alpha, (alpha + 0.55 * excess).clamp_max(0.5))
-    return torch.minimum(torch.maximum(pi, alpha - 0.4 * excess), most)
+    return torch.minimum(torch.maximum(pi, alpha - 0.1 * excess), most)
 
 
 def class_overlap(pi_c: Tensor, present: Tensor) -> Tensor:

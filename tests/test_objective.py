@@ -423,9 +423,9 @@ def test_balanced_terms_are_those_of_the_balanced_weights(e):
     ("alpha", "least", "most"),
     [
         (0.1, 0.1, 0.1),
-        (0.2, 0.168, 0.244),
-        (0.3, 0.228, 0.399),
-        (0.5, 0.348, 0.5),
+        (0.2, 0.192, 0.244),
+        (0.3, 0.282, 0.399),
+        (0.5, 0.462, 0.5),
         (0.99, 0.99, 0.99),
     ],
 )
@@ -447,7 +447,7 @@ def test_balanced_usage_is_the_divergence_from_the_nearest_free_usage(e):
 
 def test_free_usage_has_no_gradient_and_a_dying_dimension_has_one():
     alpha = torch.full((3,), 0.2, dtype=torch.float64)
-    pi = torch.tensor([0.18, 0.24, 0.01], dtype=torch.float64, requires_grad=True)
+    pi = torch.tensor([0.195, 0.24, 0.01], dtype=torch.float64, requires_grad=True)
     bernoulli_kl(pi, free_usage(pi, alpha)).sum().backward()
     assert pi.grad[:2].abs().max() < 1e-12 < 1 < -pi.grad[2]
 
