@@ -99,7 +99,7 @@ def traverse(
     >>> from sklearn_classvsc import VSCTransformer
     >>> from sklearn_classvsc.inspection import traverse
     >>> X, y = load_digits(return_X_y=True)
-    >>> vsc = VSCTransformer(n_components=8, max_epochs=2, random_state=0).fit(X)
+    >>> vsc = VSCTransformer(n_components=8, alpha=0.9, max_epochs=2, random_state=0).fit(X)
     >>> traverse(vsc, X, y, dimension=0, label=3).X_hat.shape
     (9, 64)
     """

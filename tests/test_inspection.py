@@ -125,7 +125,7 @@ def test_a_class_vsc_that_finds_factors_finds_their_features():
     factors = make_class_factors(
         2000, 40, n_classes=4, n_global=1, n_specific=0, activity=0.8, random_state=0
     )
-    est = ClassVSCTransformer(8, max_epochs=60, random_state=0).fit(factors.data, factors.target)
+    est = ClassVSCTransformer(8, max_epochs=150, random_state=0).fit(factors.data, factors.target)
     d = 8
     agree = np.corrcoef(est.transform(factors.data).T, factors.codes.T)[:d, d:]
     learned, true = np.nonzero(np.abs(agree) > 0.85)
@@ -337,7 +337,7 @@ def test_without_a_class_a_traversal_is_over_all_samples(known):
 @pytest.mark.parametrize("sparse_output", [False, True])
 def test_traversals_of_sparse_data_and_codes(sparse_output):
     X, y = load_digits(return_X_y=True)
-    est = small(VSCTransformer, sparse_output=sparse_output).fit(X)
+    est = small(VSCTransformer, alpha=0.9, sparse_output=sparse_output).fit(X)
     names = np.array([f"digit {i}" for i in range(10)])[y]
     t = traverse(est, csr_array(X), names, dimension=1, label=names[0], n_steps=3)
     assert (t.codes.shape, t.X_hat.shape, t.label) == ((3, 6), (3, 64), "digit 0")

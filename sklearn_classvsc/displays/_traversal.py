@@ -66,7 +66,7 @@ class TraversalDisplay:
     >>> from sklearn_classvsc import VSCTransformer
     >>> from sklearn_classvsc.displays import TraversalDisplay
     >>> X, y = load_digits(return_X_y=True)
-    >>> vsc = VSCTransformer(n_components=8, max_epochs=2, random_state=0).fit(X)
+    >>> vsc = VSCTransformer(n_components=8, alpha=0.9, max_epochs=2, random_state=0).fit(X)
     >>> display = TraversalDisplay.from_estimator(
     ...     vsc, X, y, dimension=0, label=3, image_shape=(8, 8)
     ... )  # doctest: +SKIP
