@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import skip_init
@@ -91,25 +92,36 @@ class SpikeSlabAutoencoder(nn.Module):
     def encode(self, x: Tensor) -> SpikeSlab:
         """Return q(z | x) for x of shape (n, p)."""
         parameters = self.encoder_head(self.encoder(x))  # (n, 3 d), or (n, 2 d) without gates
-        mu, log_var, *logits = parameters.split(len(self.alpha), dim=1)
+        # Of lower precision, and then back, under autocast only.
+        mu, log_var, *logits = parameters.to(x.dtype).split(len(self.alpha), dim=1)
         # Far outside what any code uses, and inside what exp and its gradient stand.
-        log_var = log_var.clamp(-10, 6)
+        log_var = F.hardtanh(log_var, -10, 6)
         return SpikeSlab(logits[0] if self.gated else None, mu, log_var)
 
     def decode(self, z: Tensor) -> Tensor:
         """Return the likelihood's parameter theta, of shape (n, p), for z of shape (n, d)."""
         theta: Tensor = self.decoder_head(self.decoder(z))
-        return theta
+        return theta.to(z.dtype)
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Pass:
         """Encode, sample, decode."""
-        seen = x
-        if self.training and self.input_dropout:
-            u = torch.rand(x.shape, generator=generator, dtype=x.dtype, device=x.device)
-            seen = x * (u >= self.input_dropout) / (1 - self.input_dropout)
-        q = self.encode(seen)
+        hide = self.training and self.input_dropout > 0
+        q = self.encode(hide_features(x, self.input_dropout, generator) if hide else x)
         z = q.rsample(generator, self.temperature)
         return Pass(q, z, self.decode(z))
+
+
+def hide_features(x: Tensor, fraction: float, generator: torch.Generator | None) -> Tensor:
+    """Set about a `fraction` of the values of x to 0, and scale the others up to make up for it.
+
+    So many positions are drawn, with replacement, that each of many is hit with that probability:
+    a fifth of the time of a draw for every value. A handful of values may have none hidden.
+    """
+    n_draws = round(-math.log1p(-fraction) * x.numel())
+    if not n_draws:
+        return x
+    hidden = torch.randint(x.numel(), (n_draws,), generator=generator, device=x.device)
+    return (x / (1 - fraction)).flatten().index_fill_(0, hidden, 0).view_as(x)
 
 
 def mlp(n_in: int, hidden: Sequence[int], activation: str) -> nn.Module:

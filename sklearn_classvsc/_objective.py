@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ._modules import Pass, SpikeSlabAutoencoder
-from ._spike_slab import bernoulli_entropy, bernoulli_kl
+from ._spike_slab import SpikeSlab, bernoulli_entropy, bernoulli_kl
 
 
 class Weight(NamedTuple):
@@ -42,14 +42,17 @@ class Weight(NamedTuple):
 class ClassGates(NamedTuple):
     """How often each dimension is on, over a batch and in each of its classes."""
 
+    weight: Tensor  # weights of the samples that the means are taken with, (n,)
+    share: Tensor  # share of each class in those weights, (C,); 0 for a class that is absent
     pi: Tensor  # mean gamma, (d,)
     pi_c: Tensor  # mean gamma of each class, (C, d); 0 for a class that is absent
-    mass: Tensor  # share of each class in the batch, (C,)
     conditional_entropy: Tensor  # mean_c h(pi_c), an unlabeled sample being its own class, (d,)
     entropy: Tensor  # mean_x h(gamma_x), (d,)
 
 
-def class_gates(gamma: Tensor, labels: Tensor, n_classes: int, weight: Tensor) -> ClassGates:
+def class_gates(
+    gamma: Tensor, labels: Tensor, n_classes: int, weight: Tensor, balanced: bool = False
+) -> ClassGates:
     """Summarise the gates of a batch: one matrix product over the classes.
 
     Parameters
@@ -62,31 +65,36 @@ def class_gates(gamma: Tensor, labels: Tensor, n_classes: int, weight: Tensor) -
         Number C of classes.
     weight : Tensor of shape (n,)
         Sample weights that sum to 1.
+    balanced : bool
+        Give every class in the batch the same share, and samples without a label none.
 
     Returns
     -------
     ClassGates
     """
-    h = bernoulli_entropy(gamma)
-    classes = torch.arange(n_classes, device=labels.device)
-    member = (labels[:, None] == classes).to(gamma.dtype) * weight[:, None]  # (n, C)
-    mass = member.sum(0)
-    pi_c = (member.T @ gamma) / mass.clamp_min(torch.finfo(mass.dtype).tiny)[:, None]
-    unlabeled = weight * (labels < 0)
-    conditional = mass @ bernoulli_entropy(pi_c) + unlabeled @ h
-    return ClassGates(weight @ gamma, pi_c, mass, conditional, weight @ h)
+    with torch.no_grad():
+        classes = torch.arange(n_classes, device=labels.device)
+        member = (labels[:, None] == classes) * weight[:, None]  # (n, C)
+        share = member.sum(0)
+        average = (member / share.clamp_min(torch.finfo(share.dtype).tiny)).T  # (C, n)
+        if balanced:
+            present = (share > 0).to(weight.dtype)
+            share = present / present.sum().clamp_min(1)
+            weight = share @ average
+        unlabeled = weight * (labels < 0)
+    h, pi_c = bernoulli_entropy(gamma), average @ gamma
+    conditional = share @ bernoulli_entropy(pi_c) + unlabeled @ h
+    return ClassGates(weight, share, weight @ gamma, pi_c, conditional, weight @ h)
 
 
-def centroid_divergence(gamma: Tensor, labels: Tensor, n_classes: int, weight: Tensor) -> Tensor:
+def centroid_divergence(gates: ClassGates) -> Tensor:
     """Jensen-Shannon divergence of the gates within the classes, over the labeled samples.
 
-    The mean over classes, by their frequency, of h(pi_c) - mean_{x in c} h(gamma_x): the
-    `inconsistency`, per labeled sample. Parameters as for `class_gates`; at most d log 2 nats.
+    The mean over classes, by their share, of h(pi_c) - mean_{x in c} h(gamma_x): the
+    `inconsistency`, per labeled sample. At most d log 2 nats.
     """
-    labeled = weight * (labels >= 0)
-    weight = labeled / labeled.sum().clamp_min(torch.finfo(weight.dtype).tiny)
-    gates = class_gates(gamma, labels, n_classes, weight)
-    return (gates.conditional_entropy - gates.entropy).sum()
+    inconsistency = (gates.conditional_entropy - gates.entropy).sum()
+    return inconsistency / gates.share.sum().clamp_min(torch.finfo(gates.share.dtype).tiny)
 
 
 def pairwise_divergence(gamma: Tensor, labels: Tensor, n_classes: int, weight: Tensor) -> Tensor:
@@ -111,29 +119,18 @@ def pairwise_divergence(gamma: Tensor, labels: Tensor, n_classes: int, weight: T
     return torch.stack(means).mean() if means else gamma.sum() * 0
 
 
-DIVERGENCES = {"centroid": centroid_divergence, "pairwise": pairwise_divergence}
-
-
-def balanced_weight(labels: Tensor, n_classes: int, weight: Tensor) -> Tensor:
-    """Return weights, (n,), that give every class in the batch the same share; 0 without label."""
-    member = (labels[:, None] == torch.arange(n_classes, device=labels.device)).to(weight.dtype)
-    mass = weight @ member  # (C,)
-    present = mass > 0
-    share = present / (mass.clamp_min(torch.finfo(mass.dtype).tiny) * present.sum().clamp_min(1))
-    return weight * (member @ share)
-
-
 def free_usage(pi: Tensor, alpha: Tensor) -> Tensor:
     """Return the usage closest to `pi`, (d,), that the balanced objective does not charge for.
 
     With e the excess of alpha over 0.12, about its value for ten classes: alpha - 0.1 e to
-    alpha + 0.55 e, at most one half. Where classes are few and alpha is large, one may have a
+    alpha + 0.8 e, at most one half. Where classes are few and alpha is large, one may have a
     dimension of its own, or two may share one instead of each having a copy. From alpha 0.12
     down, and for global dimensions, alpha alone is free.
     """
+    pi = pi.detach()  # where a divergence from it is 0, so is its derivative
     excess = (alpha - 0.12).clamp_min(0) * (alpha <= 0.5)
-    most = torch.maximum(alpha, (alpha + 0.55 * excess).clamp_max(0.5))
-    return torch.minimum(torch.maximum(pi, alpha - 0.1 * excess), most)
+    most = torch.maximum(alpha, (alpha + 0.8 * excess).clamp_max(0.5))
+    return pi.clamp(alpha - 0.1 * excess, most)
 
 
 def class_overlap(pi_c: Tensor, present: Tensor) -> Tensor:
@@ -151,18 +148,51 @@ def class_overlap(pi_c: Tensor, present: Tensor) -> Tensor:
     Tensor, a scalar
         In [0, 2]; 0 where every class has dimensions of its own that all its samples use.
     """
+    with torch.no_grad():  # within: a class with itself; between: the mean over pairs of classes
+        n_present = present.sum().clamp_min(1)
+        pair = 2 * present[:, None] * present / (n_present * (n_present - 1)).clamp_min(1)
+        share = pair.diagonal_scatter(-2 * present / n_present)
     active = pi_c.sum(1) + 1e-3  # the offset keeps a class without active dimensions finite
-    within = (pi_c**2).sum(1) / active
-    sharing = 2 * (pi_c @ pi_c.T) / (active[:, None] + active)
-    pairs = (present[:, None] * present).fill_diagonal_(0)
-    mean_within = (within * present).sum() / present.sum().clamp_min(1)
-    return 1 - mean_within + (sharing * pairs).sum() / pairs.sum().clamp_min(1)
+    return 1 + (share * (pi_c @ pi_c.T) / (active[:, None] + active)).sum()
 
 
 def recognition_loss(scores: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
     """Cross-entropy of the labels given class scores (n, C), in nats; -1 is no label."""
     losses = F.cross_entropy(scores, labels, reduction="none", ignore_index=-1)
     return weight @ losses
+
+
+def class_terms(
+    q: SpikeSlab, gates: ClassGates, labels: Tensor, alpha: Tensor, profile: Tensor
+) -> dict[str, Tensor]:
+    """Return the terms that tell classes apart, over the dimensions that are not global.
+
+    Parameters
+    ----------
+    q : SpikeSlab
+        Posterior of the codes.
+    gates : ClassGates
+        Their summary.
+    labels : Tensor of shape (n,)
+        Class indices; -1 where there is no label.
+    alpha : Tensor of shape (d,)
+        Prior probability of each dimension to be active.
+    profile : Tensor of shape (C, d)
+        What the logits of a sample are compared with, for each class.
+    """
+    assert q.logits is not None
+    specific = (alpha <= 0.5).to(alpha.dtype)  # (d,)
+    n_specific = specific.sum().clamp_min(1)
+    alpha = (alpha @ specific / n_specific).clamp_min(1e-6)  # if there is none
+    pi_c, present = gates.pi_c * specific, gates.share > 0
+    on = pi_c.sum(1)  # (C,)
+    scores = q.logits @ (profile * specific).T  # (n, C)
+    scores = scores.masked_fill(~present, torch.finfo(scores.dtype).min)
+    return {
+        "class_usage": gates.share @ bernoulli_kl(on / n_specific, alpha) * n_specific,
+        "recognition": recognition_loss(scores, labels, gates.weight),
+        "overlap": class_overlap(pi_c, present.to(pi_c.dtype)),
+    }
 
 
 class Objective:
@@ -181,8 +211,9 @@ class Objective:
         - "consistency": the paper's divergence within classes, per labeled sample;
         - "class_usage": whether every class uses as many of the non-global dimensions as alpha
           says, d_s mean_c KL(Bern(mean_j pi_cj) || Bern(alpha_s));
-        - "recognition": cross-entropy of the label, each class scored by how well the sample's
-          gates match the class's running profile: a bound on I(Gamma; Y) without new parameters;
+        - "recognition": cross-entropy of the label among the classes in the batch, each scored by
+          how well the sample's gates match its running profile: a bound on I(Gamma; Y) without
+          new parameters;
         - "overlap": 1 - contrast of the classes' profiles, over the non-global dimensions.
     n_classes : int
         Number C of classes; 0 without labels.
@@ -224,48 +255,47 @@ class Objective:
             "slab_kl": weight @ out.q.slab_kl(model.prior_mean).sum(1),
         }
         if not terms.keys() >= self.weights.keys():
-            if self.balanced:
-                weight = balanced_weight(labels, self.n_classes, weight)
-            gates = class_gates(out.q.gamma, labels, self.n_classes, weight)
-            prior = free_usage(gates.pi, model.alpha) if self.balanced else model.alpha
-            terms["usage"] = bernoulli_kl(gates.pi, prior).sum()
-            terms["information"] = (bernoulli_entropy(gates.pi) - gates.conditional_entropy).sum()
-            terms["inconsistency"] = (gates.conditional_entropy - gates.entropy).sum()
-            terms["indecision"] = gates.entropy.sum()
-        if "consistency" in self.weights:
-            divergence = DIVERGENCES[self.consistency]
-            terms["consistency"] = divergence(out.q.gamma, labels, self.n_classes, weight)
-        if self.weights.keys() & {"class_usage", "recognition", "overlap"}:
-            terms |= self._class_terms(model, out, gates, labels, weight)
+            terms |= self._gate_terms(model, out, labels, weight)
         return {name: terms[name] for name in self.weights}
 
-    def _class_terms(
-        self,
-        model: SpikeSlabAutoencoder,
-        out: Pass,
-        gates: ClassGates,
-        labels: Tensor,
-        weight: Tensor,
+    def _gate_terms(
+        self, model: SpikeSlabAutoencoder, out: Pass, labels: Tensor, weight: Tensor
     ) -> dict[str, Tensor]:
-        """Return the terms that tell classes apart, over the dimensions that are not global."""
-        specific = (model.alpha <= 0.5).to(gates.pi.dtype)  # (d,)
-        n_specific = specific.sum().clamp_min(1)
-        alpha = ((model.alpha * specific).sum() / n_specific).clamp_min(1e-6)  # if there is none
-        pi_c = gates.pi_c * specific
-        class_usage = gates.mass @ bernoulli_kl(pi_c.sum(1) / n_specific, alpha) * n_specific
-        present = gates.mass > 0
-        if model.training:
-            step = self.momentum * present[:, None].to(pi_c.dtype)
-            model.class_profile.lerp_(gates.pi_c.detach(), step)
-        assert out.q.logits is not None
-        scores = (out.q.logits * specific) @ model.class_profile.T / self.temperature
-        return {
-            "class_usage": class_usage,
-            "recognition": recognition_loss(scores, labels, weight),
-            "overlap": class_overlap(pi_c, present.to(pi_c.dtype)),
+        """Return the split of the spike's divergence, and the terms on classes that are in use."""
+        n_classes, profile = self.n_classes, model.class_profile
+        if n_classes > len(labels):  # those in the batch are enough, and time grows with them
+            known = labels >= 0
+            present, among = labels[known].unique(return_inverse=True)
+            labels = labels.masked_scatter(known, among)
+            n_classes, profile = len(present), profile[present]
+        gates = class_gates(out.q.gamma, labels, n_classes, weight, self.balanced)
+        prior = free_usage(gates.pi, model.alpha) if self.balanced else model.alpha
+        indecision, conditional = gates.entropy.sum(), gates.conditional_entropy.sum()
+        terms = {
+            "usage": bernoulli_kl(gates.pi, prior).sum(),
+            "inconsistency": conditional - indecision,
+            "indecision": indecision,
         }
+        if "information" in self.weights:
+            terms["information"] = bernoulli_entropy(gates.pi).sum() - conditional
+        if "consistency" in self.weights:
+            terms["consistency"] = (
+                centroid_divergence(gates)
+                if self.consistency == "centroid"
+                else pairwise_divergence(out.q.gamma, labels, n_classes, weight)
+            )
+        if self.weights.keys() & {"class_usage", "recognition", "overlap"}:
+            if model.training:
+                step = self.momentum * (gates.share > 0)[:, None]
+                profile = profile.lerp(gates.pi_c.detach(), step.to(profile.dtype))
+                if n_classes < self.n_classes:
+                    model.class_profile[present] = profile
+                else:
+                    model.class_profile.copy_(profile)
+            terms |= class_terms(out.q, gates, labels, model.alpha, profile / self.temperature)
+        return terms
 
     def loss(self, terms: Mapping[str, Tensor], progress: float) -> Tensor:
         """Return the weighted sum when the fraction `progress` of training is done."""
-        first, *rest = (self.weights[name].at(progress) * term for name, term in terms.items())
-        return sum(rest, first)
+        values = torch.stack(list(terms.values()))
+        return values @ values.new_tensor([self.weights[name].at(progress) for name in terms])

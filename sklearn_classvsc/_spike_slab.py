@@ -7,8 +7,11 @@ A latent dimension is *off* (exactly zero) or *on* (Gaussian)::
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 
 def bernoulli_entropy(p: Tensor) -> Tensor:
@@ -17,7 +20,7 @@ def bernoulli_entropy(p: Tensor) -> Tensor:
     Parameters
     ----------
     p : Tensor of any shape
-        Probabilities in [0, 1]. Both ends have entropy 0 and gradient 0.
+        Probabilities in [0, 1]. Both ends have entropy 0 and a finite derivative.
 
     Returns
     -------
@@ -30,10 +33,28 @@ def bernoulli_entropy(p: Tensor) -> Tensor:
     >>> bernoulli_entropy(torch.tensor([0.5, 1.0])).round(decimals=4)  # log 2, 0
     tensor([0.6931, 0.0000])
     """
-    # d/dp log((1 - p) / p) is infinite at 0 and 1; times d(gamma)/d(logit) = 0 it would be NaN.
-    info = torch.finfo(p.dtype)
-    p = p.clamp(info.tiny, 1 - info.eps / 2)
-    return torch.special.entr(p) + torch.special.entr(1 - p)
+    h: Tensor = _BernoulliEntropy.apply(p)
+    return h
+
+
+class _BernoulliEntropy(torch.autograd.Function):
+    """h(p), and its derivative log((1 - p) / p) from the same two logarithms."""
+
+    @staticmethod
+    def forward(ctx: Any, p: Tensor) -> Tensor:
+        # Finite logarithms: at 0 and 1 an infinite derivative times d(gamma)/d(logit) = 0 is NaN.
+        info = torch.finfo(p.dtype)
+        log_p = p.clamp_min(info.tiny).log_()
+        log_q = (1 - p).clamp_min_(info.eps / 2).log_()
+        derivative = log_q - log_p
+        ctx.save_for_backward(derivative)
+        return log_q.neg_().addcmul_(p, derivative)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (derivative,) = ctx.saved_tensors
+        return grad * derivative
 
 
 def bernoulli_kl(p: Tensor, alpha: Tensor) -> Tensor:
@@ -57,7 +78,7 @@ def bernoulli_kl(p: Tensor, alpha: Tensor) -> Tensor:
     >>> bernoulli_kl(torch.tensor(1.0), torch.tensor(0.5))  # log 2
     tensor(0.6931)
     """
-    return -bernoulli_entropy(p) - p * alpha.log() - (1 - p) * torch.log1p(-alpha)
+    return -bernoulli_entropy(p) - p * torch.logit(alpha) - torch.log1p(-alpha)
 
 
 class SpikeSlab:

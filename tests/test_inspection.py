@@ -123,7 +123,7 @@ def test_learned_factors_move_the_features_of_the_true_ones(by_class):
 
 def test_a_class_vsc_that_finds_factors_finds_their_features():
     factors = make_class_factors(
-        2000, 40, n_classes=4, n_global=1, n_specific=0, activity=0.8, random_state=0
+        2000, 40, n_classes=4, n_global=1, n_specific=0, activity=0.8, random_state=1
     )
     est = ClassVSCTransformer(8, max_epochs=150, random_state=0).fit(factors.data, factors.target)
     d = 8

@@ -13,10 +13,8 @@ from hypothesis import strategies as st
 from sklearn_classvsc._likelihoods import Bernoulli, Gaussian
 from sklearn_classvsc._modules import Pass
 from sklearn_classvsc._objective import (
-    DIVERGENCES,
     Objective,
     Weight,
-    balanced_weight,
     centroid_divergence,
     class_gates,
     class_overlap,
@@ -139,6 +137,13 @@ def entropy(p):
     return float(bernoulli_entropy(torch.as_tensor(p, dtype=torch.float64)).sum())
 
 
+def centroid(gamma, labels, n_classes, weight):
+    return centroid_divergence(class_gates(gamma, labels, n_classes, weight))
+
+
+DIVERGENCES = {"centroid": centroid, "pairwise": pairwise_divergence}
+
+
 def divergence(name, e, n_classes=None):
     n_classes = e.n_classes if n_classes is None else n_classes
     return DIVERGENCES[name](e.gamma, e.labels, n_classes, e.normalised).item()
@@ -240,7 +245,7 @@ def test_class_gates_summarise_the_batch():
     weight = torch.tensor([0.25, 0.25, 0.4, 0.1])
     gates = class_gates(gamma, torch.tensor([0, 0, 2, -1]), 3, weight)
     torch.testing.assert_close(gates.pi_c, torch.tensor([[0.25, 1.0], [0.0, 0.0], [0.25, 0.0]]))
-    torch.testing.assert_close(gates.mass, torch.tensor([0.5, 0.0, 0.4]))
+    torch.testing.assert_close(gates.share, torch.tensor([0.5, 0.0, 0.4]))
     torch.testing.assert_close(gates.pi, weight @ gamma)
 
 
@@ -392,10 +397,14 @@ def test_the_order_of_samples_and_the_names_of_classes_do_not_matter(e, seed):
 # Balanced classes ------------------------------------------------------------------------------
 
 
+def balanced_weight(e):
+    return class_gates(e.gamma, e.labels, e.n_classes, e.normalised, balanced=True).weight
+
+
 @quick
 @given(examples())
 def test_balanced_weights_give_every_class_present_the_same_share(e):
-    weight = balanced_weight(e.labels, e.n_classes, e.normalised)
+    weight = balanced_weight(e)
     assert (weight[e.labels < 0] == 0).all()
     present = e.labels[e.labels >= 0].unique()
     for c in present:
@@ -408,7 +417,7 @@ def test_balanced_weights_give_every_class_present_the_same_share(e):
 @quick
 @given(examples(n_classes=3, unlabeled=0))
 def test_balanced_terms_are_those_of_the_balanced_weights(e):
-    weight = balanced_weight(e.labels, e.n_classes, e.normalised)
+    weight = balanced_weight(e)
     balanced = Example(**(vars(e) | {"weight": weight}))
     names = ["information", "inconsistency", "indecision"]
     found = terms_of(e, [*BASE, *names], balanced=True)
@@ -423,8 +432,8 @@ def test_balanced_terms_are_those_of_the_balanced_weights(e):
     ("alpha", "least", "most"),
     [
         (0.1, 0.1, 0.1),
-        (0.2, 0.192, 0.244),
-        (0.3, 0.282, 0.399),
+        (0.2, 0.192, 0.264),
+        (0.3, 0.282, 0.444),
         (0.5, 0.462, 0.5),
         (0.99, 0.99, 0.99),
     ],
@@ -438,7 +447,7 @@ def test_usage_is_free_around_alpha(alpha, least, most):
 @quick
 @given(examples())
 def test_balanced_usage_is_the_divergence_from_the_nearest_free_usage(e):
-    weight = balanced_weight(e.labels, e.n_classes, e.normalised)
+    weight = balanced_weight(e)
     pi = (weight @ e.gamma).detach()
     expected = bernoulli_kl(pi, free_usage(pi, e.alpha)).sum().item()
     found = terms_of(e, [*BASE, "usage"], balanced=True)["usage"].item()
@@ -465,7 +474,7 @@ def test_balance_leaves_reconstruction_and_slabs_alone():
 def test_class_usage_is_that_of_its_definition(e):
     found = terms_of(e, BALANCED, balanced=True)["class_usage"].item()
     specific = e.alpha < 0.5
-    w, expected = balanced_weight(e.labels, e.n_classes, e.normalised), 0.0
+    w, expected = balanced_weight(e), 0.0
     for c in e.labels[e.labels >= 0].unique():
         members = e.labels == c
         mass = w[members].sum()
@@ -515,8 +524,33 @@ def test_recognition_scores_gates_against_the_running_profiles():
     found = terms_of(e, BALANCED, model=model, balanced=True)["recognition"]
     specific = (e.alpha < 0.5).double()
     scores = (out.q.logits * specific) @ model.class_profile.T / Objective.temperature
-    weight = balanced_weight(e.labels, e.n_classes, e.normalised)
+    weight = balanced_weight(e)
     torch.testing.assert_close(found, recognition_loss(scores, e.labels, weight))
+
+
+def test_recognition_is_among_the_classes_in_the_batch():
+    e = make_example(n=20, unlabeled=0, specific=True)
+    e.labels[e.labels == 2] = 0
+    found = terms_of(e, BALANCED, balanced=True)["recognition"].item()
+    e.n_classes = 2
+    assert found == pytest.approx(terms_of(e, BALANCED, balanced=True)["recognition"].item())
+
+
+@pytest.mark.parametrize("unlabeled", [0, 0.3, 1])
+def test_classes_that_are_not_in_the_batch_change_nothing(unlabeled):
+    few = make_example(n=20, unlabeled=unlabeled, specific=True)
+    many = Example(**(vars(few) | {"n_classes": 1000, "labels": few.labels.clone()}))
+    many.labels[few.labels >= 0] = 7 + 400 * few.labels[few.labels >= 0]
+    models = [a_model(e) for e in (few, many)]
+    for _ in range(2):
+        a, b = (
+            terms_of(e, BALANCED, model=model, balanced=True)
+            for e, model in zip((few, many), models, strict=True)
+        )
+        assert_same_terms(a, b, BALANCED)
+    of_few, of_many = (model.class_profile for model in models)
+    torch.testing.assert_close(of_many[[7, 407, 807]], of_few)
+    assert (of_many[8:400] == 0.5).all()
 
 
 def test_recognition_falls_when_gates_follow_the_class():
@@ -539,7 +573,7 @@ def test_profiles_are_running_means_of_the_classes_present_in_training_only():
     e = make_example(n=20, specific=True)
     e.labels[e.labels == 2] = 0
     model = a_model(e)
-    weight = balanced_weight(e.labels, 3, e.normalised)
+    weight = balanced_weight(e)
     pi_c = class_gates(e.gamma, e.labels, 3, weight).pi_c
     terms_of(e, BALANCED, model=model, balanced=True)
     expected = 0.5 + Objective.momentum * (pi_c - 0.5)
@@ -710,9 +744,9 @@ def test_the_weights_of_the_three_parts_give_vsc():
     assert loss.item() == pytest.approx((reconstruction + kl).item(), abs=1e-10)
 
 
-def test_the_centroid_function_takes_batches_without_any_label():
+def test_the_divergences_take_batches_without_any_label():
     gamma = torch.rand(4, 2, generator=torch.Generator().manual_seed(0), requires_grad=True)
     labels, weight = torch.full((4,), -1), torch.full((4,), 0.25)
-    for form in (centroid_divergence, pairwise_divergence):
+    for form in DIVERGENCES.values():
         form(gamma, labels, 3, weight).backward()
         assert gamma.grad.isfinite().all()

@@ -60,12 +60,13 @@ def test_entropy_is_that_of_scipy():
 
 
 @each_precision
-def test_entropy_is_zero_and_flat_at_both_ends(dtype):
+def test_entropy_is_zero_at_both_ends_and_its_derivative_finite(dtype):
     p = torch.tensor([0.0, 1.0], dtype=dtype, requires_grad=True)
     h = bernoulli_entropy(p)
     torch.testing.assert_close(h.detach(), torch.zeros(2, dtype=dtype), rtol=0, atol=2e-6)
     h.sum().backward()
-    close(p.grad, torch.zeros(2, dtype=dtype))
+    assert p.grad.isfinite().all()
+    assert p.grad[0] > 15 and p.grad[1] < -15
 
 
 @quick
