@@ -76,8 +76,8 @@ def warn_of_collapse(p: NDArray[np.float64], classes: NDArray[Any]) -> None:
     problems = []
     if dead.mean() > 0.1:
         problems.append(
-            f"{dead.sum()} of {dead.size} dimensions are off for every class (dead): raise "
-            "usage_weight, or lower n_components"
+            f"{dead.sum()} of {dead.size} dimensions are off for every class (dead): train "
+            "longer, raise usage_weight, or lower n_components"
         )
     if silent.any():
         problems.append(
