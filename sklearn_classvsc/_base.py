@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from numbers import Integral, Real
@@ -15,15 +16,16 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils import Tags, get_tags
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import assert_all_finite, column_or_1d
 from torch import nn
 
 from . import _persistence
-from ._data import ArrayDataset, measure, seed_from
+from ._checkpoint import Checkpoint, Plan, check_same, fingerprint
+from ._data import ArrayDataset, measure, naming, seed_from
 from ._inference import SpikeSlabInference
 from ._likelihoods import LIKELIHOODS
 from ._modules import ACTIVATIONS, SpikeSlabAutoencoder, make_autoencoder
-from ._net import VSCNet, check_device, divergence_error
+from ._net import VSCNet, check_device, check_precision, divergence_error
 from ._objective import Objective
 from ._sklearn import Interval, StrOptions, check_sample_weight, fit_context
 
@@ -33,13 +35,16 @@ if TYPE_CHECKING:
 #: `max_epochs="auto"`: so many passes, or as many as make so many gradient steps if that is more.
 #: `partial_fit` ramps its weights over the same number of steps.
 EPOCHS, STEPS = 20, 2000
+#: What a weight of the loss may be: far beyond use, and far below what float32 cannot hold.
+WEIGHT = Interval(Real, 0, 1e9, closed="both")
 
 
 class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
     """What the transformers share. Each adds its parameters, its model and its objective."""
 
     gated: ClassVar[bool] = True
-    # The pending state of a copy just unpickled, whose optimiser no one has needed yet.
+    # The state of training where the net does not have it: of a copy just unpickled, whose
+    # optimiser no one has needed yet, and while the net is trained on.
     _pending_state: dict[str, Any] | None = None
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
@@ -49,7 +54,7 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
         "likelihood": [StrOptions({"auto", *LIKELIHOODS})],
         "encoder": [nn.Module, None],
         "decoder": [nn.Module, None],
-        "kl_weight": [Interval(Real, 0, None, closed="left")],
+        "kl_weight": [WEIGHT],
         "max_epochs": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
@@ -57,7 +62,9 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
         "device": [str],
+        "precision": [StrOptions({"float32", "bfloat16"})],
         "callbacks": [list, None],
+        "checkpoint": [str, os.PathLike, None],
         "warm_start": ["boolean"],
         "sparse_output": ["boolean"],
         "random_state": ["random_state"],
@@ -81,8 +88,10 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
     # -- fitting -------------------------------------------------------------------------------
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: ArrayLike, y: Any = None, sample_weight: Any = None) -> Self:
-        """Fit the model afresh, or, with `warm_start=True`, from where it stands.
+    def fit(
+        self, X: ArrayLike, y: Any = None, sample_weight: Any = None, *, resume: bool = False
+    ) -> Self:
+        """Fit the model afresh, or from where `resume` or `warm_start` let it go on.
 
         Parameters
         ----------
@@ -92,6 +101,10 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
             Labels. Ignored by `VAETransformer` and `VSCTransformer`.
         sample_weight : array-like of shape (n_samples,), default=None
             Non-negative weights of the samples in every term of the loss; None means 1.
+        resume : bool, default=False
+            Go on from the file `checkpoint`, if there is one, with the same data and parameters,
+            to the result that an undisturbed fit would have had, bit for bit. A fit that was
+            finished is returned as it is.
 
         Returns
         -------
@@ -104,26 +117,70 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
             If an argument is not as described; the message names it.
         FloatingPointError
             If the loss stops being finite. The estimator is then as it was before the call.
+        OSError
+            If `checkpoint` cannot be written. A file that was there is then as it was, and the
+            estimator is fitted as far as it came.
+        KeyboardInterrupt
+            After Ctrl-C. The estimator is then fitted as far as the last step, or, if no epoch
+            was finished, as it was before the call.
         """
-        with self._all_or_nothing():
-            first = not (self.warm_start and self.__sklearn_is_fitted__())
-            X, labels, weight = self._validate(X, y, sample_weight, None, reset=first)
-            if first:
-                self._build(X, weight)
-            train, valid = ArrayDataset(X, labels, weight, self._standardization), None
+        if resume and self.checkpoint is None:
+            raise ValueError(
+                "resume=True goes on from a file, but checkpoint=None names none: "
+                "set checkpoint to the path of one."
+            )
+        file = None if self.checkpoint is None else Checkpoint(self.checkpoint)
+        saved = file.read(type(self)) if file and resume else None
+        go_on = saved is None and self.warm_start and self.__sklearn_is_fitted__()
+        with self._all_or_nothing(in_place=go_on) as work:
+            X, labels, weight = work._validate(X, y, sample_weight, None, reset=not go_on)
+            data = fingerprint(work, X, labels, weight) if file else {}
+            if saved:
+                plan = work._take_up(*saved, data)
+                if plan.finished:
+                    return self
+            elif not go_on:
+                work._build(X, weight)
+            if file:
+                file.check(work, resume)
+            train, valid, seed = ArrayDataset(X, labels, weight, work._standardization), None, 0
             if self.early_stopping:
-                train, valid = train.hold_out(self.validation_fraction, self.random_state)
-            per_epoch = -(-len(train) // self.batch_size)
-            epochs, stop_reason = self.max_epochs, "max_epochs"
-            if epochs == "auto":
-                epochs = max(EPOCHS, -(-STEPS // per_epoch))
-                stop_reason = "max_epochs" if epochs == EPOCHS else "steps"
-            net = self._training_net()
-            net.schedule(epochs * per_epoch)
-            if net.train(train, epochs, valid, self.n_iter_no_change):
-                stop_reason = "callback" if valid is None else "early_stopping"
-            self._finish(train, stop_reason)
+                seed = plan.seed if saved else seed_from(self.random_state)
+                train, valid = train.hold_out(self.validation_fraction, seed)
+            if not saved:
+                plan = work._make_plan(-(-len(train) // self.batch_size), seed, data)
+            interruption = work._train(train, valid, plan, file)
+        if interruption is not None:
+            raise interruption
+        if file:
+            file.write(self, plan._replace(finished=True))
         return self
+
+    def _train(
+        self, train: ArrayDataset, valid: ArrayDataset | None, plan: Plan, file: Checkpoint | None
+    ) -> BaseException | None:
+        """Train as planned; return the Ctrl-C or OSError that cut it short after an epoch."""
+        net = self._training_net()
+
+        def unfinished() -> SpikeSlabTransformer:
+            now = self._now()
+            now._finish(train, "interrupted")
+            return now
+
+        def after_epoch() -> None:
+            if file:
+                file.write_if_cheap(unfinished, plan)
+
+        remaining = plan.start + plan.epochs - len(net.history)
+        try:
+            reason = net.train(train, remaining, valid, self.n_iter_no_change, after_epoch)
+            self._finish(train, reason or plan.stop_reason)
+        except (KeyboardInterrupt, OSError) as error:
+            if len(net.history) == plan.start or not net.is_finite():
+                raise
+            self._finish(train, "interrupted")
+            return error
+        return None
 
     @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: ArrayLike, y: Any = None, sample_weight: Any = None) -> Self:
@@ -156,53 +213,67 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
         return self._partial_fit(X, y, sample_weight)
 
     def _partial_fit(self, X: Any, y: Any, sample_weight: Any, classes: Any = None) -> Self:
-        with self._all_or_nothing():
-            first = not self.__sklearn_is_fitted__()
-            X, labels, weight = self._validate(X, y, sample_weight, classes, reset=first)
+        first = not self.__sklearn_is_fitted__()
+        with self._all_or_nothing(in_place=not first) as work:
+            X, labels, weight = work._validate(X, y, sample_weight, classes, reset=first)
             if first:
-                self._build(X, weight)
-            net = self._training_net()
+                work._build(X, weight)
+            net = work._training_net()
             if first or net.decay:  # what `fit` has trained is past its ramps
                 net.schedule(STEPS, done=0 if first else STEPS, decay=False)
-            chunk = ArrayDataset(X, labels, weight, self._standardization)
+            chunk = ArrayDataset(X, labels, weight, work._standardization)
             net.train(chunk, 1, None, self.n_iter_no_change)
-            self._finish(chunk, "partial_fit")
+            work._finish(chunk, "partial_fit")
         return self
 
     @contextmanager
-    def _all_or_nothing(self) -> Iterator[None]:
-        """Leave the estimator as it was if the block raises, Ctrl-C included."""
-        before = self.__dict__.copy()
-        state = self._training_state() if self.__sklearn_is_fitted__() else None
+    def _all_or_nothing(self, in_place: bool) -> Iterator[Self]:
+        """Work on a copy; the estimator takes over its state at once, unless the block raises.
+
+        `in_place` says that the block trains the estimator's own net. What the net was is then
+        kept: for what other threads save meanwhile, and in case the block raises, by Ctrl-C too.
+        """
+        work = self._now()
+        if in_place:
+            self._pending_state = self._training_state()
         try:
-            yield
+            yield work
         except BaseException:
-            self.__dict__.clear()
-            self.__dict__.update(before)
-            if state is not None and self.net_.initialized_:
-                self.net_.load_state(state)
+            if in_place and self.net_.initialized_:
+                self.net_.load_state(self._pending_state)
             raise
+        self.__dict__ = work.__dict__
+
+    def _make_plan(self, n_batches: int, seed: int, data: dict[str, Any]) -> Plan:
+        """Plan, and schedule, a fit in epochs of so many batches."""
+        epochs, reason = self.max_epochs, "max_epochs"
+        if epochs == "auto":
+            epochs = max(EPOCHS, -(-STEPS // n_batches))
+            reason = "max_epochs" if epochs == EPOCHS else "steps"
+        net = self._training_net()
+        net.schedule(epochs * n_batches)
+        return Plan(data, int(epochs), len(net.history), seed, reason)
+
+    def _take_up(self, saved: Self, plan: Plan, data: dict[str, Any]) -> Plan:
+        """Become what a checkpoint holds, if it is of this fit."""
+        check_same(self, data, saved, plan)
+        check_device(self.device)
+        names = self._get_param_names()
+        state = saved.__getstate__().items()
+        self.__setstate__({name: x for name, x in state if name not in names})
+        return plan
 
     def _validate(
         self, X: Any, y: Any, sample_weight: Any, classes: Any, reset: bool
     ) -> tuple[Any, NDArray[np.int64] | None, NDArray[np.float32] | None]:
         """Return X, class indices and weights, without the samples of weight 0."""
-        checks = {"accept_sparse": "csr", "dtype": "numeric", "reset": reset}
-        if get_tags(self).target_tags.required:
-            X, y = validate_data(self, X, y, **checks)
-        else:
-            X, y = validate_data(self, X, **checks), None
+        _check_callbacks(self.callbacks)
+        X = self._check_samples(X, reset)
+        y = self._check_labels(X, y) if get_tags(self).target_tags.required else None
         weight = None
         if sample_weight is not None:
-            weight = check_sample_weight(
-                sample_weight, X, dtype=np.float32, ensure_non_negative=True
-            )
+            weight = _check_weight(X, sample_weight)
             kept = weight > 0  # a sample of weight 0 is no sample, nor is its class a class
-            if not kept.any():
-                raise ValueError(
-                    "Sample weights must contain at least one non-zero number: "
-                    f"all {len(weight)} values of sample_weight are zero."
-                )
             if not kept.all():
                 X, weight, y = X[kept], weight[kept], None if y is None else y[kept]
         labels = self._encode_labels(y, classes, reset)
@@ -213,6 +284,27 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
                 "[0, 1]: rescale X (MinMaxScaler), or set likelihood='gaussian'."
             )
         return X, labels, weight
+
+    def _check_labels(self, X: Any, y: Any) -> NDArray[Any]:
+        """Return y as a vector, one label for each sample."""
+        if y is None:
+            raise ValueError(
+                f"{type(self).__name__} requires y to be passed, but the target y is None."
+            )
+        with naming("y", y):
+            y = column_or_1d(y, warn=True)
+            assert_all_finite(y, input_name="y")
+        missing = y[pd.isna(y)]
+        if missing.size:
+            raise ValueError(
+                f"y holds {missing[0]!r}, which is no label: leave such samples out, or give them "
+                "a label that unlabeled names."
+            )
+        if len(y) != X.shape[0]:
+            raise ValueError(
+                f"X and y have inconsistent numbers of samples: X has {X.shape[0]} and y {len(y)}."
+            )
+        return y
 
     # -- the model -----------------------------------------------------------------------------
 
@@ -235,9 +327,8 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
             "likelihood": likelihood,
             "gated": self.gated,
         }
-        self.net_ = self._make_net(
-            seed_from(self.random_state), check_device(self.device)
-        ).initialize()
+        net = self._make_net(seed_from(self.random_state), check_device(self.device))
+        self.net_, self._pending_state = net.initialize(), None
 
     def _make_net(self, seed: int, device: str) -> VSCNet:
         """Return a net around a new model of this architecture."""
@@ -260,11 +351,17 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
     def _training_net(self) -> VSCNet:
         """Return the net, ready to train, under the current parameters."""
         net = self.net_
-        if not net.initialized_:  # just unpickled: the optimiser is built only if it is needed
-            net.initialize().load_state(self._training_state())
+        if self._pending_state is not None:
+            if not net.initialized_:  # just unpickled: the optimiser is built only if it is needed
+                net.initialize()
+            net.load_state(self._pending_state)
             self._pending_state = None
         net.lr, net.batch_size, net.verbose = self.learning_rate, self.batch_size, self.verbose
-        net.criterion_ = self._objective()
+        check_precision(self.precision, net.device)
+        net.criterion_, net.precision = self._objective(), self.precision
+        if net.callbacks is not self.callbacks:
+            net.callbacks = self.callbacks
+            net.initialize_callbacks()
         return net
 
     def _finish(self, dataset: ArrayDataset, stop_reason: str) -> None:
@@ -303,7 +400,7 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Self:
-        """Read an estimator that `save` wrote; nothing in the file is run.
+        """Read an estimator that `save` or a `checkpoint` wrote; nothing in the file is run.
 
         Parameters
         ----------
@@ -313,7 +410,8 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
         Returns
         -------
         estimator : object
-            As it was saved: it transforms, and continues `partial_fit`, identically.
+            As it was saved: it transforms, and continues `partial_fit`, identically. Of an
+            unfinished fit, as it was after an epoch.
 
         Raises
         ------
@@ -321,7 +419,9 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
             If the file is damaged, of another class or a newer version, or anything else than
             `save` writes. A ValueError that names the path, what was found and what to do.
         """
-        return _persistence.load(path, cls)
+        estimator = _persistence.load(path, cls)
+        estimator.__dict__.pop("_checkpoint", None)
+        return estimator
 
     # -- scikit-learn's protocols --------------------------------------------------------------
 
@@ -341,10 +441,16 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return NumPy arrays and primitives only, so that any serialiser will do."""
-        state: dict[str, Any] = dict(super().__getstate__())
-        if self.__sklearn_is_fitted__():
-            state["_pending_state"] = self._training_state()
-            state["history_"] = {name: self.history_[name].to_numpy() for name in self.history_}
+        now = self._now()
+        state: dict[str, Any] = dict(super(SpikeSlabTransformer, now).__getstate__())
+        state.pop("_parent_callback_ctx", None)  # scikit-learn's, while it fits a pipeline
+        if now.__sklearn_is_fitted__():
+            state["_pending_state"] = now._training_state()
+            if now._pending_state is None and (
+                self._pending_state is not None or self.module_ is not now.module_
+            ):  # a training in another thread has changed the net while it was copied
+                return self.__getstate__()
+            state["history_"] = {name: now.history_[name].to_numpy() for name in now.history_}
             del state["net_"], state["module_"]
         return state
 
@@ -363,6 +469,24 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
 
 def _frozen_copy(module: SpikeSlabAutoencoder) -> SpikeSlabAutoencoder:
     return copy.deepcopy(module).eval().requires_grad_(False)
+
+
+def _check_callbacks(callbacks: list[Any] | None) -> None:
+    """Check that skorch can use the callbacks: instances or classes, or named as (name, one)."""
+    for item in callbacks or []:
+        callback = item[-1] if isinstance(item, tuple) else item
+        if not hasattr(callback, "on_train_begin"):
+            raise TypeError(f"callbacks={callbacks!r} must hold skorch callbacks, not {item!r}.")
+
+
+def _check_weight(X: Any, sample_weight: Any) -> NDArray[np.float32]:
+    """Return weights, one for each sample, the largest about 1: they count relatively."""
+    with naming("sample_weight", sample_weight):
+        weight = check_sample_weight(sample_weight, X, dtype=np.float64)
+    if weight.min() < 0:
+        raise ValueError(f"sample_weight holds {weight.min():g}, but must not be negative.")
+    # By a power of two, which rounds nothing and keeps sums in float32's range.
+    return np.ldexp(weight, -np.frexp(weight.max())[1]).astype(np.float32)
 
 
 def _sizes(hidden_layer_sizes: Any) -> list[int]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from numbers import Integral
 from typing import Any, NamedTuple
 
@@ -183,3 +185,17 @@ def seed_from(random_state: Any) -> int:
     if isinstance(random_state, Integral):
         return int(random_state)
     return int(random_state.randint(2**31 - 1))
+
+
+@contextmanager
+def naming(argument: str, value: Any) -> Iterator[None]:
+    """Put the argument before errors about it that do not name it, as some of scikit-learn's."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        if re.search(rf"\b{argument}\b", str(error)):
+            raise
+        shape = f" of shape {value.shape}" if hasattr(value, "shape") else ""
+        dtype = f" and dtype {value.dtype}" if hasattr(value, "dtype") else ""
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{argument} ({type(value).__name__}{shape}{dtype}): {error}") from error

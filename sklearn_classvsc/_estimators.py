@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from numbers import Real
+from os import PathLike
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -12,10 +13,10 @@ from sklearn.utils import Tags
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
-from ._base import SpikeSlabTransformer
+from ._base import WEIGHT, SpikeSlabTransformer
 from ._collapse import ClassSummary, summarize, warn_of_collapse
-from ._data import ArrayDataset
-from ._objective import DIVERGENCES, Objective, Weight
+from ._data import ArrayDataset, naming
+from ._objective import Objective, Weight
 from ._sklearn import Interval, StrOptions, fit_context
 
 if TYPE_CHECKING:
@@ -67,8 +68,16 @@ class VAETransformer(SpikeSlabTransformer):
         Patience of early stopping, in epochs.
     device : str, default="cpu"
         Where to compute, as torch names it ("cpu", "cuda", "cuda:1", "mps").
+    precision : {"float32", "bfloat16"}, default="float32"
+        Precision of the networks' matrix products in training. "bfloat16" is faster where the
+        device has it; the weights, the loss and all that is done after training stay float32.
     callbacks : list or None, default=None
         skorch callbacks. History is recorded per epoch, not per batch.
+    checkpoint : str, path-like or None, default=None
+        A file for `fit` to write after each epoch, or every two seconds if epochs are shorter, so
+        that ``fit(..., resume=True)`` can go on after a crash. One fit, one file: not in a search,
+        whose candidates would share it. Not with what `save` refuses: callbacks or bodies of your
+        own, a RandomState.
     warm_start : bool, default=False
         Let `fit` continue from the last fit instead of starting afresh.
     sparse_output : bool, default=False
@@ -89,7 +98,7 @@ class VAETransformer(SpikeSlabTransformer):
         Epochs trained.
     stop_reason_ : str
         What ended the last fit: "max_epochs", "steps" (the 2,000 steps of "auto"),
-        "early_stopping", "callback" or "partial_fit".
+        "early_stopping", "callback" or "partial_fit"; "interrupted" after Ctrl-C.
     history_ : DataFrame
         Mean of the loss and of each of its terms in each epoch, in nats per sample.
     net_ : skorch.NeuralNet
@@ -136,7 +145,9 @@ class VAETransformer(SpikeSlabTransformer):
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
         device: str = "cpu",
+        precision: str = "float32",
         callbacks: list[Any] | None = None,
+        checkpoint: str | PathLike[str] | None = None,
         warm_start: bool = False,
         sparse_output: bool = False,
         random_state: int | np.random.RandomState | None = None,
@@ -156,7 +167,9 @@ class VAETransformer(SpikeSlabTransformer):
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
         self.device = device
+        self.precision = precision
         self.callbacks = callbacks
+        self.checkpoint = checkpoint
         self.warm_start = warm_start
         self.sparse_output = sparse_output
         self.random_state = random_state
@@ -225,8 +238,16 @@ class VSCTransformer(VAETransformer):
         Patience of early stopping, in epochs.
     device : str, default="cpu"
         Where to compute, as torch names it ("cpu", "cuda", "cuda:1", "mps").
+    precision : {"float32", "bfloat16"}, default="float32"
+        Precision of the networks' matrix products in training. "bfloat16" is faster where the
+        device has it; the weights, the loss and all that is done after training stay float32.
     callbacks : list or None, default=None
         skorch callbacks. History is recorded per epoch, not per batch.
+    checkpoint : str, path-like or None, default=None
+        A file for `fit` to write after each epoch, or every two seconds if epochs are shorter, so
+        that ``fit(..., resume=True)`` can go on after a crash. One fit, one file: not in a search,
+        whose candidates would share it. Not with what `save` refuses: callbacks or bodies of your
+        own, a RandomState.
     warm_start : bool, default=False
         Let `fit` continue from the last fit instead of starting afresh.
     sparse_output : bool, default=False
@@ -247,7 +268,7 @@ class VSCTransformer(VAETransformer):
         Epochs trained.
     stop_reason_ : str
         What ended the last fit: "max_epochs", "steps" (the 2,000 steps of "auto"),
-        "early_stopping", "callback" or "partial_fit".
+        "early_stopping", "callback" or "partial_fit"; "interrupted" after Ctrl-C.
     history_ : DataFrame
         Mean of the loss and of each of its terms in each epoch, in nats per sample.
     net_ : skorch.NeuralNet
@@ -280,8 +301,8 @@ class VSCTransformer(VAETransformer):
         **VAETransformer._parameter_constraints,
         "alpha": [Real, "array-like"],
         "threshold": [Interval(Real, 0, 1, closed="left")],
-        "usage_weight": [Interval(Real, 0, None, closed="left")],
-        "information_weight": [Interval(Real, 0, None, closed="left")],
+        "usage_weight": [WEIGHT],
+        "information_weight": [WEIGHT],
         "warmup": [Interval(Real, 0, 1, closed="both")],
     }
 
@@ -307,7 +328,9 @@ class VSCTransformer(VAETransformer):
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
         device: str = "cpu",
+        precision: str = "float32",
         callbacks: list[Any] | None = None,
+        checkpoint: str | PathLike[str] | None = None,
         warm_start: bool = False,
         sparse_output: bool = False,
         random_state: int | np.random.RandomState | None = None,
@@ -328,7 +351,9 @@ class VSCTransformer(VAETransformer):
             validation_fraction=validation_fraction,
             n_iter_no_change=n_iter_no_change,
             device=device,
+            precision=precision,
             callbacks=callbacks,
+            checkpoint=checkpoint,
             warm_start=warm_start,
             sparse_output=sparse_output,
             random_state=random_state,
@@ -427,8 +452,16 @@ class ClassVSCTransformer(VSCTransformer):
         Patience of early stopping, in epochs.
     device : str, default="cpu"
         Where to compute, as torch names it ("cpu", "cuda", "cuda:1", "mps").
+    precision : {"float32", "bfloat16"}, default="float32"
+        Precision of the networks' matrix products in training. "bfloat16" is faster where the
+        device has it; the weights, the loss and all that is done after training stay float32.
     callbacks : list or None, default=None
         skorch callbacks. History is recorded per epoch, not per batch.
+    checkpoint : str, path-like or None, default=None
+        A file for `fit` to write after each epoch, or every two seconds if epochs are shorter, so
+        that ``fit(..., resume=True)`` can go on after a crash. One fit, one file: not in a search,
+        whose candidates would share it. Not with what `save` refuses: callbacks or bodies of your
+        own, a RandomState.
     warm_start : bool, default=False
         Let `fit` continue from the last fit instead of starting afresh.
     sparse_output : bool, default=False
@@ -451,7 +484,7 @@ class ClassVSCTransformer(VSCTransformer):
         Epochs trained.
     stop_reason_ : str
         What ended the last fit: "max_epochs", "steps" (the 2,000 steps of "auto"),
-        "early_stopping", "callback" or "partial_fit".
+        "early_stopping", "callback" or "partial_fit"; "interrupted" after Ctrl-C.
     history_ : DataFrame
         Mean of the loss and of each of its terms in each epoch, in nats per sample.
     net_ : skorch.NeuralNet
@@ -490,14 +523,14 @@ class ClassVSCTransformer(VSCTransformer):
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **VSCTransformer._parameter_constraints,
-        "consistency_weight": [Interval(Real, 0, None, closed="left")],
-        "consistency": [StrOptions(set(DIVERGENCES))],
+        "consistency_weight": [WEIGHT],
+        "consistency": [StrOptions({"centroid", "pairwise"})],
         "objective": [StrOptions({"balanced", "paper"})],
         "unlabeled": "no_validation",
         "alpha": [Real, "array-like", None],
-        "usage_weight": [Interval(Real, 0, None, closed="left"), None],
-        "information_weight": [Interval(Real, 0, None, closed="left"), None],
-        "kl_weight": [Interval(Real, 0, None, closed="left"), None],
+        "usage_weight": [WEIGHT, None],
+        "information_weight": [WEIGHT, None],
+        "kl_weight": [WEIGHT, None],
     }
 
     def __init__(
@@ -526,7 +559,9 @@ class ClassVSCTransformer(VSCTransformer):
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
         device: str = "cpu",
+        precision: str = "float32",
         callbacks: list[Any] | None = None,
+        checkpoint: str | PathLike[str] | None = None,
         warm_start: bool = False,
         sparse_output: bool = False,
         random_state: int | np.random.RandomState | None = None,
@@ -552,7 +587,9 @@ class ClassVSCTransformer(VSCTransformer):
             validation_fraction=validation_fraction,
             n_iter_no_change=n_iter_no_change,
             device=device,
+            precision=precision,
             callbacks=callbacks,
+            checkpoint=checkpoint,
             warm_start=warm_start,
             sparse_output=sparse_output,
             random_state=random_state,
@@ -579,7 +616,7 @@ class ClassVSCTransformer(VSCTransformer):
 
     def _objective(self) -> Objective:
         balanced = self.objective == "balanced"
-        usage = _or(self.usage_weight, self._usage_weight() if balanced else 1.0)
+        usage = _or(self.usage_weight, self._default_usage_weight() if balanced else 1.0)
         information = _or(self.information_weight, 50.0 if balanced else 1.0)
         weights = {
             "reconstruction": Weight(1),
@@ -603,18 +640,22 @@ class ClassVSCTransformer(VSCTransformer):
             }
         return Objective(weights, len(self.classes_), self.consistency, balanced)
 
-    def _usage_weight(self) -> float:
+    def _default_usage_weight(self) -> float:
         """Weight at which being on for a class costs a dimension less than never being on."""
         alpha = self._model()["alpha"]
         specific = alpha[alpha <= 0.5]
         return max(5.0, 1.2 / float(specific.mean())) if specific.size else 5.0
 
     def _encode_labels(self, y: Any, classes: Any, reset: bool) -> NDArray[np.int64]:
-        y = np.asarray(y)
-        labeled = np.ones(len(y), bool) if self.unlabeled is None else y != self.unlabeled
-        check_classification_targets(y[labeled])
+        if np.ndim(self.unlabeled) or self.unlabeled != self.unlabeled:
+            raise ValueError(f"unlabeled={self.unlabeled!r} must be one label, and not NaN.")
+        with naming("y", y):
+            labeled = np.ones(len(y), bool) if self.unlabeled is None else y != self.unlabeled
+            check_classification_targets(y[labeled])
         if reset:
-            self.classes_ = np.unique(y[labeled] if classes is None else classes)
+            name, values = ("y", y[labeled]) if classes is None else ("classes", classes)
+            with naming(name, values):
+                self.classes_ = np.unique(values)
             if len(self.classes_) < 2:
                 raise ValueError(
                     "ClassVSCTransformer needs samples of at least 2 classes, but y has "
@@ -637,7 +678,7 @@ class ClassVSCTransformer(VSCTransformer):
         if stop_reason == "partial_fit" and hasattr(self, "_class_summary"):
             summary = self._class_summary + summary
         self._class_summary = summary
-        if stop_reason != "partial_fit":
+        if stop_reason not in ("partial_fit", "interrupted"):
             warn_of_collapse(summary.support / summary.n_samples[:, None], self.classes_)
 
     @fit_context(prefer_skip_nested_validation=True)
@@ -699,15 +740,16 @@ class ClassVSCTransformer(VSCTransformer):
         ValueError
             If `n_samples` is below 1, or `y` is none of the classes.
         """
-        check_is_fitted(self)
+        now = self._now()
+        check_is_fitted(now)
         if y is None:
             return super().sample(n_samples)
-        (index,) = np.nonzero(self.classes_ == y)
+        (index,) = np.nonzero(now.classes_ == y)
         if not index.size:
             raise ValueError(
-                f"y={y!r} is none of the classes the estimator knows: {self.classes_.tolist()}."
+                f"y={y!r} is none of the classes the estimator knows: {now.classes_.tolist()}."
             )
-        return self._sample(n_samples, *self._class_summary.moments(int(index[0])))
+        return now._sample(n_samples, *now._class_summary.moments(int(index[0])))
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

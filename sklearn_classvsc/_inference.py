@@ -13,9 +13,11 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from torch import Tensor
 
-from ._data import CHUNK, ArrayDataset, Standardization, seed_from
+from ._data import CHUNK, ArrayDataset, Standardization, naming, seed_from
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from ._modules import SpikeSlabAutoencoder
 
 #: Draws of the code per sample in `score_samples`.
@@ -33,6 +35,12 @@ class SpikeSlabInference(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
     @property
     def _n_features_out(self) -> int:
         return len(self.module_.alpha)
+
+    def _now(self) -> Self:
+        """Return the estimator as it is now: a fit in another thread replaces its state at once."""
+        now = object.__new__(type(self))
+        now.__dict__ = self.__dict__.copy()
+        return now
 
     def _threshold(self) -> float:
         """Return the probability above which a dimension counts as active."""
@@ -53,12 +61,16 @@ class SpikeSlabInference(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         Z : ndarray of shape (n_samples, n_components), float32
             Codes; a CSR array with `sparse_output=True`.
         """
+        now = self._now()
 
         def encode(x: Tensor) -> Any:
-            codes = self.module_.encode(x).sparse_mean(self._threshold()).cpu().numpy()
-            return sparse.csr_array(codes) if self.sparse_output else codes
+            q = now.module_.encode(x)
+            codes = q.sparse_mean(now._threshold())
+            codes = torch.where(q.gamma.isnan(), q.gamma, codes)  # NaN is not off
+            Z = codes.cpu().numpy()
+            return sparse.csr_array(Z) if now.sparse_output else Z
 
-        return self._map(encode, X)
+        return now._map(encode, X)
 
     def activation_proba(self, X: ArrayLike) -> NDArray[np.float32]:
         """Return the probability of each dimension to be active for each sample.
@@ -73,8 +85,9 @@ class SpikeSlabInference(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         gamma : ndarray of shape (n_samples, n_components), float32
             Probabilities; all 1 for a `VAETransformer`.
         """
-        gamma: NDArray[np.float32] = self._map(
-            lambda x: self.module_.encode(x).gamma.cpu().numpy(), X
+        now = self._now()
+        gamma: NDArray[np.float32] = now._map(
+            lambda x: now.module_.encode(x).gamma.cpu().numpy(), X
         )
         return gamma
 
@@ -94,17 +107,20 @@ class SpikeSlabInference(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         Raises
         ------
         ValueError
-            If `Z` has another number of columns than the model has dimensions.
+            If `Z` has another number of columns than the model has dimensions, or numbers so
+            large that the samples are not finite.
         """
-        check_is_fitted(self)
-        codes = check_array(Z, accept_sparse="csr", dtype=np.float32, input_name="Z")
-        if codes.shape[1] != self._n_features_out:
+        now = self._now()
+        check_is_fitted(now)
+        with naming("Z", Z):
+            codes = check_array(Z, accept_sparse="csr", dtype=np.float32, input_name="Z")
+        if codes.shape[1] != now._n_features_out:
             raise ValueError(
                 f"Z has {codes.shape[1]} columns, but {type(self).__name__} has n_components="
-                f"{self._n_features_out} dimensions: pass codes as transform returns them."
+                f"{now._n_features_out} dimensions: pass codes as transform returns them."
             )
-        parts = [self._decode(z) for z in self._chunks(ArrayDataset(codes))]
-        return np.concatenate(parts)
+        parts = [now._decode(z) for z in now._chunks(ArrayDataset(codes))]
+        return _finite(np.concatenate(parts), "Z", codes)
 
     def score_samples(self, X: ArrayLike) -> NDArray[np.float32]:
         """Return the evidence lower bound (ELBO) of each sample.
@@ -123,9 +139,10 @@ class SpikeSlabInference(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         elbo : ndarray of shape (n_samples,), float32
             In nats, for densities in the units of X. Higher is better.
         """
+        now = self._now()
 
         def elbo(x: Tensor) -> NDArray[np.float32]:
-            model = self.module_
+            model = now.module_
             q = model.encode(x)
             generator = torch.Generator(x.device).manual_seed(0)
             log_p = torch.zeros(len(x), dtype=torch.float64, device=x.device)
@@ -135,9 +152,9 @@ class SpikeSlabInference(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             divergence = q.kl(model.alpha, model.prior_mean).sum(1)
             return (log_p / DRAWS - divergence).float().cpu().numpy()
 
-        scores: NDArray[np.float32] = self._map(elbo, X)
-        if self._standardization is not None:  # density of X, not of the standardised features
-            scores -= np.float32(np.log(self._standardization.scale.astype(np.float64)).sum())
+        scores: NDArray[np.float32] = now._map(elbo, X)
+        if now._standardization is not None:  # density of X, not of the standardised features
+            scores -= np.float32(np.log(now._standardization.scale.astype(np.float64)).sum())
         return scores
 
     def score(self, X: ArrayLike, y: Any = None) -> float:
@@ -175,10 +192,11 @@ class SpikeSlabInference(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         ValueError
             If `n_samples` is below 1.
         """
-        check_is_fitted(self)
-        n_components = self._n_features_out
-        moments = np.full(n_components, self.module_.prior_mean), np.ones(n_components)
-        return self._sample(n_samples, self.module_.alpha.cpu().numpy(), *moments)
+        now = self._now()
+        check_is_fitted(now)
+        n_components = now._n_features_out
+        moments = np.full(n_components, now.module_.prior_mean), np.ones(n_components)
+        return now._sample(n_samples, now.module_.alpha.cpu().numpy(), *moments)
 
     def _sample(
         self, n_samples: int, pi: NDArray[Any], mean: NDArray[Any], variance: NDArray[Any]
@@ -195,10 +213,21 @@ class SpikeSlabInference(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
     def _map(self, function: Callable[[Tensor], Any], X: ArrayLike) -> Any:
         """Apply `function` to X in chunks, and stack what it returns."""
         check_is_fitted(self)
-        X = validate_data(self, X, accept_sparse="csr", dtype="numeric", reset=False)
+        X = self._check_samples(X, reset=False)
         dataset = ArrayDataset(X, standardization=self._standardization)
         parts = [function(x) for x in self._chunks(dataset)]
-        return sparse.vstack(parts, "csr") if sparse.issparse(parts[0]) else np.concatenate(parts)
+        stack = sparse.vstack(parts, "csr") if sparse.issparse(parts[0]) else np.concatenate(parts)
+        return _finite(stack, "X", X)
+
+    def _check_samples(self, X: Any, reset: bool) -> Any:
+        """Return X as a table of real numbers, dense or CSR."""
+        with naming("X", X):
+            X = validate_data(self, X, accept_sparse="csr", dtype="numeric", reset=reset)
+            if X.dtype.kind == "O":  # a DataFrame of categories
+                X = check_array(X, dtype=np.float64)
+            if X.dtype.kind not in "biuf":
+                raise ValueError(f"Expected real numbers, found {X.dtype}.")
+        return X
 
     def _chunks(self, dataset: ArrayDataset) -> Iterator[Tensor]:
         device = self.module_.alpha.device
@@ -211,3 +240,14 @@ class SpikeSlabInference(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         with torch.inference_mode():
             x: NDArray[Any] = self.module_.likelihood.mean(self.module_.decode(z)).cpu().numpy()
         return x if self._standardization is None else self._standardization.undo(x)
+
+
+def _finite(out: Any, name: str, given: Any) -> Any:
+    """Return `out` if it is finite; else say what is too far from the data of the fit."""
+    if not np.isfinite(out.data if isinstance(out, sparse.csr_array) else out).all():
+        raise ValueError(
+            f"{name} has absolute values up to {float(abs(given).max()):.3g}, for which this model "
+            "returns numbers that are not finite: pass what is on the scale of the data that it "
+            "was fitted to."
+        )
+    return out

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import copy
+import dis
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 import torch
 from skorch import NeuralNet
-from skorch.callbacks import Callback, EarlyStopping
+from skorch.callbacks import Callback
 from skorch.helper import predefined_split
 from skorch.history import History
-from skorch.utils import noop, to_device
+from skorch.utils import TeeGenerator, noop, to_device
 from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -43,6 +46,8 @@ class VSCNet(NeuralNet):
         The user's skorch callbacks.
     verbose : int
         1 shows a progress bar.
+    precision : {"float32", "bfloat16"}
+        Of the networks' matrix products in training.
     """
 
     module_: SpikeSlabAutoencoder
@@ -58,6 +63,7 @@ class VSCNet(NeuralNet):
         device: str = "cpu",
         callbacks: Any = None,
         verbose: int = 0,
+        precision: str = "float32",
         **kwargs: Any,
     ) -> None:
         kwargs.setdefault("optimizer", torch.optim.Adam)
@@ -74,6 +80,7 @@ class VSCNet(NeuralNet):
             **kwargs,
         )
         self.generator = generator
+        self.precision = precision
         self.noise_generator = generator
         if torch.device(device).type != "cpu":
             seed = int(torch.randint(2**62, (), generator=generator))
@@ -81,6 +88,9 @@ class VSCNet(NeuralNet):
         self.steps_done = 0  # since the schedule began
         self.steps_planned = 1
         self.decay = True
+        #: Under early stopping, the best epoch's weights and loss, and the epochs since.
+        self.best: dict[str, Any] | None = None
+        self._epoch_ended: Callable[[], None] = noop
 
     # -- what the estimator calls --------------------------------------------------------------
 
@@ -90,39 +100,77 @@ class VSCNet(NeuralNet):
         Without it the rate is constant, at what it is on average with it.
         """
         self.steps_done, self.steps_planned, self.decay = done, steps, decay
+        self.best = None
 
     def train(
-        self, dataset: ArrayDataset, epochs: int, valid: ArrayDataset | None, patience: int
-    ) -> bool:
-        """Train for at most `epochs` epochs; return whether a callback ended it before.
+        self,
+        dataset: ArrayDataset,
+        epochs: int,
+        valid: ArrayDataset | None,
+        patience: int,
+        after_epoch: Callable[[], None] = noop,
+    ) -> str | None:
+        """Train for at most `epochs` epochs; return what ended it before, if anything did.
 
-        With `valid`, stop once its loss has not fallen for `patience` epochs, and restore the
-        weights of the best epoch.
+        With `valid`, stop once its loss has not fallen for `patience` epochs ("early_stopping"),
+        and restore the weights of the best epoch. The user's callbacks may stop it too
+        ("callback"). `after_epoch` is called after each epoch.
+
+        If an error or Ctrl-C ends it, the net is as after its last step, or at its best epoch,
+        and the history as after its last epoch.
         """
-        extra: list[tuple[str, Callback]] = []
-        if self.verbose:
-            extra.append(("progress", ProgressBar(epochs)))
-        if valid is not None:
-            stopping = EarlyStopping(
-                patience=patience, threshold=0, threshold_mode="abs", load_best=True, sink=noop
-            )
-            extra.append(("early_stopping", stopping))
+        finished = len(self.history)
+
+        def epoch_ended() -> None:
+            nonlocal finished
+            finished = len(self.history)
+            if valid is not None:
+                self._stop_early(patience)
+            after_epoch()
+
+        bar, reason = ProgressBar(epochs), None
         self.train_split = None if valid is None else predefined_split(valid)
-        callbacks = self.callbacks_
-        self.callbacks_ = callbacks + extra
-        stopped = False
+        callbacks, self._epoch_ended = self.callbacks_, epoch_ended
+        self.callbacks_ = [*callbacks, ("progress", bar)] if self.verbose else callbacks
         try:
             self.notify("on_train_begin", X=dataset, y=None)
             try:
-                self.fit_loop(dataset, epochs=epochs)
-            except TrainingStopped:
-                stopped = True
+                # Ctrl-C within Adam's step would leave gradients off, for all that comes after.
+                with torch.enable_grad():
+                    self.fit_loop(dataset, epochs=epochs)
+            except TrainingStopped as stop:
+                reason = str(stop)
+            self._restore_best()
             self.notify("on_train_end", X=dataset, y=None)
+        except BaseException:
+            del self.history[finished:]
+            self._restore_best()
+            raise
         finally:
-            for _, callback in extra:
-                getattr(callback, "close", noop)()
+            bar.close()
+            self.optimizer_.zero_grad()  # a fitted model needs no gradients, and they are as large
             self.callbacks_, self.train_split = callbacks, None
-        return stopped
+            self._epoch_ended, self.best = noop, None
+        return reason
+
+    def _stop_early(self, patience: int) -> None:
+        """Keep the weights of the best epoch; end training if it was `patience` epochs ago."""
+        loss = self.history[-1, "valid_loss"]
+        if self.best is None or loss < self.best["loss"]:
+            weights = copy.deepcopy(self.module_.state_dict())
+            self.best = {"loss": loss, "misses": 0, "weights": weights}
+        else:
+            self.best = self.best | {"misses": self.best["misses"] + 1}
+        if self.best["misses"] >= patience:
+            raise TrainingStopped("early_stopping")
+
+    def _restore_best(self) -> None:
+        if self.best is not None:
+            self.module_.load_state_dict(self.best["weights"])
+
+    def is_finite(self) -> bool:
+        """Return whether all weights are finite numbers."""
+        return all(bool(x.isfinite().all()) for x in self.module_.state_dict().values())
 
     def state(self) -> dict[str, Any]:
         """Return all that training depends on, as NumPy arrays and primitives."""
@@ -134,7 +182,7 @@ class VSCNet(NeuralNet):
             "noise_generator": self.noise_generator.get_state().numpy(),
             "schedule": [self.steps_done, self.steps_planned, self.decay],
             "history": [dict(row) for row in self.history],
-        }
+        } | ({} if self.best is None else {"best": _map_tensors(self.best, _to_numpy)})
 
     def load_weights(self, state: dict[str, Any]) -> None:
         """Give the module the weights in what `state` returned."""
@@ -150,6 +198,8 @@ class VSCNet(NeuralNet):
         # else the state is of another kind of device, and noise goes on from the seed
         self.steps_done, self.steps_planned, self.decay = state["schedule"]
         self.history = History(dict(row) for row in state["history"])
+        best = state.get("best")
+        self.best = best and best | {"weights": _map_arrays(best["weights"])}
 
     # -- skorch's hooks ------------------------------------------------------------------------
 
@@ -166,13 +216,18 @@ class VSCNet(NeuralNet):
         """Keep the history per epoch."""
 
     def notify(self, method_name: str, **kwargs: Any) -> None:
-        """Tell a callback's stop, skorch's bare KeyboardInterrupt, from the user's Ctrl-C."""
+        """Take KeyboardInterrupt for a stop where skorch's callbacks mean one, else for Ctrl-C."""
+        stopped = False
         try:
             super().notify(method_name, **kwargs)
-        except KeyboardInterrupt:
-            if method_name == "on_epoch_end":
-                raise TrainingStopped from None
-            raise
+        except KeyboardInterrupt as error:
+            if method_name != "on_epoch_end" or not _is_raised_by_code(error):
+                raise
+            stopped = True
+        if method_name == "on_epoch_end":
+            self._epoch_ended()
+        if stopped:
+            raise TrainingStopped("callback")
 
     def get_iterator(self, dataset: ArrayDataset, training: bool = False) -> DataLoader[Batch]:
         """Fetch whole batches; torch finds `ArrayDataset.__getitems__`."""
@@ -185,6 +240,15 @@ class VSCNet(NeuralNet):
             generator=self.generator,
         )
         return loader
+
+    def train_step(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
+        """Take a step, without the closure that skorch keeps for optimisers other than Adam."""
+        self.optimizer_.zero_grad()
+        step = self.train_step_single(batch, **fit_params)
+        parameters = TeeGenerator(self.get_all_learnable_params())
+        self.notify("on_grad_computed", named_parameters=parameters, batch=batch, training=True)
+        self.optimizer_.step()
+        return step
 
     def train_step_single(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
         """Forward and backward pass of one batch."""
@@ -236,7 +300,9 @@ class VSCNet(NeuralNet):
 
     def _forward(self, batch: Batch, progress: float) -> dict[str, Any]:
         x, labels, weight = to_device(tuple(batch), self.device)
-        out = self.module_(x, self.noise_generator)
+        low = self.precision == "bfloat16" and self.module_.training
+        with torch.autocast(x.device.type, torch.bfloat16) if low else nullcontext():
+            out = self.module_(x, self.noise_generator)
         terms = self.criterion_.terms(self.module_, out, x, labels, weight)
         return {"loss": self.criterion_.loss(terms, progress), "terms": terms, "y_pred": out.theta}
 
@@ -247,7 +313,7 @@ def learning_rate_factor(progress: float) -> float:
 
 
 class TrainingStopped(Exception):  # noqa: N818  (nothing went wrong)
-    """A callback has ended the training."""
+    """Training has ended before its last epoch, for the reason that the message names."""
 
 
 class ProgressBar(Callback):
@@ -283,6 +349,18 @@ def check_device(device: str) -> str:
     return device
 
 
+def check_precision(precision: str, device: str) -> None:
+    """Raise a ValueError if `device` cannot compute in `precision`."""
+    kind = torch.device(device).type
+    if precision == "bfloat16" and not (
+        torch.amp.is_autocast_available(kind) and (kind != "cuda" or torch.cuda.is_bf16_supported())
+    ):
+        raise ValueError(
+            f"precision={precision!r} is not to be had on device={device!r}: "
+            "set precision='float32', or name another device."
+        )
+
+
 def divergence_error(X: Any, learning_rate: float, when: str) -> FloatingPointError:
     """Say why numbers stopped being finite."""
     scale = float(abs(X).max())
@@ -291,6 +369,15 @@ def divergence_error(X: Any, learning_rate: float, when: str) -> FloatingPointEr
         f"learning_rate={learning_rate}: scale the features to ordinary magnitudes "
         "(StandardScaler), or lower learning_rate."
     )
+
+
+def _is_raised_by_code(error: BaseException) -> bool:
+    """Return whether a `raise` made the error, and not the interpreter, on a signal."""
+    place = error.__traceback__
+    assert place is not None
+    while place.tb_next:
+        place = place.tb_next
+    return dis.opname[place.tb_frame.f_code.co_code[place.tb_lasti]] == "RAISE_VARARGS"
 
 
 def _identity(batch: Any) -> Any:

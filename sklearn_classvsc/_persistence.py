@@ -18,12 +18,14 @@ import reprlib
 import secrets
 import stat
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
 from importlib.metadata import version
 from itertools import pairwise
 from numbers import Integral, Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, TypeVar
 
 import numpy as np
 import torch
@@ -60,6 +62,7 @@ NOT_DATA = {
     "decoder": "retrain with decoder=None, as the trained weights mean nothing without its code",
     "callbacks": "set_params(callbacks=None), which leaves the trained weights as they are",
     "random_state": "set_params(random_state=0), which leaves the trained weights as they are",
+    "checkpoint": "save leaves it out, so that a file never says where to write",
 }
 #: The next step, where there is no better one.
 STEP = "Copy the file again from where it came, or save the model anew."
@@ -78,6 +81,7 @@ def save(estimator: SpikeSlabTransformer, path: str | os.PathLike[str]) -> None:
         The fitted estimator, with numbers, strings and arrays as parameters.
     path : str or path-like
         Where to write; a file there is replaced once the new one is safely on disk.
+        Metadata requests (`set_fit_request`) and the path of a checkpoint are not in the file.
 
     Raises
     ------
@@ -100,23 +104,20 @@ def save(estimator: SpikeSlabTransformer, path: str | os.PathLike[str]) -> None:
     True
     """
     check_is_fitted(estimator)
-    cls = type(estimator)
-    if cls.__name__ not in CLASSES or getattr(sys.modules[__package__], cls.__name__) is not cls:
-        raise ValueError(
-            f"{cls.__qualname__} is not one of {', '.join(CLASSES)}, and a data file does not hold "
-            "code: use joblib.dump, whose files run code when loaded."
-        )
-    params = estimator.get_params(deep=False)
-    state = {name: x for name, x in estimator.__getstate__().items() if name not in params}
-    _check_data_only(params, state["_architecture"])
+    state = estimator.__getstate__()  # once: a training in another thread may change the estimator
+    names = estimator._get_param_names()
+    params = {name: state.pop(name) for name in names if name != "checkpoint"}
+    for name in ("checkpoint", "_metadata_request"):  # where to write, and what to pass to `fit`
+        state.pop(name, None)
+    check_data_only(type(estimator), params, state["_architecture"])
     tensors: dict[str, NDArray[Any]] = {}
     metadata = {
         "format": FORMAT,
         "schema_version": SCHEMA_VERSION,
-        "class": cls.__name__,
+        "class": type(estimator).__name__,
         "params": _encode(params, "params", tensors),
         "state": _encode(state, "", tensors),
-        "versions": {"python": platform.python_version()} | {x: version(x) for x in LIBRARIES},
+        "versions": {"python": platform.python_version()} | {x: _version(x) for x in LIBRARIES},
     }
     for name, array in tensors.items():
         if not _is_finite(name, array):
@@ -128,19 +129,64 @@ def save(estimator: SpikeSlabTransformer, path: str | os.PathLike[str]) -> None:
             f"{BRACKET_LIMIT} brackets at most: fit without feature names (X.to_numpy()), or use "
             "joblib.dump, whose files run code when loaded."
         )
-    target = Path(path).resolve()
-    if target.exists() and not target.is_file():
-        raise OSError(f"{target} is not a regular file: name another path.")
-    temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
-    file = open(temporary, "xb")
+    with replacing(path) as file:
+        file.writelines([head, *blocks])
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a new file that takes the place of `path` at the end of the block, if all went well.
+
+    Until then `path` is as it was, and after an error nothing is left of the new file.
+    """
+    target = _target(path)
+    temporary = _temporary(target)
     try:
-        with file:
-            file.writelines([head, *blocks])
+        with open(temporary, "xb") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: str | os.PathLike[str], clear: bool) -> None:
+    """Raise the OSError that `replacing` would meet now.
+
+    `clear` takes away what killed writes left, where no one else is writing.
+    """
+    target = _target(path)
+    temporary = _temporary(target)
+    try:
+        open(temporary, "xb").close()
+    finally:
+        temporary.unlink(missing_ok=True)
+    if clear:
+        for file in target.parent.glob(f"{_prefix(target)}*.tmp"):
+            file.unlink(missing_ok=True)
+
+
+def is_model_file(path: str | os.PathLike[str]) -> bool:
+    """Return whether a file begins as those that `save` writes."""
+    with open(path, "rb") as file:
+        return file.read(8 + len(PREFIX))[8:] == PREFIX
+
+
+def _target(path: str | os.PathLike[str]) -> Path:
+    target = Path(path).resolve()
+    if target.exists() and not target.is_file():
+        raise OSError(f"{target} is not a regular file: name another path.")
+    return target
+
+
+def _temporary(target: Path) -> Path:
+    return target.with_name(f"{_prefix(target)}{secrets.token_hex(8)}.tmp")
+
+
+def _prefix(target: Path) -> str:
+    """Return how the names of new files for this target begin."""
+    return f".{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]}."
 
 
 def load(path: str | os.PathLike[str], cls: type[T]) -> T:
@@ -271,7 +317,7 @@ def _assemble(
     estimator = cls(**params)
     try:
         estimator._validate_params()
-        _check_data_only(params, state["_architecture"])
+        check_data_only(cls, params, state["_architecture"])
     except ValueError as error:
         _refuse(f"an invalid parameter ({str(error)[:500]})", "a valid one")
     shadows = [name for name in state if name in names or callable(getattr(cls, name, None))]
@@ -311,6 +357,12 @@ def _check_state(
     valid = all(x is None or (isinstance(x, Real) and math.isfinite(x)) for x in values)
     valid = valid and group["params"] == numbers and len(betas) == 2
     _expect(valid, f"optimizer settings {_short(group)}", "finite numbers")
+
+    best = saved.get("best")  # of a checkpoint under early stopping
+    if best is not None:
+        _same_specs("module", best["weights"], saved["module"])
+        valid = type(best["misses"]) is int and type(best["loss"]) is float
+        _expect(valid, f"best epoch {_short(best)}", "misses, loss and weights")
 
     done, planned, decay = saved["schedule"]
     valid = type(done) is type(planned) is int and type(decay) is bool and planned > 0 <= done
@@ -446,8 +498,15 @@ def _decode(node: Any, tensors: dict[str, NDArray[Any]]) -> Any:
     return tuple(items) if kind == "tuple" else RECORDS[kind](*items)
 
 
-def _check_data_only(params: dict[str, Any], architecture: dict[str, Any]) -> None:
+def check_data_only(
+    cls: type[Any], params: dict[str, Any], architecture: dict[str, Any], classes: Any = None
+) -> None:
     """Refuse what a data file cannot hold, or a loaded one must not."""
+    if cls.__name__ not in CLASSES or getattr(sys.modules[__package__], cls.__name__) is not cls:
+        raise ValueError(
+            f"{cls.__qualname__} is not one of {', '.join(CLASSES)}, and a data file does not hold "
+            "code: use joblib.dump, whose files run code when loaded."
+        )
     for name, advice in NOT_DATA.items():
         for value in (params.get(name), architecture.get(name)):
             if not (value is None or isinstance(value, Integral) or value == []):
@@ -455,6 +514,7 @@ def _check_data_only(params: dict[str, Any], architecture: dict[str, Any]) -> No
                     f"{name}={_short(value)} cannot be in a model file, which holds data only: "
                     f"{advice}; or use joblib.dump, whose files run code when loaded."
                 )
+    _encode({"params": params, "classes_": classes}, "", {})
 
 
 def _are_labels(items: list[Any], dtype: np.dtype[Any]) -> bool:
@@ -486,6 +546,11 @@ def _expect(met: bool, found: str, expected: str) -> None:
 
 def _refuse(found: str, expected: str, step: str = STEP) -> NoReturn:
     raise ModelFileError(f"found {found}; expected {expected}. {step}")
+
+
+@lru_cache
+def _version(package: str) -> str:
+    return version(package)
 
 
 def _short(value: Any) -> str:

@@ -22,7 +22,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import estimator_checks, get_tags
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from sklearn_classvsc import ClassVSCTransformer, VAETransformer, VSCTransformer
+from sklearn_classvsc import ClassVSCTransformer, VAETransformer, VSCTransformer, _modules
 from sklearn_classvsc._spike_slab import SpikeSlab
 from sklearn_classvsc.metrics import contrast_scorer
 
@@ -85,7 +85,7 @@ def test_scikit_learn_internal_checks(cls, check):
 def test_sample_weight_equals_repetition(cls, container, iris, monkeypatch):
     """With noise off and one batch per epoch, weights are repetitions, to rounding."""
     monkeypatch.setattr(SpikeSlab, "rsample", lambda q, *args, **kwargs: q.gamma * q.mu)
-    monkeypatch.setattr(torch, "rand", lambda shape, **like: torch.ones(shape))
+    monkeypatch.setattr(_modules, "hide_features", lambda x, *args: x)
     X, y = iris
     repeats = np.random.default_rng(0).integers(0, 4, len(X))
     est = small(cls, batch_size=10_000, max_epochs=5, likelihood="gaussian")
@@ -455,6 +455,21 @@ def test_trained_on_a_device_that_the_loader_lacks(cls, iris):
     codes = est.transform(iris[0])
     est.device = "cuda:99"
     assert np.array_equal(pickle.loads(pickle.dumps(est)).transform(iris[0]), codes)
+
+
+@each_estimator
+def test_bfloat16_lowers_the_precision_of_training_alone(cls, digits):
+    X, y = digits
+    error, weights = {}, {}
+    for precision in ("float32", "bfloat16"):
+        estimator = small(cls, max_epochs=20, precision=precision).fit(X, y)
+        Z = estimator.transform(X)
+        error[precision] = ((X - estimator.inverse_transform(Z)) ** 2).mean()
+        weights[precision] = torch.cat([p.ravel() for p in estimator.module_.parameters()])
+        assert weights[precision].dtype == torch.float32
+        np.testing.assert_allclose(estimator.transform(X[:3]), Z[:3], rtol=1e-4, atol=1e-5)
+    assert error["bfloat16"] == pytest.approx(error["float32"], rel=0.05)
+    assert not torch.equal(weights["bfloat16"], weights["float32"])
 
 
 @each_estimator

@@ -31,7 +31,7 @@ ROOMS = [
 #: Imported by any room, and importing none.
 SHIMS = {"_sklearn"}
 #: Beside the rooms: what `_base` may use although it has no number.
-BESIDE = {"_persistence"}
+BESIDE = {"_persistence", "_checkpoint"}
 
 
 def public_objects():

@@ -152,6 +152,12 @@ def test_unlabeled_samples_are_no_class(iris, unlabeled):
     assert len(small(ClassVSCTransformer).fit(X, partly).classes_) == 4
 
 
+@pytest.mark.parametrize("unlabeled", [[1, 2], np.nan])
+def test_unlabeled_is_one_label(iris, unlabeled):
+    with pytest.raises(ValueError, match=r"unlabeled=.* one label"):
+        small(ClassVSCTransformer, unlabeled=unlabeled).fit(*iris)
+
+
 def test_unlabeled_samples_still_train_the_reconstruction(digits):
     X, X_test, y, _ = digits
     few = np.full(len(y), -1)

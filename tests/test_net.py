@@ -102,7 +102,7 @@ class Recorder(Callback):
 
 def test_history_holds_the_loss_and_every_term_of_each_epoch():
     net = make_net()
-    assert train(net, epochs=3) is False
+    assert train(net, epochs=3) is None
     assert [row["epoch"] for row in net.history] == [1, 2, 3]
     for row in rows(net):
         assert row.keys() >= {"epoch", "train_loss", *TERMS}
@@ -269,7 +269,7 @@ def test_early_stopping_restores_the_weights_of_the_best_epoch(patience):
     stopped = train(net, 300, valid=make_dataset(30, seed=1), patience=patience, decay=False)
     losses = net.history[:, "valid_loss"]
     best = int(np.argmin(losses))
-    assert stopped is True
+    assert stopped == "early_stopping"
     assert len(losses) == best + 1 + patience < 300
     assert_same_weights(weights(net), snapshots.weights[best])
 
@@ -277,7 +277,7 @@ def test_early_stopping_restores_the_weights_of_the_best_epoch(patience):
 def test_the_best_weights_are_restored_without_an_early_stop_too():
     snapshots = Snapshots()
     net = make_net(lr=0.05, callbacks=[snapshots])
-    assert train(net, 20, valid=make_dataset(30, seed=1), patience=100, decay=False) is False
+    assert train(net, 20, valid=make_dataset(30, seed=1), patience=100, decay=False) is None
     best = int(np.argmin(net.history[:, "valid_loss"]))
     assert best < 19
     assert_same_weights(weights(net), snapshots.weights[best])
@@ -290,7 +290,7 @@ def test_early_stopping_starts_afresh_with_each_training():
         train(net, 300, valid=make_dataset(30, seed=1), patience=2, decay=False)
         losses = net.history[done:, "valid_loss"]
         assert len(losses) == int(np.argmin(losses)) + 3
-    assert train(net, 2) is False
+    assert train(net, 2) is None
     assert "valid_loss" not in net.history[-1]
 
 
@@ -330,7 +330,7 @@ def test_clipping_gradients_works():
 def test_a_users_early_stopping_on_the_training_loss_stops():
     stopping = EarlyStopping(monitor="train_loss", patience=2, sink=lambda text: None)
     net = make_net(lr=0.05, callbacks=[stopping])
-    assert train(net, 300, decay=False) is True
+    assert train(net, 300, decay=False) == "callback"
     assert len(net.history) < 300
 
 
@@ -342,7 +342,7 @@ def test_a_callback_stops_training_by_a_keyboard_interrupt_at_the_end_of_an_epoc
 
     recorder = Recorder()
     net = make_net(callbacks=[recorder, Stop()])
-    assert train(net, epochs=5) is True
+    assert train(net, epochs=5) == "callback"
     assert len(net.history) == 2
     assert recorder.calls[-1] == "on_train_end"
 
@@ -370,7 +370,7 @@ def test_an_error_in_a_callback_is_passed_on_and_training_can_go_on():
     with pytest.raises(RuntimeError, match="mine"):
         train(net, valid=make_dataset(seed=1))
     fail.armed = False
-    assert train(net, 2) is False
+    assert train(net, 2) is None
     assert "valid_loss" not in net.history[-1]
 
 

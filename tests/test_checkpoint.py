@@ -1,0 +1,628 @@
+"""Specification of training that survives: checkpoints, resuming, Ctrl-C, disks that fail."""
+
+import errno
+import math
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from helpers import small
+from scipy import sparse
+from sklearn import config_context
+from sklearn.base import clone
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from skorch.callbacks import Callback
+from torch import nn
+
+from sklearn_classvsc import (
+    ClassVSCTransformer,
+    ModelFileError,
+    VAETransformer,
+    VSCTransformer,
+    _checkpoint,
+    _persistence,
+)
+from sklearn_classvsc._net import VSCNet
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn_classvsc.CollapseWarning")
+each_estimator = pytest.mark.parametrize(
+    "cls", [VAETransformer, VSCTransformer, ClassVSCTransformer]
+)
+rng = np.random.default_rng(0)
+X, Y = rng.normal(size=(50, 5)) * [1, 10, 1e3, 1, 1], np.arange(50) % 3
+W = rng.integers(1, 4, 50).astype(float)
+EPOCHS = 6
+
+
+class Crash(BaseException):
+    """The end of the process, as far as the estimator can tell."""
+
+
+@pytest.fixture
+def file(tmp_path):
+    return tmp_path / "fit.safetensors"
+
+
+@pytest.fixture(autouse=True)
+def every_epoch_is_written(monkeypatch):
+    monkeypatch.setattr(_checkpoint, "SHARE", math.inf)
+
+
+def make(cls=ClassVSCTransformer, file=None, **parameters):
+    defaults = {"max_epochs": EPOCHS, "batch_size": 20, "checkpoint": file}
+    return small(cls, **defaults | parameters)
+
+
+def crash(estimator, epochs, *data, **kwargs):
+    """Fit until the file of epoch `epochs` is written, and die there."""
+    written, save = [], _persistence.save
+
+    def save_and_crash(estimator, path):
+        save(estimator, path)
+        written.append(path)
+        if len(written) == epochs:
+            raise Crash
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Crash):
+        patch.setattr(_persistence, "save", save_and_crash)
+        estimator.fit(*data, **kwargs)
+
+
+def assert_same(one, two, X=X):
+    """Compare what is learned, and how it goes on learning, to the last bit."""
+    states = [{k: v for k, v in e.__getstate__().items() if k != "checkpoint"} for e in (one, two)]
+    np.testing.assert_equal(*states)
+    for name in ("transform", "score_samples"):
+        np.testing.assert_array_equal(getattr(one, name)(X), getattr(two, name)(X), strict=True)
+    pd.testing.assert_frame_equal(one.history_, two.history_)
+
+
+# Resuming --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("epochs", [1, 3, EPOCHS])
+@pytest.mark.parametrize("early_stopping", [False, True])
+@each_estimator
+def test_a_fit_that_crashed_and_resumed_is_the_fit_that_did_not(cls, early_stopping, epochs, file):
+    parameters = {"early_stopping": early_stopping, "validation_fraction": 0.3}
+    whole = make(cls, **parameters).fit(X, Y, W)
+    estimator = make(cls, file, **parameters)
+    crash(estimator, epochs, X, Y, W)
+    assert not hasattr(estimator, "module_")
+    resumed = make(cls, str(file), **parameters).fit(X, Y, W, resume=True)
+    assert_same(whole, resumed)
+    assert_same(whole.partial_fit(X, Y), resumed.partial_fit(X, Y))
+    assert os.listdir(file.parent) == [file.name]
+
+
+def test_a_fit_that_crashes_again_and_again_arrives(file):
+    whole = make().fit(X, Y)
+    for _ in range(EPOCHS - 1):
+        crash(make(file=file), 1, X, Y, resume=True)
+    assert_same(whole, make(file=file).fit(X, Y, resume=True))
+
+
+def test_early_stopping_goes_on_counting(file):
+    parameters = {
+        "early_stopping": True,
+        "n_iter_no_change": 4,
+        "max_epochs": 500,
+        "learning_rate": 0.3,
+    }
+    whole = make(**parameters).fit(X, Y)
+    assert whole.stop_reason_ == "early_stopping" and whole.n_iter_ > 5
+    for epochs in (whole.n_iter_ - 1, whole.n_iter_ - 3):
+        crash(make(file=file, **parameters), epochs, X, Y)
+        assert_same(whole, make(file=file, **parameters).fit(X, Y, resume=True))
+
+
+def test_without_a_seed_the_one_that_was_drawn_goes_on(file):
+    """The whole fit is the one whose every file is kept; the resumed one starts from the third."""
+    parameters = {"random_state": None, "early_stopping": True, "validation_fraction": 0.3}
+    files, save = [], _persistence.save
+
+    def keep(estimator, path):
+        save(estimator, path)
+        files.append(path.read_bytes())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_persistence, "save", keep)
+        whole = make(file=file, **parameters).fit(X, Y)
+    file.write_bytes(files[2])
+    assert_same(whole, make(file=file, **parameters).fit(X, Y, resume=True))
+
+
+def test_a_warm_start_resumes_with_its_history(file):
+    first = make(warm_start=True).fit(X, Y)
+    whole = pickle.loads(pickle.dumps(first)).fit(X, Y)
+    crash(first.set_params(checkpoint=file), 2, X, Y)
+    assert first.n_iter_ == EPOCHS
+    resumed = make(file=file, warm_start=True).fit(X, Y, resume=True)
+    assert resumed.n_iter_ == 2 * EPOCHS
+    assert_same(whole, resumed)
+
+
+@pytest.mark.parametrize(
+    "data", [sparse.csr_array(X), pd.DataFrame(X, columns=list("abcde")), X.astype(np.float32)]
+)
+def test_data_of_every_kind_resume(data, file):
+    crash(make(file=file), 2, data, Y)
+    assert_same(make().fit(data, Y), make(file=file).fit(data, Y, resume=True), data)
+
+
+def test_labels_that_are_strings_and_missing_ones_resume(file):
+    y = np.array(["a", "b", "", "c"])[np.arange(50) % 4]
+    crash(make(file=file, unlabeled=""), 2, X, y)
+    resumed = make(file=file, unlabeled="").fit(X, y, resume=True)
+    assert_same(make(unlabeled="").fit(X, y), resumed)
+
+
+def test_resume_without_a_file_starts_afresh_and_without_resume_the_file_is_replaced(file):
+    whole = make().fit(X, Y)
+    assert_same(whole, make(file=file).fit(X, Y, resume=True))
+    other = make(file=file, random_state=1)
+    crash(other, 2, X, Y)
+    assert_same(whole, make(file=file).fit(X, Y))
+
+
+def test_a_finished_fit_is_returned_without_training(file, monkeypatch):
+    whole = make(file=file).fit(X, Y)
+    before = file.stat().st_mtime_ns, file.read_bytes()
+    monkeypatch.setattr("sklearn_classvsc._net.VSCNet.train", None)
+    again = make(file=file).fit(X, Y, resume=True)
+    monkeypatch.undo()
+    assert (file.stat().st_mtime_ns, file.read_bytes()) == before
+    assert_same(whole, again)
+    assert_same(whole.partial_fit(X, Y), again.partial_fit(X, Y))
+
+
+def test_fit_transform_and_pipelines_pass_resume_on(file):
+    codes = make().fit_transform(X, Y)
+    crash(make(file=file), 2, X, Y)
+    assert np.array_equal(make(file=file).fit_transform(X, Y, resume=True), codes)
+    file.unlink()
+    pipe = make_pipeline(StandardScaler(), make(file=file))
+    step = "classvsctransformer__resume"
+    whole = pipe.fit(X, Y).transform(X)
+    crash(clone(pipe), 2, X, Y)
+    assert np.array_equal(clone(pipe).fit(X, Y, **{step: True}).transform(X), whole)
+    with config_context(enable_metadata_routing=True):
+        crash(clone(pipe), 2, X, Y)
+        routed = make_pipeline(StandardScaler(), make(file=file).set_fit_request(resume=True))
+        assert np.array_equal(routed.fit(X, Y, resume=True).transform(X), whole)
+
+
+def test_what_does_not_change_the_weights_may_differ(file):
+    crash(make(file=file), 2, X, Y)
+    free = {"threshold": 0.7, "sparse_output": True, "warm_start": True, "verbose": 0}
+    resumed = make(file=file, **free, hidden_layer_sizes=[16]).fit(X, Y, resume=True)
+    whole = make(threshold=0.7).fit(X, Y)
+    assert np.array_equal(resumed.transform(X).toarray(), whole.transform(X))
+
+
+# Files of other fits ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("parameters", "named"),
+    [
+        ({"learning_rate": 0.1}, r"learning_rate=0\.016, now 0\.1"),
+        ({"max_epochs": EPOCHS + 1}, "max_epochs=6, now 7"),
+        ({"alpha": 0.3}, r"alpha=None, now 0\.3"),
+        ({"random_state": None}, "random_state=0, now None"),
+        ({"hidden_layer_sizes": (16, 16)}, "hidden_layer_sizes"),
+        ({"batch_size": 10, "warmup": 0.1}, r"batch_size=20, now 10|warmup=0\.5, now 0\.1"),
+    ],
+)
+@pytest.mark.parametrize("finished", [False, True])
+def test_other_parameters_are_refused_by_name(parameters, named, finished, file):
+    make(file=file).fit(X, Y) if finished else crash(make(file=file), 2, X, Y)
+    content = file.read_bytes()
+    estimator = make(file=file, **parameters)
+    with pytest.raises(ValueError, match=f"checkpoint=.*{named}.*resume=False"):
+        estimator.fit(X, Y, resume=True)
+    assert file.read_bytes() == content
+    assert not hasattr(estimator, "n_features_in_")
+
+
+def changed(array, *place_and_value):
+    *place, value = place_and_value
+    copy = array.copy()
+    copy[tuple(place)] = value
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("data", "named"),
+    [
+        ((changed(X, 17, 3, 0.5), Y, W), "X"),
+        ((X[::-1], Y, W), "X"),
+        ((X[:49], Y[:49], W[:49]), r"shape \[50, 5\], now \[49, 5\]"),
+        ((X.astype(np.float32), Y, W), "dtype float64, now float32"),
+        ((sparse.csr_array(X), Y, W), "dtype float64, now sparse float64"),
+        ((pd.DataFrame(X, columns=list("abcde")), Y, W), "features"),
+        ((X, changed(Y, 4, 0), W), "y"),
+        ((X, Y + 1, W), "y"),
+        ((X, Y, changed(W, 9, 7)), "sample_weight"),
+        ((X, Y), "sample_weight"),
+    ],
+)
+def test_other_data_are_refused_by_name(data, named, file):
+    crash(make(file=file), 2, X, Y, W)
+    with pytest.raises(ValueError, match=rf"data: .*\b{named}[;.]"):
+        make(file=file).fit(*data, resume=True)
+
+
+def test_the_fingerprint_of_large_data_reads_few_rows():
+    class Rows:
+        shape, dtype = (10**6, 3), np.dtype("f4")
+
+        def __init__(self):
+            self.read = []
+
+        def __getitem__(self, i):
+            self.read.append(i)
+            return np.full(3, i, "f4")
+
+    data = Rows()
+    _checkpoint.fingerprint(None, data, None, None)
+    assert len(data.read) <= 1000
+    assert data.read[0] == 0 and data.read[-1] == 10**6 - 1
+
+
+def test_a_model_a_damaged_file_and_another_class_are_refused(file):
+    make().fit(X, Y).save(file)
+    with pytest.raises(ModelFileError, match=r"without the plan.*resume=False"):
+        make(file=file).fit(X, Y, resume=True)
+    crash(make(file=file), 2, X, Y)
+    with pytest.raises(ModelFileError, match=r"class 'ClassVSCTransformer'"):
+        make(VSCTransformer, file).fit(X, resume=True)
+    content = bytearray(file.read_bytes())
+    content[-20] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(ModelFileError, match="SHA-256"):
+        make(file=file).fit(X, Y, resume=True)
+
+
+def test_resume_without_a_checkpoint_names_both():
+    with pytest.raises(ValueError, match=r"resume=True.*checkpoint=None"):
+        make().fit(X, Y, resume=True)
+
+
+# What a checkpoint is --------------------------------------------------------------------------
+
+
+@each_estimator
+def test_a_checkpoint_is_a_model_of_the_last_finished_epoch(cls, file):
+    crash(make(cls, file), 3, X, Y)
+    model = cls.load(file)
+    assert model.n_iter_ == len(model.history_) == 3
+    assert model.stop_reason_ == "interrupted"
+    assert np.isfinite(model.score(X))
+    assert model.checkpoint is None and not hasattr(model, "_checkpoint")
+    if cls is ClassVSCTransformer:
+        assert np.isfinite(model.sample(3, y=1)).all()
+    model.partial_fit(X, Y).save(file)
+    assert cls.load(file).n_iter_ == 4
+    whole = make(cls, file).fit(X, Y)
+    assert_same(whole, cls.load(file))
+
+
+def test_no_file_says_where_to_write(file):
+    estimator = make(file=file).fit(X, Y)
+    estimator.save(file)
+    assert str(file.parent).encode() not in file.read_bytes()
+    assert ClassVSCTransformer.load(file).checkpoint is None
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"encoder": nn.Linear(5, 4)},
+        {"decoder": nn.Linear(6, 4)},
+        {"callbacks": [Callback()]},
+        {"random_state": np.random.RandomState(0)},
+    ],
+    ids=lambda params: next(iter(params)),
+)
+def test_what_a_file_cannot_hold_is_refused_before_training(params, file, monkeypatch):
+    monkeypatch.setattr("sklearn_classvsc._net.VSCNet.train", None)
+    estimator = make(file=file, **params)
+    with pytest.raises(ValueError, match=f"{next(iter(params))}="):
+        estimator.fit(X, Y)
+    assert not hasattr(estimator, "module_") and not file.exists()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"), [(1 / 128, [1, 5, 9, 12]), (0.5, [1, 12]), (0, [*range(1, 13), 12])]
+)
+def test_writing_is_rare_where_epochs_are_short(seconds, expected, file, monkeypatch):
+    now, writes, save = [0.0], [], _persistence.save
+
+    def save_for_a_while(estimator, path):
+        save(estimator, path)
+        now[0] += seconds
+        writes.append(len(estimator.history_))
+
+    def epoch_of_an_eighth_of_a_second(self, *args):
+        now[0] += 1 / 8
+        return write_if_cheap(self, *args)
+
+    write_if_cheap = _checkpoint.Checkpoint.write_if_cheap
+    monkeypatch.setattr(_checkpoint, "SHARE", 1 / 64)
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(_persistence, "save", save_for_a_while)
+    monkeypatch.setattr(_checkpoint.Checkpoint, "write_if_cheap", epoch_of_an_eighth_of_a_second)
+    make(file=file, max_epochs=12).fit(X, Y)
+    assert writes == expected
+
+
+def test_what_killed_writes_left_is_cleared_away_and_nothing_else(file):
+    for name in (_persistence._temporary(file), file.with_name(".mine.tmp")):
+        name.write_bytes(b"half")
+    make(file=file).fit(X, Y)
+    assert len(os.listdir(file.parent)) == 3  # without resume, another fit may be writing there
+    file.unlink()
+    make(file=file).fit(X, Y, resume=True)
+    assert sorted(os.listdir(file.parent)) == [".mine.tmp", file.name]
+
+
+def test_a_file_of_another_kind_is_not_replaced(file):
+    file.write_text("a,b\n1,2\n")
+    with pytest.raises(ValueError, match=r"checkpoint='.*fit.safetensors' .*name another"):
+        make(file=file).fit(X, Y)
+    assert file.read_text() == "a,b\n1,2\n"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "labels", "named"),
+    [
+        ({"alpha": pd.Series([0.2] * 6)}, Y, "params/alpha"),
+        ({}, np.datetime64("2026-01-01") + Y, "classes_"),
+    ],
+)
+def test_what_is_no_data_is_refused_before_training(parameters, labels, named, file):
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(ValueError, match="checkpoint=") as e:
+        patch.setattr(VSCNet, "train", None)
+        make(file=file, **parameters).fit(X, labels)
+    assert named in str(e.value) and not file.exists()
+
+
+def test_fits_that_share_a_file_do_not_disturb_each_other(file):
+    errors = []
+
+    def fit(alpha):
+        try:
+            make(file=file, alpha=alpha, max_epochs=20).fit(X, Y)
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=fit, args=(alpha,)) for alpha in (0.1, 0.2, 0.3, 0.4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    assert ClassVSCTransformer.load(file).n_iter_ == 20
+
+
+SCRIPT = """
+import os, sys, numpy as np
+from sklearn_classvsc import VSCTransformer, _checkpoint
+_checkpoint.SHARE = float("inf")
+X = np.random.default_rng(0).normal(size=(200, 5))
+est = VSCTransformer(4, hidden_layer_sizes=(8,), max_epochs=300, random_state=0)
+est.set_params(checkpoint=sys.argv[1])
+codes = est.fit(X, resume=True).transform(X)
+whole = est.set_params(checkpoint=None).fit(X).transform(X)
+sys.exit(not np.array_equal(codes, whole))
+"""
+
+
+def test_kill_9_and_resume(file):
+    command = [sys.executable, "-c", SCRIPT, os.fspath(file)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, env=environment) as process:
+        while process.poll() is None and not file.exists():
+            time.sleep(0.01)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert 0 < VSCTransformer.load(file).n_iter_ < 300
+    assert subprocess.run(command, env=environment).returncode == 0
+
+
+# Ctrl-C ----------------------------------------------------------------------------------------
+
+
+class ControlC(Callback):
+    """Presses Ctrl-C in a batch of an epoch, or at its end."""
+
+    def __init__(self, epoch, event="on_batch_end"):
+        self.epoch, self.event = epoch, event
+
+    def press(self, event, net):
+        if event == self.event and len(net.history) == self.epoch:
+            self.epoch = None
+            signal.raise_signal(signal.SIGINT)
+
+    def on_batch_end(self, net, **kwargs):
+        self.press("on_batch_end", net)
+
+    def on_epoch_end(self, net, **kwargs):
+        self.press("on_epoch_end", net)
+
+
+@pytest.mark.parametrize("event", ["on_batch_end", "on_epoch_end"])
+@each_estimator
+def test_control_c_leaves_what_was_learned_and_is_raised(cls, event):
+    estimator = make(cls, callbacks=[ControlC(4, event)])
+    with pytest.raises(KeyboardInterrupt):
+        estimator.fit(X, Y)
+    assert estimator.stop_reason_ == "interrupted"
+    assert estimator.n_iter_ == len(estimator.history_) == 3
+    after = make(cls, max_epochs=3).fit(X, Y).score(X)
+    assert estimator.score(X) == pytest.approx(after, abs=0.2 * abs(after))
+    twin = pickle.loads(pickle.dumps(estimator))
+    assert_same_learned(twin.partial_fit(X, Y), estimator.partial_fit(X, Y))
+
+
+def test_after_control_c_the_file_resumes_to_the_identical_result(file):
+    estimator = make(file=file)
+    train_step = VSCNet.train_step
+
+    def interrupt(net, batch, **kwargs):
+        if len(net.history) == 4:
+            raise KeyboardInterrupt
+        return train_step(net, batch, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(VSCNet, "train_step", interrupt)
+        estimator.fit(X, Y)
+    assert ClassVSCTransformer.load(file).n_iter_ == estimator.n_iter_ == 3
+    assert_same(make().fit(X, Y), estimator.fit(X, Y, resume=True))
+
+
+def test_control_c_within_an_optimiser_s_step_leaves_gradients_on():
+    class WithinStep(Callback):
+        def on_batch_end(self, net, **kwargs):
+            if len(net.history) == 2:
+                torch.set_grad_enabled(False)  # as Adam's step does, and then restores
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make(callbacks=[WithinStep()]).fit(X, Y)
+    assert torch.is_grad_enabled()
+
+
+def test_control_c_before_an_epoch_is_finished_leaves_the_estimator_as_it_was():
+    estimator = make(callbacks=[ControlC(1)])
+    with pytest.raises(KeyboardInterrupt):
+        estimator.fit(X, Y)
+    assert vars(estimator) == vars(make(callbacks=estimator.callbacks))
+    estimator.fit(X, Y)
+    estimator.callbacks[0].epoch = 1
+    before = pickle.dumps(estimator.__getstate__()["_pending_state"])
+    with pytest.raises(KeyboardInterrupt):
+        estimator.fit(X[:30], Y[:30])
+    assert pickle.dumps(estimator.__getstate__()["_pending_state"]) == before
+
+
+def test_control_c_in_partial_fit_leaves_the_estimator_as_it_was():
+    estimator = make(callbacks=[ControlC(None)]).fit(X, Y)
+    twin = pickle.loads(pickle.dumps(estimator))
+    estimator.callbacks[0].epoch = EPOCHS + 1
+    with pytest.raises(KeyboardInterrupt):
+        estimator.partial_fit(X, Y)
+    assert_same_learned(twin, estimator)
+    assert_same_learned(twin.partial_fit(X, Y), estimator.partial_fit(X, Y))
+
+
+def assert_same_learned(one, two):
+    assert_same(one.set_params(callbacks=None), two.set_params(callbacks=None))
+
+
+def test_control_c_in_a_warm_start_keeps_the_epochs_before(file):
+    estimator = make(warm_start=True).fit(X, Y)
+    estimator.set_params(callbacks=[ControlC(EPOCHS + 3)])
+    with pytest.raises(KeyboardInterrupt):
+        estimator.fit(X, Y)
+    assert estimator.n_iter_ == EPOCHS + 2
+
+
+def test_control_c_under_early_stopping_leaves_the_best_epoch_so_far():
+    parameters = {"early_stopping": True, "learning_rate": 0.3, "max_epochs": 500}
+    whole = make(**parameters).fit(X, Y)
+    best = int(whole.history_["valid_loss"].idxmin()) + 1
+    assert best < whole.n_iter_ - 3
+    estimator = make(**parameters, callbacks=[ControlC(best + 3)])
+    with pytest.raises(KeyboardInterrupt):
+        estimator.fit(X, Y)
+    assert estimator.n_iter_ == best + 2
+    assert np.array_equal(estimator.transform(X), whole.transform(X))
+
+
+def test_a_callback_that_stops_training_is_no_control_c():
+    class Stop(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            raise KeyboardInterrupt
+
+    estimator = make(callbacks=[Stop()]).fit(X, Y)
+    assert estimator.stop_reason_ == "callback" and estimator.n_iter_ == 1
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.ENOSPC, "disk full")])
+def test_a_failed_write_leaves_the_old_file_and_the_last_epoch(call, error, file, monkeypatch):
+    calls, real = [], getattr(os, call)
+
+    def fail_the_third_time(*args):
+        calls.append(file.read_bytes() if file.exists() else None)
+        if len(calls) == 3:
+            raise error
+        return real(*args)
+
+    monkeypatch.setattr(os, call, fail_the_third_time)
+    estimator = make(file=file)
+    with pytest.raises(type(error)):
+        estimator.fit(X, Y)
+    assert estimator.stop_reason_ == "interrupted" and estimator.n_iter_ == 3
+    assert file.read_bytes() == calls[2] and os.listdir(file.parent) == [file.name]
+    monkeypatch.undo()
+    assert ClassVSCTransformer.load(file).n_iter_ == 2
+    assert_same(make().fit(X, Y), make(file=file).fit(X, Y, resume=True))
+
+
+def test_a_place_that_takes_no_file_raises_before_training(tmp_path, monkeypatch):
+    monkeypatch.setattr("sklearn_classvsc._net.VSCNet.train", None)
+    with pytest.raises(FileNotFoundError):
+        make(file=tmp_path / "none" / "fit").fit(X, Y)
+    for path in (tmp_path, "/dev/full"):
+        with pytest.raises(OSError, match="not a regular file"):
+            make(file=path).fit(X, Y)
+    if os.geteuid():  # root may write anywhere
+        tmp_path.chmod(0o500)
+        with pytest.raises(PermissionError):
+            make(file=tmp_path / "fit").fit(X, Y)
+
+
+def test_a_last_write_that_fails_leaves_the_finished_fit(file, monkeypatch):
+    write = _checkpoint.Checkpoint.write
+
+    def fail(self, estimator, plan):
+        if plan.finished:
+            raise OSError(errno.ENOSPC, "disk full")
+        write(self, estimator, plan)
+
+    monkeypatch.setattr(_checkpoint.Checkpoint, "write", fail)
+    estimator = make(file=file)
+    with pytest.raises(OSError, match="disk full"):
+        estimator.fit(X, Y)
+    assert_same(make().fit(X, Y), estimator)
+
+
+def test_a_fit_in_a_thread_writes_and_resumes(file):
+    whole = make().fit(X, Y)
+    crash(make(file=file), 2, X, Y)
+    estimator = make(file=file)
+    thread = threading.Thread(target=estimator.fit, args=(X, Y), kwargs={"resume": True})
+    thread.start()
+    thread.join()
+    assert_same(whole, estimator)
+
+
+# Found on the way ------------------------------------------------------------------------------
+
+
+def test_a_copy_that_is_fitted_afresh_is_copied_as_it_is_then():
+    copy = pickle.loads(pickle.dumps(make().fit(X, Y)))
+    copy.fit(X[:30], Y[:30])
+    assert_same(copy, pickle.loads(pickle.dumps(copy)))
