@@ -205,6 +205,24 @@ class Stopwatch:
         self.seconds = time.perf_counter() - self._start
 
 
+def process_memory(field: str) -> int:
+    """Return a field of `/proc/self/status` in bytes: "VmRSS", "VmHWM", "RssAnon", "VmData"."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
+
+
+def reset_peak() -> int | None:
+    """Set the peak of the resident memory, "VmHWM", to what it is now, and return that.
+
+    None where the system is no Linux.
+    """
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return None
+    return process_memory("VmHWM")
+
+
 # -- writing -----------------------------------------------------------------------------------
 
 

@@ -134,14 +134,14 @@ SUBSAMPLED = {
 def measure(metric: Metric, A: Any, y: NDArray[np.intp], repeats: int) -> Row:
     """Call a metric under `tracemalloc`, then time the repeats."""
     metric.call(*_tiny(A))  # so that no import counts
-    resident = _reset_resident()
+    resident = common.reset_peak()
     tracemalloc.start()
     try:
         metric.call(A, y)
         extra = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    risen = None if resident is None else _memory("VmHWM") - resident
+    risen = None if resident is None else common.process_memory("VmHWM") - resident
     seconds: list[float] = []
     while len(seconds) < repeats and sum(seconds) < ENOUGH_SECONDS:
         with Stopwatch() as watch:
@@ -161,21 +161,6 @@ def measure(metric: Metric, A: Any, y: NDArray[np.intp], repeats: int) -> Row:
 def _tiny(A: Any) -> tuple[Any, NDArray[np.intp]]:
     y = np.repeat(np.arange(2 * N_GROUPS), 10)
     return A[np.arange(len(y))], y
-
-
-def _reset_resident() -> int | None:
-    """Set the high-water mark of the resident memory to what is resident now, and return that."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:  # no Linux
-        return None
-    return _memory("VmRSS")
-
-
-def _memory(field: str) -> int:
-    """Read a field of /proc/self/status, in bytes."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(field))
 
 
 def run(
@@ -232,7 +217,7 @@ centroid form of the divergence needs none.
 
 
 def write_page(path: Path, store: ResultStore, quick: bool, repeats: int) -> None:
-    """Write the tables of what has been measured."""
+    """Write the tables of what has been measured, and what has not been."""
     base, small = base_size(quick), subsample(quick)
     rows = list(store.rows.values())
     intro = INTRODUCTION.format(
@@ -243,6 +228,7 @@ def write_page(path: Path, store: ResultStore, quick: bool, repeats: int) -> Non
         intro.rstrip(),
         common.environment_text(rows),
         f"Load average while measuring: {min(loads):.1f} to {max(loads):.1f}; 1 is this process.",
+        _unmeasured(store, quick),
         f"## {_words(base)}",
         _table(store, METRICS, base),
         f"## {_words(small)}",
@@ -252,7 +238,24 @@ def write_page(path: Path, store: ResultStore, quick: bool, repeats: int) -> Non
     ]
     for axis, along in growth(quick).items():
         parts += [f"### {axis}", _growth_table(store, axis, along)]
-    common.write(path, "\n\n".join(parts))
+    common.write(path, "\n\n".join(part for part in parts if part))
+
+
+def _unmeasured(store: ResultStore, quick: bool) -> str:
+    """Name the sizes of which calls are missing, or nothing."""
+    lines = []
+    for size, calls in make_plan(quick).items():
+        missing = [
+            f"{name} ({FORMS[form]})" for name, form in calls if not _row(store, name, form, size)
+        ]
+        if missing:
+            which = "nothing measured" if len(missing) == len(calls) else "; ".join(missing)
+            lines.append(f"- {_words(size)}: {which}")
+    if not lines:
+        return ""
+    return "\n".join(
+        ["**Not measured yet**; a line of a growth table needs all its sizes:\n", *lines]
+    )
 
 
 def _table(store: ResultStore, chosen: Mapping[str, Metric], size: Size) -> str:
@@ -351,7 +354,8 @@ def make_plan(quick: bool) -> dict[Size, list[tuple[str, str]]]:
         subsample(quick): [(name, form) for name, m in SUBSAMPLED.items() for form in m.forms],
     }
     first_forms = [(name, metric.forms[0]) for name, metric in METRICS.items()]
-    return {size: first_forms for along in growth(quick).values() for size in along} | plan
+    growing = {size: first_forms for along in growth(quick).values() for size in along}
+    return plan | {size: calls for size, calls in growing.items() if size not in plan}
 
 
 def main() -> int:
