@@ -9,11 +9,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ._data import CHUNK, ArrayDataset
+from ._data import ArrayDataset
 from ._modules import SpikeSlabAutoencoder
 
 #: Samples that are summarised: enough for every figure, and a bounded cost after training.
 SAMPLES = 10_000
+#: Of them at a time: the sums are in double precision, and should need less memory than a step.
+ROWS = 256
 
 
 class CollapseWarning(UserWarning):
@@ -49,8 +51,8 @@ def summarize(
     labeled = np.flatnonzero(dataset.labels >= 0)
     rows = labeled[:: max(1, len(labeled) // SAMPLES)]
     sums = np.zeros((n_classes, 1 + 4 * len(model.alpha)))
-    for start in range(0, len(rows), CHUNK):
-        chunk = rows[start : start + CHUNK]
+    for start in range(0, len(rows), ROWS):
+        chunk = rows[start : start + ROWS]
         with torch.inference_mode():
             q = model.encode(dataset.samples(chunk).to(model.alpha.device))
             second = q.gamma * (q.mu**2 + q.log_var.exp())

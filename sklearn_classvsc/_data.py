@@ -100,16 +100,20 @@ class ArrayDataset(Dataset[Batch]):
         weight = np.ones(n, np.float32) if self.weight is None else self.weight[indices]
         return Batch(x, torch.tensor(labels), torch.tensor(weight))
 
-    def samples(self, indices: NDArray[np.intp] | slice) -> Tensor:
-        """Return the standardised samples of these rows, (n, p)."""
+    def samples(self, indices: NDArray[np.intp] | slice, borrow: bool = False) -> Tensor:
+        """Return the standardised samples of these rows, (n, p).
+
+        `borrow` lets a slice be a view of the caller's array, for who writes into nothing.
+        """
         x = self.X[indices]
         if hasattr(x, "toarray"):
             x = x.toarray()
         if self.standardization is not None:
             x = self.standardization.apply(x)
         with np.errstate(over="ignore"):  # what overflows is reported at the end of the epoch
-            # Owned: a slice is a view of the caller's array, which nothing may write into.
-            return torch.from_numpy(np.require(x, np.float32, ["C", "O", "W"]))
+            return torch.from_numpy(
+                np.require(x, np.float32, ["C", "W"] if borrow else ["C", "O", "W"])
+            )
 
     def hold_out(self, fraction: float, random_state: Any) -> tuple[ArrayDataset, ArrayDataset]:
         """Return two parts, the second a `fraction` of the samples, of all classes where it can."""
@@ -137,10 +141,10 @@ class ArrayDataset(Dataset[Batch]):
             self.standardization,
         )
 
-    def slices(self, batch_size: int) -> Iterator[Tensor]:
-        """Yield the samples in order, at most `batch_size` at a time."""
+    def slices(self, batch_size: int, borrow: bool = False) -> Iterator[Tensor]:
+        """Yield the samples in order, at most `batch_size` at a time; `borrow` as in `samples`."""
         for start in range(0, len(self), batch_size):
-            yield self.samples(slice(start, start + batch_size))
+            yield self.samples(slice(start, start + batch_size), borrow)
 
 
 class EvenBatches(Sampler[NDArray[np.intp]]):

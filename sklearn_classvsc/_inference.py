@@ -31,6 +31,7 @@ class SpikeSlabInference(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
     sparse_output: bool
     random_state: Any
     _standardization: Standardization | None
+    _architecture: dict[str, Any]
 
     @property
     def _n_features_out(self) -> int:
@@ -231,8 +232,10 @@ class SpikeSlabInference(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
 
     def _chunks(self, dataset: ArrayDataset) -> Iterator[Tensor]:
         device = self.module_.alpha.device
+        # A body of the user's own may write into what it is given; ours do not.
+        borrow = self._architecture["encoder"] is None and self._architecture["decoder"] is None
         with torch.inference_mode():
-            for x in dataset.slices(CHUNK):
+            for x in dataset.slices(CHUNK, borrow):
                 yield x.to(device)
 
     def _decode(self, z: Tensor) -> NDArray[Any]:

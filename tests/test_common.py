@@ -444,6 +444,20 @@ def test_a_users_own_bodies(cls, iris):
 
 
 @each_estimator
+def test_a_users_own_body_may_write_into_what_it_is_given(cls, iris):
+    class Doubles(torch.nn.Module):
+        def forward(self, x):
+            return x.mul_(2)
+
+    X, y = iris[0].astype(np.float32), iris[1]
+    before = X.copy()
+    likelihood = {"likelihood": "bernoulli"}  # nothing is standardised, so X itself is read
+    est = small(cls, encoder=Doubles(), max_epochs=1, **likelihood).fit(X / 8, y)
+    est.transform(X)
+    np.testing.assert_array_equal(X, before)
+
+
+@each_estimator
 def test_a_device_that_is_not_there_is_named(cls, iris):
     with pytest.raises(ValueError, match="device='tpu9'"):
         small(cls, device="tpu9").fit(*iris)

@@ -276,3 +276,14 @@ def test_a_seed_leaves_the_global_state_alone_and_suits_torch(random_state):
     state = np.random.get_state()[1].copy()
     torch.Generator().manual_seed(seed_from(random_state))
     np.testing.assert_array_equal(np.random.get_state()[1], state)
+
+
+def test_borrowed_slices_are_views_where_nothing_forbids_it():
+    X = np.arange(12, dtype=np.float32).reshape(4, 3)
+    (x,) = ArrayDataset(X).slices(4, borrow=True)
+    assert np.shares_memory(x.numpy(), X)
+    (x,) = ArrayDataset(X).slices(4)
+    assert not np.shares_memory(x.numpy(), X)
+    X.flags.writeable = False
+    (x,) = ArrayDataset(X).slices(4, borrow=True)
+    assert not np.shares_memory(x.numpy(), X)
