@@ -177,7 +177,7 @@ def _on_one_thread(work: Callable[[Row], Row], task: Row) -> tuple[Row, Row, str
     try:
         with threadpool_limits(1):
             return task, work(task), ""
-    except Exception:
+    except Exception:  # one run that fails is shown, and does not end the others
         return task, {}, traceback.format_exc()
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import resource
 import selectors
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,21 @@ def rows_of_child(script: str, arguments: list[str], seconds: float) -> Iterator
 def tell(**row: Any) -> None:
     """Tell the parent that a case begins, or, with a `kind`, how it ended."""
     print(json.dumps(row), flush=True)
+
+
+def command_line(
+    main: Callable[..., Row], child: Callable[..., None], n: int, description: str | None
+) -> None:
+    """Run a fuzzer from the command line, or be one of its children."""
+    if sys.argv[1:2] == ["--child"]:
+        child(*map(int, sys.argv[2:]))
+        return
+    parser = argparse.ArgumentParser(description=(description or "").splitlines()[0])
+    parser.add_argument("n", type=int, nargs="?", default=n, help="cases [%(default)s]")
+    parser.add_argument("--seed", type=int, default=0, help="of the cases [%(default)s]")
+    found = main(**vars(parser.parse_args()))
+    print(json.dumps(found, indent=2))
+    raise SystemExit(bool(found["findings"] or found["not_run"]))
 
 
 def limit_memory() -> None:

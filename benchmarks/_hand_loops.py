@@ -236,7 +236,7 @@ class PlainLoop:
             self.optimizer.step()
             self.scheduler.step()
             total += loss.item() * len(x)
-        self.losses.append(total / len(self.loader.dataset))  # type: ignore[arg-type]
+        self.losses.append(total / len(self.loader.dataset))
 
 
 # -- the same, tuned ------------------------------------------------------------------------------
@@ -446,7 +446,7 @@ class _WithInput(nn.Module):
 
 
 class _SkorchLoss(PlainLoss):
-    def forward(self, output: tuple[Tensor, ...], y: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(self, output: tuple[Tensor, ...], y: Tensor) -> Tensor:
         return super().forward(output[1:], output[0], y)
 
 
@@ -497,7 +497,7 @@ class PythaeLoop:
 
         p, h, d = recipe.n_features, recipe.n_hidden, recipe.n_components
 
-        class Encoder(BaseEncoder):  # type: ignore[misc]
+        class Encoder(BaseEncoder):
             def __init__(self) -> None:
                 super().__init__()
                 self.body = nn.Sequential(nn.Linear(p, h), nn.LayerNorm(h), nn.ReLU())
@@ -507,7 +507,7 @@ class PythaeLoop:
                 hidden = self.body(x)
                 return ModelOutput(embedding=self.mean(hidden), log_covariance=self.log_var(hidden))
 
-        class Decoder(BaseDecoder):  # type: ignore[misc]
+        class Decoder(BaseDecoder):
             def __init__(self) -> None:
                 super().__init__()
                 self.body = nn.Sequential(

@@ -62,7 +62,10 @@ def killed(n: int) -> Row:
 
 def _kill(folder: str, cls: type[Any], whole: str, seconds: float) -> str:
     path = Path(folder) / "fit"
-    make = lambda: small(cls, max_epochs=EPOCHS, checkpoint=path)  # noqa: E731
+
+    def make() -> Any:
+        return small(cls, max_epochs=EPOCHS, checkpoint=path)
+
     pid = os.fork()
     if not pid:
         with contextlib.suppress(BaseException):

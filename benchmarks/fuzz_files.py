@@ -11,9 +11,7 @@ which an audit hook counts whatever looks like running code. Linux only, for `/p
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import json
 import os
 import sys
 import tempfile
@@ -24,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from _common import process_memory, reset_peak
-from _fuzz import TESTS, limit_memory, rows_of_child, tell
+from _fuzz import TESTS, command_line, limit_memory, rows_of_child, tell
 
 BATCH = 1000  # mutations read by one child
 SECONDS = 20.0  # for one file
@@ -111,7 +109,7 @@ class Reader:
             kind, told = "refused", str(error)
         except OSError as error:
             kind, told = "no_file", str(error)
-        except Exception as error:
+        except Exception as error:  # what is to be found: one type only is allowed
             kind, told = "exception", repr(error)
         seconds, (code, self.events) = time.perf_counter() - start, (self.events, None)
         measures = {"seconds": seconds, "megabytes": (process_memory("VmHWM") - before) / 1e6}
@@ -214,12 +212,4 @@ def _paths(folder: Path) -> Iterator[tuple[str, Any, Any]]:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--child"]:
-        child(*map(int, sys.argv[2:]))
-    else:
-        parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-        parser.add_argument("n", type=int, nargs="?", default=10_000, help="[%(default)s]")
-        parser.add_argument("--seed", type=int, default=0, help="of the mutations [%(default)s]")
-        found = main(**vars(parser.parse_args()))
-        print(json.dumps(found, indent=2))
-        raise SystemExit(bool(found["findings"] or found["not_run"]))
+    command_line(main, child, 10_000, __doc__)

@@ -10,14 +10,12 @@ called, in child processes with a limit of time for each case and of memory.
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 import time
 from collections import Counter
 from typing import Any
 
-from _fuzz import TESTS, Row, limit_memory, rows_of_child, tell
+from _fuzz import TESTS, Row, command_line, limit_memory, rows_of_child, tell
 
 BATCH = 200  # cases of one child
 SECONDS = 20.0  # for one case
@@ -99,12 +97,4 @@ def child(batch: int, n: int) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--child"]:
-        child(*map(int, sys.argv[2:]))
-    else:
-        parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-        parser.add_argument("n", type=int, nargs="?", default=2000, help="cases [%(default)s]")
-        parser.add_argument("--seed", type=int, default=0, help="of the cases [%(default)s]")
-        found = main(**vars(parser.parse_args()))
-        print(json.dumps(found, indent=2))
-        raise SystemExit(bool(found["findings"] or found["not_run"]))
+    command_line(main, child, 2000, __doc__)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -398,20 +399,11 @@ def test_what_is_no_data_is_refused_before_training(parameters, labels, named, f
 
 
 def test_fits_that_share_a_file_do_not_disturb_each_other(file):
-    errors = []
-
     def fit(alpha):
-        try:
-            make(file=file, alpha=alpha, max_epochs=20).fit(X, Y)
-        except Exception as error:
-            errors.append(error)
+        make(file=file, alpha=alpha, max_epochs=20).fit(X, Y)
 
-    threads = [threading.Thread(target=fit, args=(alpha,)) for alpha in (0.1, 0.2, 0.3, 0.4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not errors
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(fit, (0.1, 0.2, 0.3, 0.4)))
     assert ClassVSCTransformer.load(file).n_iter_ == 20
 
 

@@ -78,7 +78,7 @@ def attempt(parts, call, *args, shape=None, **kwargs):
             expected = " or ".join(part.says for part in reasons)
             raise Violation("unnamed", f"{told}\nexpected {expected}") from error
         return REFUSED
-    except Exception as error:
+    except Exception as error:  # what is to be found: any other type
         raise Violation("untyped", f"{what}: {type(error).__name__}: {error}") from error
     wrong = [part.name for part in reasons if part.must]
     if wrong:
