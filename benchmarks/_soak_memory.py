@@ -96,10 +96,10 @@ def _fit(n_rows: int, cap: float | None, send: Connection) -> None:
         if cap is not None:
             limit = process_memory("VmData") + int(cap * MB)
             resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-        send.send(_highest(lambda: make(2).fit(data)) - before)
+        send.send(highest(lambda: make(2).fit(data)) - before)
 
 
-def _highest(work: Callable[[], object]) -> float:
+def highest(work: Callable[[], object]) -> float:
     """Return the most memory that is resident while `work` runs, looking every millisecond.
 
     The kernel's high-water mark does not tell pages of the file from others.

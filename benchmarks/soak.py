@@ -1,7 +1,7 @@
 """Does it keep working, lose nothing and let nobody in? The figures of `docs/reliability.md`.
 
 Every row is measured in a process of its own, on one thread, forked from this one: Linux only.
-Rows that are finished are kept in `benchmarks/results/soak.jsonl`.
+Rows that are finished are kept in `benchmarks/results/reliability.jsonl`.
 
     python benchmarks/soak.py --quick            # small counts
     python benchmarks/soak.py                    # everything
@@ -10,33 +10,30 @@ Rows that are finished are kept in `benchmarks/results/soak.jsonl`.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import copy
 import importlib
 import io
 import itertools
-import json
-import multiprocessing
 import os
 import re
 import subprocess
 import sys
 import tempfile
 import threading
-import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch: a forked process must not wait for its threads
 
 import _common as common
+import _rows
 import joblib
 import torch
 from _common import Row
+from _rows import Task
 from _soak_fits import ESTIMATORS, X, Y, digest, small
 from _soak_memory import checkpoint_cost, large_file, leak
 from _soak_writes import failed_writes, killed, round_trips
@@ -144,16 +141,6 @@ def fuzz(name: str, bad: tuple[str, ...], n: int) -> Row:
     return {"measured": text, "met": met, "findings": found.get("findings")}
 
 
-class Task(NamedTuple):
-    """A row of the page."""
-
-    what: str
-    asked: str
-    measure: Callable[[Any], Row]
-    full: Any  # how much of it
-    quick: Any
-
-
 INPUTS = ("not_run", "crashes", "hangs", "non_finite", "unnamed_errors", "untyped_errors", "wrong")
 FILES = ("not_run", "accepted", "other_exceptions", "crashes", "hangs", "code_run")
 RAISED = "error raised, old file intact, 50 of 50"
@@ -172,8 +159,10 @@ TASKS = {
         2000,
         20,
     ),
-    "backends": Task("same seed: serial = loky = threading", "bit-identical", backends, 20, 1),
-    "dask": Task("same seed: serial = Dask", "bit-identical", dask, 20, 1),
+    "backends": Task(
+        "same seed: serial = loky = threading", "bit-identical", backends, 20, 1, fork=False
+    ),
+    "dask": Task("same seed: serial = Dask", "bit-identical", dask, 20, 1, fork=False),
     "kill": Task(
         "`kill -9` at random instants of a fit, then `resume`",
         "100: identical hash, no unreadable checkpoint",
@@ -233,57 +222,15 @@ TASKS = {
 }
 
 
-def in_own_process(name: str, size: Any) -> Row:
-    """Measure a row in a process forked from this one; a fresh one if it starts processes."""
-    if name in ("backends", "dask"):
-        code = f"import json, soak; print(json.dumps(soak.{name}({size})))"
-        command = [sys.executable, "-W", "ignore", "-c", code]
-        here = Path(__file__).parent
-        result = subprocess.run(command, capture_output=True, text=True, cwd=here)
-        return json.loads(result.stdout) if not result.returncode else {"error": result.stderr}
-    receive, send = multiprocessing.Pipe(duplex=False)
-
-    def work() -> None:
-        try:
-            row = TASKS[name].measure(size)
-        except Exception:
-            row = {"error": traceback.format_exc()}
-        send.send(row)
-
-    process = multiprocessing.get_context("fork").Process(target=work)
-    process.start()
-    send.close()
-    try:
-        return receive.recv()
-    except EOFError:
-        return {"error": "the process died"}
-    finally:
-        process.join()
-
-
-def cells(row: Row) -> tuple[str, str]:
-    """Return what was measured, and whether that is what was asked."""
-    met = {True: "yes", False: "**no**", None: "skipped"}[row["met"]]
-    if "skipped" not in row:
-        return row["measured"], met
-    measured = [row["measured"]] if row["measured"] else []
-    return "; ".join([*measured, f"not installed, skipped: {row['skipped']}"]), met
-
-
-def write_page(path: Path, store: common.ResultStore) -> None:
-    """Write the page of all finished rows."""
-    rows = {name: store.rows[(name,)] for name in TASKS if (name,) in store.rows}
-    body = [[TASKS[name].what, TASKS[name].asked, *cells(row)] for name, row in rows.items()]
-    missing = [TASKS[name].what for name in TASKS if name not in rows]
-    text = f"""# Reliability: what was asked, and what was measured
+def page(table: str) -> str:
+    """Return the page."""
+    return f"""# Reliability: what was asked, and what was measured
 
 Written by `python benchmarks/soak.py`; do not edit. [How to save, load and resume](persistence.md).
 
-{common.markdown_table(["what", "asked", "measured", "met"], body)}
+{table}
 
-Two processes against one, with `torchrun`, are not measured here{
-        "" if not missing else "; not measured yet: " + "; ".join(missing)
-    }.
+Two processes against one are measured with the [engines](benchmark_scaling.md).
 
 How: the fits are of iris with small models, by all three estimators in turn. No disk was full: what
 stands for one is a limit on the size of a file, at a random byte, whose error is EFBIG instead of
@@ -293,45 +240,16 @@ after every epoch here: the estimator that was stopped must give finite codes, i
 readable, and a fit resumed from that must end as if nothing had happened. A hash covers weights,
 optimiser, random states, history and codes. Memory is the resident memory that belongs to no file;
 its cap is `RLIMIT_DATA`.
-
-{common.environment_text(rows.values())}
 """
-    common.write(path, text)
 
 
 def main() -> int:
     """Measure what is missing, then write the page."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add("--quick", action="store_true", help="small counts: under two minutes")
-    add("--rows", nargs="+", choices=TASKS, default=list(TASKS), help="which rows to measure")
-    add("--fresh", action="store_true", help="measure again what has been measured")
-    add("--output-dir", type=Path, help="of the page; default: docs")
-    add("--results", type=Path, help="file of JSON lines with the finished rows")
-    arguments = parser.parse_args()
-    results = common.RESULTS / ("quick" if arguments.quick else "")
-    output_dir = arguments.output_dir or (results if arguments.quick else common.DOCS)
-    store = common.ResultStore(arguments.results or results / "soak.jsonl", ["row"])
-    environment = common.environment(["joblib", "dask", "distributed", "skops"])
     warnings.simplefilter("ignore", CollapseWarning)
     with tempfile.TemporaryDirectory() as folder:  # imports what a user other than root may not
         small(checkpoint=f"{folder}/fit").fit(X, Y)
-    ok = True
-    for name in arguments.rows:
-        if "skipped" not in store.rows.get((name,), {"skipped": "all"}) and not arguments.fresh:
-            continue
-        task = TASKS[name]
-        with common.Stopwatch() as watch:
-            row = in_own_process(name, task.quick if arguments.quick else task.full)
-        ok &= row.get("met", False) is not False
-        shown = json.dumps({k: v for k, v in row.items() if k != "findings"})
-        print(f"{name}: {row.get('error') or shown} ({watch.seconds:.0f} s)", flush=True)
-        if "error" not in row:
-            store.append({"row": name, **row, "seconds": watch.seconds, "environment": environment})
-    write_page(output_dir / "reliability.md", store)
-    return 0 if ok else 1
+    packages = ["joblib", "dask", "distributed", "skops"]
+    return _rows.main(__doc__, "reliability", TASKS, page, packages)
 
 
 if __name__ == "__main__":

@@ -8,11 +8,12 @@ lower numbers only.
 3. `_modules`: the networks, x -> q(z | x) -> z -> theta.
 4. `_objective`: the loss, a sum of named, weighted terms.
 5. `_data`: arrays as batches of tensors.
-6. `_net`: the skorch net that trains.
-7. `_inference`: what a fitted estimator does.
-8. `_collapse`: what the classes use of a code, and the warning if that is nothing.
-9. `_base`: how an estimator is fitted.
-10. `_estimators`: the three transformers.
+6. `_streams`: data that come in pieces.
+7. `_net`: the skorch net that trains.
+8. `_inference`: what a fitted estimator does.
+9. `_collapse`: what the classes use of a code, and the warning if that is nothing.
+10. `_base`: how an estimator is fitted.
+11. `_estimators`: the three transformers.
 
 Beside them `_persistence` saves and loads, `_checkpoint` lets a training go on after a crash,
 `metrics` judges any codes, `inspection` says what a dimension does to the features, `displays` and

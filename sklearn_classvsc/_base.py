@@ -1,4 +1,4 @@
-"""Room 9: how an estimator is fitted: validation, building, training, pickling."""
+"""Room 10: how an estimator is fitted: validation, building, training, pickling."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ from torch import nn
 
 from . import _persistence
 from ._checkpoint import Checkpoint, Plan, check_same, fingerprint
-from ._data import ArrayDataset, measure, naming, seed_from
+from ._data import ArrayDataset, Rows, Survey, naming, seed_from
 from ._inference import SpikeSlabInference
 from ._likelihoods import LIKELIHOODS
 from ._modules import ACTIVATIONS, SpikeSlabAutoencoder, make_autoencoder
 from ._net import VSCNet, check_device, check_precision, divergence_error
 from ._objective import Objective
 from ._sklearn import Interval, StrOptions, check_sample_weight, fit_context
+from ._streams import Chunk, Source, StreamDataset, as_source
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 #: `max_epochs="auto"`: so many passes, or as many as make so many gradient steps if that is more.
 #: `partial_fit` ramps its weights over the same number of steps.
 EPOCHS, STEPS = 20, 2000
+#: Calls of `partial_fit` that `history_` goes back: a stream may never end.
+HISTORY = 1000
 #: What a weight of the loss may be: far beyond use, and far below what float32 cannot hold.
 WEIGHT = Interval(Real, 0, 1e9, closed="both")
 
@@ -95,12 +98,17 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Training samples, finite. Under the Bernoulli likelihood within [0, 1].
-        y : array-like of shape (n_samples,), default=None
-            Labels. Ignored by `VAETransformer` and `VSCTransformer`.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Non-negative weights of the samples in every term of the loss; None means 1.
+        X : {array-like, sparse matrix} of shape (n_samples, n_features), or a source
+            Training samples, finite. Under the Bernoulli likelihood within [0, 1]. A source is
+            read in pieces, in every epoch anew and once before the first: a torch dataset, a Dask
+            array or DataFrame, a `pyarrow.dataset.Dataset`, or an iterable of chunks (X, y), or a
+            function that returns one. An iterator is read once, as by `partial_fit`.
+        y : array-like of shape (n_samples,) or str, default=None
+            Labels; of a source with columns the name of one, and None where the source has them.
+            Ignored by `VAETransformer` and `VSCTransformer`.
+        sample_weight : array-like of shape (n_samples,) or str, default=None
+            Non-negative weights of the samples in every term of the loss, given as `y` is; None
+            means 1.
         resume : bool, default=False
             Go on from the file `checkpoint`, if there is one, with the same data and parameters,
             to the result that an undisturbed fit would have had, bit for bit. A fit that was
@@ -129,26 +137,34 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
                 "resume=True goes on from a file, but checkpoint=None names none: "
                 "set checkpoint to the path of one."
             )
+        source = as_source(X, y, sample_weight)
+        if source is not None and source.once:
+            return self._fit_once(source)
         file = None if self.checkpoint is None else Checkpoint(self.checkpoint)
         saved = file.read(type(self)) if file and resume else None
         go_on = saved is None and self.warm_start and self.__sklearn_is_fitted__()
         with self._all_or_nothing(in_place=go_on) as work:
-            X, labels, weight = work._validate(X, y, sample_weight, None, reset=not go_on)
-            data = fingerprint(work, X, labels, weight) if file else {}
+            train: ArrayDataset | StreamDataset
+            if source is None:
+                train = work._validate(X, y, sample_weight, None, reset=not go_on)
+            else:
+                train = work._look_through(source, reset=not go_on)
+            data = fingerprint(work, train) if file else {}
             if saved:
                 plan = work._take_up(*saved, data)
                 if plan.finished:
                     return self
             elif not go_on:
-                work._build(X, weight)
+                work._build(train)
             if file:
                 file.check(work, resume)
-            train, valid, seed = ArrayDataset(X, labels, weight, work._standardization), None, 0
-            if self.early_stopping:
+            train.standardization = work._standardization
+            valid, seed = None, 0
+            if self.early_stopping and isinstance(train, ArrayDataset):
                 seed = plan.seed if saved else seed_from(self.random_state)
                 train, valid = train.hold_out(self.validation_fraction, seed)
             if not saved:
-                plan = work._make_plan(-(-len(train) // self.batch_size), seed, data)
+                plan = work._make_plan(train.n_batches(self.batch_size), seed, data)
             interruption = work._train(train, valid, plan, file)
         if interruption is not None:
             raise interruption
@@ -157,7 +173,11 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
         return self
 
     def _train(
-        self, train: ArrayDataset, valid: ArrayDataset | None, plan: Plan, file: Checkpoint | None
+        self,
+        train: ArrayDataset | StreamDataset,
+        valid: ArrayDataset | None,
+        plan: Plan,
+        file: Checkpoint | None,
     ) -> BaseException | None:
         """Train as planned; return the Ctrl-C or OSError that cut it short after an epoch."""
         net = self._training_net()
@@ -191,8 +211,8 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Samples, finite.
+        X : {array-like, sparse matrix} of shape (n_samples, n_features), or a source
+            Samples, finite. The pieces of a source, see `fit`, are taken one after the other.
         y : array-like of shape (n_samples,), default=None
             Ignored.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -212,18 +232,60 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
         """
         return self._partial_fit(X, y, sample_weight)
 
-    def _partial_fit(self, X: Any, y: Any, sample_weight: Any, classes: Any = None) -> Self:
-        first = not self.__sklearn_is_fitted__()
+    def _partial_fit(
+        self, X: Any, y: Any, sample_weight: Any, classes: Any = None, afresh: bool = False
+    ) -> Self:
+        source = as_source(X, y, sample_weight)
+        if source is not None:
+            for piece in source.read():
+                self._partial_fit(*piece, classes, afresh)
+                afresh = False
+            return self
+        first = afresh or not self.__sklearn_is_fitted__()
         with self._all_or_nothing(in_place=not first) as work:
-            X, labels, weight = work._validate(X, y, sample_weight, classes, reset=first)
+            chunk = work._validate(X, y, sample_weight, classes, reset=first)
             if first:
-                work._build(X, weight)
+                work._build(chunk)
             net = work._training_net()
             if first or net.decay:  # what `fit` has trained is past its ramps
                 net.schedule(STEPS, done=0 if first else STEPS, decay=False)
-            chunk = ArrayDataset(X, labels, weight, work._standardization)
+            chunk.standardization = work._standardization
             net.train(chunk, 1, None, self.n_iter_no_change)
+            del net.history[:-HISTORY]
             work._finish(chunk, "partial_fit")
+        return self
+
+    def _fit_once(self, source: Source) -> Self:
+        """Fit to chunks that come one time only: by `partial_fit`, chunk by chunk."""
+        once = "X is an iterator, which can be read one time only"
+        unfit = [
+            f"{name}={getattr(self, name)!r}"
+            for name, fit_for_once in (
+                ("max_epochs", self.max_epochs in ("auto", 1)),
+                ("early_stopping", not self.early_stopping),
+                ("checkpoint", self.checkpoint is None),
+            )
+            if not fit_for_once
+        ]
+        if unfit:
+            raise ValueError(
+                f"{' and '.join(unfit)} cannot be had, for {once}: pass a function that returns a "
+                "new iterator, or leave the default."
+            )
+        go_on = self.warm_start and self.__sklearn_is_fitted__()
+        interruption, n_chunks = None, 0
+        with self._all_or_nothing(in_place=go_on) as work:
+            try:
+                for n_chunks, chunk in enumerate(source.read(), start=1):
+                    work._partial_fit(*chunk, afresh=n_chunks == 1 and not go_on)
+            except KeyboardInterrupt as error:
+                if n_chunks < 2:
+                    raise
+                interruption, work.stop_reason_ = error, "interrupted"
+            if not n_chunks:
+                raise ValueError(f"X holds no samples: {once}, and it has come to its end.")
+        if interruption is not None:
+            raise interruption
         return self
 
     @contextmanager
@@ -264,26 +326,80 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
         return plan
 
     def _validate(
-        self, X: Any, y: Any, sample_weight: Any, classes: Any, reset: bool
-    ) -> tuple[Any, NDArray[np.int64] | None, NDArray[np.float32] | None]:
-        """Return X, class indices and weights, without the samples of weight 0."""
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        classes: Any,
+        reset: bool,
+        largest_weight: float | None = None,
+    ) -> ArrayDataset:
+        """Return the samples to train on, checked, in their own units.
+
+        Weights count relatively: to `largest_weight`, or to the largest here.
+        """
+        X, y, weight = self._check(X, y, sample_weight, reset)
+        if weight is not None:
+            weight = _relative(weight, largest_weight or weight.max())
+        data = ArrayDataset(X, self._encode_labels(y, classes, reset), weight)
+        self._check_range(data, reset)
+        return data
+
+    def _look_through(self, source: Source, reset: bool) -> StreamDataset:
+        """Return the samples to train on, after reading all of them once."""
+        if self.early_stopping:
+            raise ValueError(
+                "early_stopping=True holds out samples at random, which X cannot give that is read "
+                "in pieces: pass an array or a memory map, or set early_stopping=False."
+            )
+        likelihood = self.likelihood if reset else self._architecture["likelihood"]
+        largest = 0.0
+
+        def check(chunk: Chunk) -> ArrayDataset:
+            part = self._validate(*chunk, None, reset=False, largest_weight=largest)
+            part.standardization = data.standardization
+            return part
+
+        data = StreamDataset(source, check, Survey(reset and likelihood in ("auto", "gaussian")))
+        labels = []
+        for chunk in source.read():
+            X, y, weight = self._check(*chunk, reset=reset and not data.sizes)
+            if weight is not None:
+                largest = max(largest, weight.max())
+            if y is not None:
+                with naming("y", y):
+                    labels.append(y := np.unique(y))
+            data.add(X[:], y, weight)
+        if not data.sizes:
+            raise ValueError("X holds no samples: pass a source that yields some when it is read.")
+        self._encode_labels(np.concatenate(labels) if labels else None, None, reset)
+        self._check_range(data, reset)
+        return data
+
+    def _check(
+        self, X: Any, y: Any, sample_weight: Any, reset: bool
+    ) -> tuple[Any, Any, NDArray[Any] | None]:
+        """Return X, labels and weights, checked, without the samples of weight 0."""
         _check_callbacks(self.callbacks)
         X = self._check_samples(X, reset)
         y = self._check_labels(X, y) if get_tags(self).target_tags.required else None
-        weight = None
-        if sample_weight is not None:
-            weight = _check_weight(X, sample_weight)
-            kept = weight > 0  # a sample of weight 0 is no sample, nor is its class a class
-            if not kept.all():
-                X, weight, y = X[kept], weight[kept], None if y is None else y[kept]
-        labels = self._encode_labels(y, classes, reset)
-        likelihood = self.likelihood if reset else self._architecture["likelihood"]
-        if likelihood == "bernoulli" and not (X.min() >= 0 and X.max() <= 1):
+        if sample_weight is None:
+            return X, y, None
+        weight = _check_weight(X, sample_weight)
+        kept = np.flatnonzero(weight)  # a sample of weight 0 is no sample, nor is its class a class
+        if len(kept) < len(weight):
+            X, weight, y = Rows(X, kept), weight[kept], None if y is None else y[kept]
+        return X, y, weight
+
+    def _check_range(self, data: ArrayDataset | StreamDataset, reset: bool) -> None:
+        if (self.likelihood if reset else self._architecture["likelihood"]) != "bernoulli":
+            return
+        survey = data.survey(False)
+        if not (survey.low >= 0 and survey.high <= 1):
             raise ValueError(
-                f"X lies in [{X.min():.3g}, {X.max():.3g}], but the Bernoulli likelihood needs "
-                "[0, 1]: rescale X (MinMaxScaler), or set likelihood='gaussian'."
+                f"X lies in [{survey.low:.3g}, {survey.high:.3g}], but the Bernoulli likelihood "
+                "needs [0, 1]: rescale X (MinMaxScaler), or set likelihood='gaussian'."
             )
-        return X, labels, weight
 
     def _check_labels(self, X: Any, y: Any) -> NDArray[Any]:
         """Return y as a vector, one label for each sample."""
@@ -308,18 +424,18 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
 
     # -- the model -----------------------------------------------------------------------------
 
-    def _build(self, X: Any, weight: NDArray[np.float32] | None) -> None:
-        """Build an untrained model for data like X."""
-        likelihood = self.likelihood
+    def _build(self, data: ArrayDataset | StreamDataset) -> None:
+        """Build an untrained model for such data."""
+        likelihood, survey = self.likelihood, data.survey(False)
         if likelihood == "auto":
-            likelihood = "bernoulli" if X.min() >= 0 and X.max() <= 1 else "gaussian"
+            likelihood = "bernoulli" if survey.low >= 0 and survey.high <= 1 else "gaussian"
         self._standardization = None
         if LIKELIHOODS[likelihood].standardize:
-            self._standardization = standardization = measure(X, weight)
-            if not all(np.isfinite(part).all() for part in standardization):
-                raise divergence_error(X, self.learning_rate, "before training")
+            self._standardization = data.survey(True).standardization()
+            if not all(np.isfinite(part).all() for part in self._standardization):
+                raise divergence_error(survey.magnitude, self.learning_rate, "before training")
         self._architecture = self._model() | {
-            "n_features": X.shape[1],
+            "n_features": survey.n_features,
             "encoder": self.encoder,
             "decoder": self.decoder,
             "hidden_layer_sizes": _sizes(self.hidden_layer_sizes),
@@ -364,14 +480,14 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
             net.initialize_callbacks()
         return net
 
-    def _finish(self, dataset: ArrayDataset, stop_reason: str) -> None:
+    def _finish(self, dataset: ArrayDataset | StreamDataset, stop_reason: str) -> None:
         """Publish what training made: a copy of the model that no later training touches."""
         net = self.net_
         self.module_ = _frozen_copy(net.module_)
         self.history_ = pd.DataFrame(
             [{key: value for key, value in row.items() if key != "batches"} for row in net.history]
         )
-        self.n_iter_ = len(net.history)
+        self.n_iter_ = net.history[-1, "epoch"]
         self.stop_reason_ = stop_reason
 
     # -- files ---------------------------------------------------------------------------------
@@ -479,14 +595,19 @@ def _check_callbacks(callbacks: list[Any] | None) -> None:
             raise TypeError(f"callbacks={callbacks!r} must hold skorch callbacks, not {item!r}.")
 
 
-def _check_weight(X: Any, sample_weight: Any) -> NDArray[np.float32]:
-    """Return weights, one for each sample, the largest about 1: they count relatively."""
+def _check_weight(X: Any, sample_weight: Any) -> NDArray[np.float64]:
+    """Return weights, one for each sample."""
     with naming("sample_weight", sample_weight):
-        weight = check_sample_weight(sample_weight, X, dtype=np.float64)
+        weight: NDArray[np.float64] = check_sample_weight(sample_weight, X, dtype=np.float64)
     if weight.min() < 0:
         raise ValueError(f"sample_weight holds {weight.min():g}, but must not be negative.")
+    return weight
+
+
+def _relative(weight: NDArray[np.float64], largest: float) -> NDArray[np.float32]:
+    """Return the weights, the `largest` about 1: they count relatively."""
     # By a power of two, which rounds nothing and keeps sums in float32's range.
-    return np.ldexp(weight, -np.frexp(weight.max())[1]).astype(np.float32)
+    return np.ldexp(weight, -np.frexp(largest)[1]).astype(np.float32)
 
 
 def _sizes(hidden_layer_sizes: Any) -> list[int]:

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from . import _persistence
+from ._data import ArrayDataset
+from ._streams import StreamDataset
 
 if TYPE_CHECKING:
     from ._base import SpikeSlabTransformer
@@ -104,30 +105,33 @@ class Checkpoint:
 
 
 def fingerprint(
-    estimator: SpikeSlabTransformer,
-    X: Any,
-    labels: NDArray[np.int64] | None,
-    weight: NDArray[np.float32] | None,
+    estimator: SpikeSlabTransformer, data: ArrayDataset | StreamDataset
 ) -> dict[str, Any]:
     """Return what tells training data from others: hashes of X, in 1,000 rows, and of the rest."""
-    n = X.shape[0]
-    digest = hashlib.sha256()
-    for i in np.unique(np.linspace(0, n - 1, min(n, ROWS)).astype(np.intp)):
-        if hasattr(X, "indptr"):
-            row = slice(X.indptr[i], X.indptr[i + 1])
-            digest.update(X.indices[row].astype(np.int64).tobytes())
-            digest.update(X.data[row].tobytes())
-        else:
-            digest.update(np.asarray(X[i]).tobytes())
     names = getattr(estimator, "feature_names_in_", None)
     classes = getattr(estimator, "classes_", np.array([]))
-    return {
-        "shape": list(X.shape),
-        "dtype": f"{'sparse ' if hasattr(X, 'indptr') else ''}{X.dtype}",
+    found = {
         "features": None if names is None else _hash(repr(names.tolist()).encode()),
+        "y": _hash(repr(classes.tolist()).encode()),
+        "sample_weight": None,
+    }
+    if isinstance(data, StreamDataset):
+        shape = [len(data), data.survey(False).n_features]
+        return found | {"shape": shape, "dtype": "pieces", "X": data.digest()}
+    X, digest, kind = data.X, hashlib.sha256(), ""
+    n = X.shape[0]
+    for i in np.unique(np.linspace(0, n - 1, min(n, ROWS)).astype(np.intp)):
+        row = X[i : i + 1]
+        if hasattr(row, "indices"):
+            digest.update(row.indices.astype(np.int64).tobytes())
+            row, kind = row.data, "sparse "
+        digest.update(np.asarray(row).tobytes())
+    return found | {
+        "shape": list(X.shape),
+        "dtype": f"{kind}{X.dtype}",
         "X": digest.hexdigest(),
-        "y": None if labels is None else _hash(repr(classes.tolist()).encode(), labels),
-        "sample_weight": None if weight is None else _hash(weight),
+        "y": None if data.labels is None else _hash(repr(classes.tolist()).encode(), data.labels),
+        "sample_weight": None if data.weight is None else _hash(data.weight),
     }
 
 

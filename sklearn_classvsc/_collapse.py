@@ -1,4 +1,4 @@
-"""Room 8: what the classes use of a fitted code, and whether it has collapsed."""
+"""Room 9: what the classes use of a fitted code, and whether it has collapsed."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ._data import ArrayDataset
 from ._modules import SpikeSlabAutoencoder
+from ._streams import StreamDataset
 
 #: Samples that are summarised: enough for every figure, and a bounded cost after training.
 SAMPLES = 10_000
@@ -44,21 +45,20 @@ class ClassSummary(NamedTuple):
 
 
 def summarize(
-    model: SpikeSlabAutoencoder, dataset: ArrayDataset, threshold: float, n_classes: int
+    model: SpikeSlabAutoencoder,
+    dataset: ArrayDataset | StreamDataset,
+    threshold: float,
+    n_classes: int,
 ) -> ClassSummary:
     """Summarise the codes of at most `SAMPLES` labeled samples, spread evenly over the data."""
-    assert dataset.labels is not None
-    labeled = np.flatnonzero(dataset.labels >= 0)
-    rows = labeled[:: max(1, len(labeled) // SAMPLES)]
     sums = np.zeros((n_classes, 1 + 4 * len(model.alpha)))
-    for start in range(0, len(rows), ROWS):
-        chunk = rows[start : start + ROWS]
+    for x, labels in dataset.labeled(SAMPLES, ROWS):
         with torch.inference_mode():
-            q = model.encode(dataset.samples(chunk).to(model.alpha.device))
+            q = model.encode(x.to(model.alpha.device))
             second = q.gamma * (q.mu**2 + q.log_var.exp())
             columns = [q.gamma > threshold, q.gamma, q.gamma * q.mu, second]
             values = torch.cat([column.double() for column in columns], dim=1).cpu().numpy()
-        np.add.at(sums, dataset.labels[chunk], np.c_[np.ones(len(chunk)), values])
+        np.add.at(sums, labels, np.c_[np.ones(len(labels)), values])
     return ClassSummary(sums[:, 0], *np.split(sums[:, 1:], 4, axis=1))
 
 

@@ -44,18 +44,74 @@ class Standardization(NamedTuple):
         return X * self.scale + self.offset
 
 
-def measure(X: Any, weight: NDArray[np.float32] | None) -> Standardization:
-    """Return the mean and standard deviation of the features, a chunk of rows at a time.
+class Survey:
+    """What a model has to know of its data before it sees them, gathered a chunk at a time.
 
-    Constant features have scale 1. Numbers that overflow give what is not finite.
+    Parameters
+    ----------
+    moments : bool
+        Gather the means and standard deviations of the features too.
+
+    Attributes
+    ----------
+    n_samples, n_features : int
+        Size of the data.
+    low, high : float
+        Their range.
     """
-    scaler = StandardScaler(with_mean=not hasattr(X, "toarray"))
-    with np.errstate(over="ignore", invalid="ignore"):
-        for start in range(0, X.shape[0], CHUNK):
-            rows = slice(start, start + CHUNK)
-            scaler.partial_fit(X[rows], sample_weight=None if weight is None else weight[rows])
-    dtype = np.float32 if X.dtype == np.float32 else np.float64
-    return Standardization(scaler.mean_.astype(dtype), scaler.scale_.astype(dtype))
+
+    def __init__(self, moments: bool) -> None:
+        self.n_samples = self.n_features = 0
+        self.low, self.high = math.inf, -math.inf
+        self._moments = moments
+        self._scaler: StandardScaler | None = None
+        self._dtype: np.dtype[Any] = np.dtype(np.float32)
+
+    def add(self, X: Any, weight: NDArray[Any] | None = None) -> Survey:
+        """Take in some rows, dense or CSR; return the survey."""
+        self.n_samples += X.shape[0]
+        self.n_features = X.shape[1]
+        self.low, self.high = min(self.low, float(X.min())), max(self.high, float(X.max()))
+        if self._moments:
+            if self._scaler is None:
+                self._scaler = StandardScaler(with_mean=not hasattr(X, "toarray"))
+            with np.errstate(over="ignore", invalid="ignore"):
+                self._scaler.partial_fit(X, sample_weight=weight)
+            self._dtype = self._dtype if X.dtype == np.float32 else np.dtype(np.float64)
+        return self
+
+    @property
+    def magnitude(self) -> float:
+        """The largest absolute value."""
+        return max(-self.low, self.high)
+
+    def standardization(self) -> Standardization:
+        """Return the mean and standard deviation of the features.
+
+        Constant features have scale 1. Numbers that overflow give what is not finite.
+        """
+        assert self._scaler is not None
+        mean, scale = self._scaler.mean_, self._scaler.scale_
+        return Standardization(mean.astype(self._dtype), scale.astype(self._dtype))
+
+
+class Rows:
+    """Some rows of a table, read only when they are asked for.
+
+    Parameters
+    ----------
+    X : ndarray or CSR of shape (n, p)
+        The table.
+    rows : ndarray of shape (m,)
+        Indices of the rows, ascending.
+    """
+
+    def __init__(self, X: Any, rows: NDArray[np.intp]) -> None:
+        self.X, self.rows = X, rows
+        self.shape, self.dtype = (len(rows), X.shape[1]), X.dtype
+
+    def __getitem__(self, indices: NDArray[np.intp] | slice) -> Any:
+        return self.X[self.rows[indices]]
 
 
 class ArrayDataset(Dataset[Batch]):
@@ -66,7 +122,7 @@ class ArrayDataset(Dataset[Batch]):
 
     Parameters
     ----------
-    X : ndarray or CSR of shape (n, p)
+    X : ndarray, CSR or Rows of shape (n, p)
         Samples, of any real dtype.
     labels : ndarray of shape (n,) or None
         Class indices, -1 for none. None: no sample has a label.
@@ -135,11 +191,32 @@ class ArrayDataset(Dataset[Batch]):
 
     def _subset(self, rows: NDArray[np.intp]) -> ArrayDataset:
         return ArrayDataset(
-            self.X[rows],
+            Rows(self.X, rows),
             None if self.labels is None else self.labels[rows],
             None if self.weight is None else self.weight[rows],
             self.standardization,
         )
+
+    def survey(self, moments: bool) -> Survey:
+        """Return what the rows hold, looking at a chunk of them at a time."""
+        survey = Survey(moments)
+        for start in range(0, len(self), CHUNK):
+            rows = slice(start, start + CHUNK)
+            survey.add(self.X[rows], None if self.weight is None else self.weight[rows])
+        return survey
+
+    def n_batches(self, batch_size: int) -> int:
+        """Return how many batches an epoch has."""
+        return -(-len(self) // batch_size)
+
+    def labeled(self, n_most: int, size: int) -> Iterator[tuple[Tensor, NDArray[np.int64]]]:
+        """Yield about `n_most` labeled samples, evenly spread over the data, `size` at a time."""
+        assert self.labels is not None
+        rows = np.flatnonzero(self.labels >= 0)
+        rows = rows[:: max(1, len(rows) // n_most)]
+        for start in range(0, len(rows), size):
+            chunk = rows[start : start + size]
+            yield self.samples(chunk), self.labels[chunk]
 
     def slices(self, batch_size: int, borrow: bool = False) -> Iterator[Tensor]:
         """Yield the samples in order, at most `batch_size` at a time; `borrow` as in `samples`."""

@@ -1,4 +1,4 @@
-"""Room 10: the three transformers: parameters, model and objective."""
+"""Room 11: the three transformers: parameters, model and objective."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from ._collapse import ClassSummary, summarize, warn_of_collapse
 from ._data import ArrayDataset, naming
 from ._objective import Objective, Weight
 from ._sklearn import Interval, StrOptions, fit_context
+from ._streams import StreamDataset
 
 if TYPE_CHECKING:
     from torch import nn
@@ -100,7 +101,8 @@ class VAETransformer(SpikeSlabTransformer):
         What ended the last fit: "max_epochs", "steps" (the 2,000 steps of "auto"),
         "early_stopping", "callback" or "partial_fit"; "interrupted" after Ctrl-C.
     history_ : DataFrame
-        Mean of the loss and of each of its terms in each epoch, in nats per sample.
+        Mean of the loss and of each of its terms in each epoch, in nats per sample; of the last
+        1,000 calls of `partial_fit`.
     net_ : skorch.NeuralNet
         The net that was trained.
     module_ : torch.nn.Module
@@ -270,7 +272,8 @@ class VSCTransformer(VAETransformer):
         What ended the last fit: "max_epochs", "steps" (the 2,000 steps of "auto"),
         "early_stopping", "callback" or "partial_fit"; "interrupted" after Ctrl-C.
     history_ : DataFrame
-        Mean of the loss and of each of its terms in each epoch, in nats per sample.
+        Mean of the loss and of each of its terms in each epoch, in nats per sample; of the last
+        1,000 calls of `partial_fit`.
     net_ : skorch.NeuralNet
         The net that was trained.
     module_ : torch.nn.Module
@@ -486,7 +489,8 @@ class ClassVSCTransformer(VSCTransformer):
         What ended the last fit: "max_epochs", "steps" (the 2,000 steps of "auto"),
         "early_stopping", "callback" or "partial_fit"; "interrupted" after Ctrl-C.
     history_ : DataFrame
-        Mean of the loss and of each of its terms in each epoch, in nats per sample.
+        Mean of the loss and of each of its terms in each epoch, in nats per sample; of the last
+        1,000 calls of `partial_fit`.
     net_ : skorch.NeuralNet
         The net that was trained.
     module_ : torch.nn.Module
@@ -672,7 +676,7 @@ class ClassVSCTransformer(VSCTransformer):
         labels[labeled] = np.searchsorted(self.classes_, y[labeled])
         return labels
 
-    def _finish(self, dataset: ArrayDataset, stop_reason: str) -> None:
+    def _finish(self, dataset: ArrayDataset | StreamDataset, stop_reason: str) -> None:
         super()._finish(dataset, stop_reason)
         summary: ClassSummary = summarize(self.module_, dataset, self.threshold, len(self.classes_))
         if stop_reason == "partial_fit" and hasattr(self, "_class_summary"):
@@ -693,8 +697,8 @@ class ClassVSCTransformer(VSCTransformer):
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Samples, finite.
+        X : {array-like, sparse matrix} of shape (n_samples, n_features), or a source
+            Samples, finite. The pieces of a source, see `fit`, are taken one after the other.
         y : array-like of shape (n_samples,), default=None
             Labels, required; `unlabeled` where there is none.
         classes : array-like of shape (n_classes,) or None, default=None

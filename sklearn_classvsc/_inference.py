@@ -1,4 +1,4 @@
-"""Room 7: what a fitted estimator does: X -> codes -> X-hat, scores and samples."""
+"""Room 8: what a fitted estimator does: X -> codes -> X-hat, scores and samples."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from torch import Tensor
 
 from ._data import CHUNK, ArrayDataset, Standardization, naming, seed_from
+from ._streams import as_source
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -54,8 +55,9 @@ class SpikeSlabInference(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Samples, in the units of the data the model was fitted to.
+        X : {array-like, sparse matrix} of shape (n_samples, n_features), or a source
+            Samples, in the units of the data the model was fitted to. A source is read in pieces,
+            see `fit`.
 
         Returns
         -------
@@ -78,8 +80,8 @@ class SpikeSlabInference(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Samples.
+        X : {array-like, sparse matrix} of shape (n_samples, n_features), or a source
+            Samples, see `transform`.
 
         Returns
         -------
@@ -132,8 +134,8 @@ class SpikeSlabInference(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Samples. Under the Bernoulli likelihood within [0, 1].
+        X : {array-like, sparse matrix} of shape (n_samples, n_features), or a source
+            Samples, see `transform`. Under the Bernoulli likelihood within [0, 1].
 
         Returns
         -------
@@ -214,11 +216,19 @@ class SpikeSlabInference(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
     def _map(self, function: Callable[[Tensor], Any], X: ArrayLike) -> Any:
         """Apply `function` to X in chunks, and stack what it returns."""
         check_is_fitted(self)
-        X = self._check_samples(X, reset=False)
-        dataset = ArrayDataset(X, standardization=self._standardization)
-        parts = [function(x) for x in self._chunks(dataset)]
-        stack = sparse.vstack(parts, "csr") if sparse.issparse(parts[0]) else np.concatenate(parts)
-        return _finite(stack, "X", X)
+        source = as_source(X)
+        parts = []
+        for piece in [X] if source is None else (chunk.X for chunk in source.read()):
+            checked = self._check_samples(piece, reset=False)
+            dataset = ArrayDataset(checked, standardization=self._standardization)
+            part = _stack([function(x) for x in self._chunks(dataset)])
+            parts.append(_finite(part, "X", checked))
+        if not parts:
+            raise ValueError(
+                "X holds no samples: an iterator can be read one time only, so pass a new one, or "
+                "a function that returns one."
+            )
+        return _stack(parts)
 
     def _check_samples(self, X: Any, reset: bool) -> Any:
         """Return X as a table of real numbers, dense or CSR."""
@@ -243,6 +253,13 @@ class SpikeSlabInference(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         with torch.inference_mode():
             x: NDArray[Any] = self.module_.likelihood.mean(self.module_.decode(z)).cpu().numpy()
         return x if self._standardization is None else self._standardization.undo(x)
+
+
+def _stack(parts: list[Any]) -> Any:
+    """Return the rows of all parts, dense or CSR, as one table."""
+    if len(parts) == 1:
+        return parts[0]
+    return sparse.vstack(parts, "csr") if sparse.issparse(parts[0]) else np.concatenate(parts)
 
 
 def _finite(out: Any, name: str, given: Any) -> Any:

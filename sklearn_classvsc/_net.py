@@ -1,4 +1,4 @@
-"""Room 6: the skorch net that trains: steps, schedules, history, early stopping."""
+"""Room 7: the skorch net that trains: steps, schedules, history, early stopping."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from tqdm import tqdm
 from ._data import ArrayDataset, Batch, EvenBatches
 from ._modules import SpikeSlabAutoencoder
 from ._objective import Objective
+from ._streams import StreamDataset
 
 
 class VSCNet(NeuralNet):
@@ -104,7 +105,7 @@ class VSCNet(NeuralNet):
 
     def train(
         self,
-        dataset: ArrayDataset,
+        dataset: ArrayDataset | StreamDataset,
         epochs: int,
         valid: ArrayDataset | None,
         patience: int,
@@ -212,6 +213,12 @@ class VSCNet(NeuralNet):
         """Leave skorch's out: they work per batch, and print."""
         return []
 
+    def on_epoch_begin(self, net: NeuralNet, dataset_train: Any = None, **kwargs: Any) -> None:
+        """Count on from the epoch before, where the history is no longer whole."""
+        super().on_epoch_begin(net, dataset_train=dataset_train, **kwargs)
+        if len(self.history) > 1:
+            self.history.record("epoch", self.history[-2, "epoch"] + 1)
+
     def on_batch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
         """Keep the history per epoch."""
 
@@ -229,17 +236,16 @@ class VSCNet(NeuralNet):
         if stopped:
             raise TrainingStopped("callback")
 
-    def get_iterator(self, dataset: ArrayDataset, training: bool = False) -> DataLoader[Batch]:
+    def get_iterator(
+        self, dataset: ArrayDataset | StreamDataset, training: bool = False
+    ) -> DataLoader[Batch]:
         """Fetch whole batches; torch finds `ArrayDataset.__getitems__`."""
         shuffle = self.generator if training else None
+        how: dict[str, Any] = {"collate_fn": _identity, "generator": self.generator}
+        if isinstance(dataset, StreamDataset):
+            return DataLoader(dataset.batched(self.batch_size, shuffle), batch_size=None, **how)
         batches = EvenBatches(len(dataset), self.batch_size, shuffle)
-        loader: DataLoader[Batch] = DataLoader(
-            dataset,
-            batch_sampler=batches,  # type: ignore[arg-type]  # arrays of indices, not lists
-            collate_fn=_identity,
-            generator=self.generator,
-        )
-        return loader
+        return DataLoader(dataset, batch_sampler=batches, **how)  # type: ignore[arg-type]
 
     def train_step(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
         """Take a step, without the closure that skorch keeps for optimisers other than Adam."""
@@ -295,8 +301,9 @@ class VSCNet(NeuralNet):
             )
         if not math.isfinite(self.history[-1, f"{prefix}_loss"]):
             dataset = iterator.dataset
-            assert isinstance(dataset, ArrayDataset)
-            raise divergence_error(dataset.X, self.lr, f"in epoch {len(self.history)}")
+            assert isinstance(dataset, ArrayDataset | StreamDataset)
+            epoch = self.history[-1, "epoch"]
+            raise divergence_error(dataset.survey(False).magnitude, self.lr, f"in epoch {epoch}")
 
     def _forward(self, batch: Batch, progress: float) -> dict[str, Any]:
         x, labels, weight = to_device(tuple(batch), self.device)
@@ -309,6 +316,7 @@ class VSCNet(NeuralNet):
 
 def learning_rate_factor(progress: float) -> float:
     """Rise over the first 5 % of training, then fall by half a cosine; 0.5 on average."""
+    progress = min(progress, 1.0)  # a stream may have more batches than at first
     return min(1.0, (progress + 1e-3) / 0.05) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
@@ -361,11 +369,10 @@ def check_precision(precision: str, device: str) -> None:
         )
 
 
-def divergence_error(X: Any, learning_rate: float, when: str) -> FloatingPointError:
+def divergence_error(magnitude: float, learning_rate: float, when: str) -> FloatingPointError:
     """Say why numbers stopped being finite."""
-    scale = float(abs(X).max())
     return FloatingPointError(
-        f"The loss is not finite {when}. The largest absolute value in X is {scale:.3g} and "
+        f"The loss is not finite {when}. The largest absolute value in X is {magnitude:.3g} and "
         f"learning_rate={learning_rate}: scale the features to ordinary magnitudes "
         "(StandardScaler), or lower learning_rate."
     )

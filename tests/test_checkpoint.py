@@ -32,6 +32,7 @@ from sklearn_classvsc import (
     _checkpoint,
     _persistence,
 )
+from sklearn_classvsc._data import ArrayDataset
 from sklearn_classvsc._net import VSCNet
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_classvsc.CollapseWarning")
@@ -270,12 +271,12 @@ def test_the_fingerprint_of_large_data_reads_few_rows():
         def __init__(self):
             self.read = []
 
-        def __getitem__(self, i):
-            self.read.append(i)
-            return np.full(3, i, "f4")
+        def __getitem__(self, rows):
+            self.read += range(rows.start, rows.stop)
+            return np.full((1, 3), rows.start, "f4")
 
     data = Rows()
-    _checkpoint.fingerprint(None, data, None, None)
+    _checkpoint.fingerprint(None, ArrayDataset(data))
     assert len(data.read) <= 1000
     assert data.read[0] == 0 and data.read[-1] == 10**6 - 1
 

@@ -22,6 +22,7 @@ ROOMS = [
     "_modules",
     "_objective",
     "_data",
+    "_streams",
     "_net",
     "_inference",
     "_collapse",

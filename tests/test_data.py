@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 from torch.utils.data import DataLoader
 
-from sklearn_classvsc._data import ArrayDataset, EvenBatches, Standardization, seed_from
+from sklearn_classvsc._data import ArrayDataset, EvenBatches, Rows, Standardization, seed_from
 
 quick = settings(max_examples=50, deadline=None)
 
@@ -287,3 +287,40 @@ def test_borrowed_slices_are_views_where_nothing_forbids_it():
     X.flags.writeable = False
     (x,) = ArrayDataset(X).slices(4, borrow=True)
     assert not np.shares_memory(x.numpy(), X)
+
+
+# -- surveys and rows ------------------------------------------------------------------------------
+
+
+def test_a_survey_knows_range_mean_and_deviation(stored):
+    X = array()
+    survey = ArrayDataset(stored).survey(moments=True)
+    assert (survey.n_samples, survey.n_features) == X.shape
+    assert (survey.low, survey.high, survey.magnitude) == (X.min(), X.max(), abs(X).max())
+    offset, scale = survey.standardization()
+    np.testing.assert_allclose(scale, X.std(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(offset, X.mean(axis=0), rtol=1e-6)
+
+
+def test_a_survey_counts_samples_by_their_weights():
+    X, weight = array(), np.arange(20, dtype=np.float32)
+    offset, scale = ArrayDataset(X, weight=weight).survey(moments=True).standardization()
+    mean = np.average(X, axis=0, weights=weight)
+    np.testing.assert_allclose(offset, mean)
+    np.testing.assert_allclose(scale, np.sqrt(np.average((X - mean) ** 2, axis=0, weights=weight)))
+
+
+@pytest.mark.parametrize("indices", ROWS)
+def test_rows_of_a_table_are_read_when_asked_for(stored, indices):
+    kept = np.flatnonzero(np.arange(40) % 2)[:20] % 20
+    rows = Rows(stored, np.sort(kept))
+    assert rows.shape == (20, 4)
+    expected = array()[np.sort(kept)][indices]
+    np.testing.assert_array_equal(ArrayDataset(rows).samples(indices), expected.astype(np.float32))
+
+
+def test_held_out_parts_are_no_copies(tmp_path):
+    data = ArrayDataset(memory_map(array(), tmp_path))
+    kept, held = data.hold_out(0.25, 0)
+    assert (len(kept), len(held)) == (15, 5)
+    assert kept.X.X is data.X and held.X.X is data.X

@@ -1,0 +1,330 @@
+"""Room 6: data that come in pieces: torch datasets, Dask, Parquet, any chunks of (X, y).
+
+A source is read anew in every epoch, and only a piece of it is in memory. Nothing is imported for
+it here: who passes an object of Dask's or of pyarrow's has them.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import sparse
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
+
+from ._data import CHUNK, ArrayDataset, Batch, EvenBatches, Standardization, Survey
+
+#: Values that are read at once where the reader may choose: 16 MB in single precision.
+PIECE = 2**22
+
+
+class Chunk(NamedTuple):
+    """Some samples as they are read, not yet checked."""
+
+    X: Any  # (n, p)
+    y: Any = None  # (n,)
+    sample_weight: Any = None  # (n,)
+
+
+class Source:
+    """Data in pieces."""
+
+    #: Whether it can be read one time only.
+    once = False
+
+    def read(self, generator: torch.Generator | None = None) -> Iterator[Chunk]:
+        """Yield the pieces: in order, or shuffled by `generator` if they can be had so."""
+        return (chunk for chunk in self._read(generator) if np.shape(chunk.X)[:1] != (0,))
+
+    def _read(self, generator: torch.Generator | None) -> Iterator[Chunk]:
+        raise NotImplementedError
+
+
+class Iteration(Source):
+    """Chunks X, or (X, y), or (X, y, weight), from an iterable or from a function that returns one.
+
+    Their order is their own.
+    """
+
+    def __init__(self, chunks: Iterable[Any] | Callable[[], Iterable[Any]]) -> None:
+        self.chunks = chunks
+        self.once = isinstance(chunks, Iterator)
+
+    def _read(self, generator: torch.Generator | None) -> Iterator[Chunk]:
+        for item in self.chunks() if callable(self.chunks) else self.chunks:
+            is_tuple = isinstance(item, tuple | list) and 1 <= len(item) <= 3
+            parts = item if is_tuple and np.ndim(item[0]) == 2 else [item]
+            yield Chunk(*map(_to_numpy, parts))
+
+
+class Blocks(Source):
+    """Blocks of rows, each of which can be read alone; shuffled, their order is."""
+
+    def __init__(self, n_blocks: int, read_block: Callable[[int], Iterator[Chunk]]) -> None:
+        self.n_blocks, self.read_block = n_blocks, read_block
+
+    def _read(self, generator: torch.Generator | None) -> Iterator[Chunk]:
+        order = torch.arange(self.n_blocks)
+        if generator is not None and self.n_blocks > 1:
+            order = torch.randperm(self.n_blocks, generator=generator)
+        for i in order.tolist():
+            yield from self.read_block(i)
+
+
+class Samples(Source):
+    """A map-style torch dataset of samples x, or (x, y), or (x, y, weight); all can be shuffled."""
+
+    def __init__(self, dataset: Dataset[Any]) -> None:
+        self.dataset = dataset
+
+    def _read(self, generator: torch.Generator | None) -> Iterator[Chunk]:
+        n = len(self.dataset)  # type: ignore[arg-type]
+        order = torch.arange(n) if generator is None else torch.randperm(n, generator=generator)
+        for rows in order.split(CHUNK):
+            yield self._fetch(rows.sort().values.tolist())
+
+    def _fetch(self, indices: list[int]) -> Chunk:
+        if hasattr(self.dataset, "__getitems__"):
+            items = self.dataset.__getitems__(indices)
+        else:
+            items = [self.dataset[i] for i in indices]
+        batch = default_collate(items)
+        return Chunk(*map(_to_numpy, batch if isinstance(batch, tuple | list) else [batch]))
+
+
+def as_source(X: Any, y: Any = None, sample_weight: Any = None) -> Source | None:
+    """Return what X is read from in pieces; None if X is a table in memory, or a memory map.
+
+    Parameters
+    ----------
+    X : object
+        What a user passed.
+    y, sample_weight : object
+        For a Dask collection arrays with a value for each sample, and for a DataFrame or a
+        Parquet dataset the name of a column; otherwise part of what X yields.
+
+    Raises
+    ------
+    ValueError
+        If `y` or `sample_weight` is not as described.
+    """
+    if hasattr(X, "dask") and hasattr(X, "blocks"):
+        return _dask_array(X, y, sample_weight)
+    if hasattr(X, "dask") and hasattr(X, "partitions"):
+        return _dask_frame(X, y, sample_weight)
+    if type(X).__module__.startswith("pyarrow") and hasattr(X, "get_fragments"):
+        return _parquet(X, y, sample_weight)
+    if not isinstance(X, Dataset) and (
+        any(hasattr(X, name) for name in ("shape", "__array__", "__getitem__", "__dataframe__"))
+        or not (callable(X) or isinstance(X, Iterable))
+    ):
+        return None
+    for name, value in (("y", y), ("sample_weight", sample_weight)):
+        if value is not None:
+            raise ValueError(
+                f"{name}={_brief(value)} was passed beside X={_brief(X)}, whose chunks hold it: "
+                "let X yield (X, y) or (X, y, sample_weight)."
+            )
+    if isinstance(X, IterableDataset):
+        return Iteration(lambda: DataLoader(X, batch_size=CHUNK))
+    return Samples(X) if isinstance(X, Dataset) else Iteration(X)
+
+
+def _dask_array(X: Any, y: Any, sample_weight: Any) -> Source:
+    if X.ndim == 2 and len(X.chunks[1]) > 1:
+        X = X.rechunk({1: -1})
+    sizes = X.chunks[0]
+    stops = np.cumsum(sizes)  # NaN where Dask does not know
+
+    def part(name: str, value: Any) -> Callable[[int], Any]:
+        if hasattr(value, "dask"):
+            if hasattr(value, "rechunk") and not np.isnan(stops).any():
+                value = value.rechunk({0: sizes}) if value.shape[:1] == X.shape[:1] else value
+            if value.npartitions != len(sizes):
+                raise ValueError(
+                    f"{name} has {value.npartitions} blocks, but X has {len(sizes)}: give both "
+                    "the same (rechunk)."
+                )
+            return lambda i: value.partitions[i].compute()
+        if value is None:
+            return lambda i: None
+        value = np.asarray(value)
+        if value.shape[:1] != X.shape[:1]:
+            raise ValueError(
+                f"{name} has the shape {value.shape}, but X has the shape {X.shape}: pass a Dask "
+                "array in the same blocks, or a value for each of a known number of rows."
+            )
+        return lambda i: value[stops[i] - sizes[i] : stops[i]]
+
+    labels, weights = part("y", y), part("sample_weight", sample_weight)
+
+    def read_block(i: int) -> Iterator[Chunk]:
+        yield Chunk(X.blocks[i].compute(), labels(i), weights(i))
+
+    return Blocks(len(sizes), read_block)
+
+
+def _dask_frame(X: Any, y: Any, sample_weight: Any) -> Source:
+    names = _columns(X, list(X.columns), y, sample_weight)
+
+    def read_block(i: int) -> Iterator[Chunk]:
+        yield _split(X.partitions[i].compute(), *names)
+
+    return Blocks(X.npartitions, read_block)
+
+
+def _parquet(X: Any, y: Any, sample_weight: Any) -> Source:
+    names = _columns(X, X.schema.names, y, sample_weight)
+    options = {
+        "batch_size": max(1, PIECE // len(X.schema.names)),
+        "batch_readahead": 1,  # pieces that wait are memory
+    }
+    try:
+        parts = [
+            part
+            for fragment in X.get_fragments()
+            for part in getattr(fragment, "split_by_row_group", lambda whole=fragment: [whole])()
+        ]
+        options["schema"] = X.schema
+    except ValueError:  # a filter or a projection is on the whole
+        parts = [X]
+
+    def read_block(i: int) -> Iterator[Chunk]:
+        for batch in parts[i].to_batches(**options):
+            if batch.num_rows:
+                yield _split(batch.to_pandas(), *names)
+
+    return Blocks(len(parts), read_block)
+
+
+def _columns(X: Any, names: list[str], y: Any, sample_weight: Any) -> tuple[str | None, str | None]:
+    for argument, value in (("y", y), ("sample_weight", sample_weight)):
+        if value is not None and not (isinstance(value, str) and value in names):
+            raise ValueError(
+                f"{argument}={_brief(value)} must name a column of X={_brief(X)}: one of "
+                f"{_brief(names)}."
+            )
+    return y, sample_weight
+
+
+def _split(frame: Any, y: str | None, sample_weight: str | None) -> Chunk:
+    taken = [name for name in (y, sample_weight) if name is not None]
+    return Chunk(
+        frame.drop(columns=taken),
+        *(None if name is None else frame[name] for name in (y, sample_weight)),
+    )
+
+
+def _to_numpy(part: Any) -> Any:
+    return part.numpy() if isinstance(part, Tensor) else part
+
+
+def _brief(value: Any) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) < 80 else f"{text[:80]}..."
+
+
+class StreamDataset(IterableDataset[Batch]):
+    """A source that hands out batches, as an `ArrayDataset` does.
+
+    Pieces smaller than a batch are put together; a larger one is shuffled within, and divided as
+    `EvenBatches` says.
+
+    Parameters
+    ----------
+    source : Source
+        What to read.
+    check : callable
+        Returns the samples of a `Chunk`, checked and ready for training, as an `ArrayDataset`.
+    survey : Survey
+        To be filled by `add`.
+    """
+
+    def __init__(
+        self, source: Source, check: Callable[[Chunk], ArrayDataset], survey: Survey
+    ) -> None:
+        self.source, self.check, self._survey = source, check, survey
+        self.standardization: Standardization | None = None
+        self.batch_size = 1
+        self.generator: torch.Generator | None = None
+        self.sizes: list[int] = []  # of the pieces
+        self._digest = hashlib.sha256()
+
+    def add(self, X: Any, y: NDArray[Any] | None, weight: NDArray[Any] | None) -> None:
+        """Take in what a first reading finds."""
+        self._survey.add(X, weight)
+        self.sizes.append(X.shape[0])
+        first = X[:1].toarray() if hasattr(X, "toarray") else X[:1]
+        for part in (X.shape, first.tolist(), y, None if weight is None else weight.sum()):
+            self._digest.update(repr(part).encode())
+
+    def __len__(self) -> int:
+        return self._survey.n_samples
+
+    def survey(self, moments: bool) -> Survey:
+        """Return what the first reading found."""
+        return self._survey
+
+    def digest(self) -> str:
+        """Return a hash of the shapes, first rows, labels and weights of all pieces."""
+        return self._digest.hexdigest()
+
+    def n_batches(self, batch_size: int) -> int:
+        """Return how many batches an epoch has, if the pieces come in order."""
+        n_batches = waiting = 0
+        for size in self.sizes:
+            waiting += size
+            if waiting >= batch_size:
+                n_batches, waiting = n_batches - (-waiting // batch_size), 0
+        return n_batches + (waiting > 0)
+
+    def batched(self, batch_size: int, generator: torch.Generator | None) -> StreamDataset:
+        """Return the same, to be iterated in batches that `generator` shuffles."""
+        batched = copy.copy(self)
+        batched.batch_size, batched.generator = batch_size, generator
+        return batched
+
+    def __iter__(self) -> Iterator[Batch]:
+        for data in self._pools():
+            for rows in EvenBatches(len(data), self.batch_size, self.generator):
+                yield data.__getitems__(rows)
+
+    def _pools(self) -> Iterator[ArrayDataset]:
+        """Yield the pieces; as many at a time as make a batch."""
+        pool: list[ArrayDataset] = []
+        for chunk in self.source.read(self.generator):
+            pool.append(self.check(chunk))
+            if sum(map(len, pool)) >= self.batch_size:
+                yield concatenate(pool)
+                pool = []
+        if any(map(len, pool)):
+            yield concatenate(pool)
+
+    def labeled(self, n_most: int, size: int) -> Iterator[tuple[Tensor, NDArray[np.int64]]]:
+        """Yield about `n_most` samples, evenly spread, and of these the labeled ones."""
+        step, start = max(1, len(self) // n_most), 0
+        for data in map(self.check, self.source.read()):
+            assert data.labels is not None
+            for rows in np.split(r := np.arange(start, len(data), step), range(size, len(r), size)):
+                rows = rows[data.labels[rows] >= 0]
+                yield data.samples(rows), data.labels[rows]
+            start = (start - len(data)) % step
+
+
+def concatenate(parts: list[ArrayDataset]) -> ArrayDataset:
+    """Return one dataset of the samples of all parts, which have the same features."""
+    if len(parts) == 1:
+        return parts[0]
+    X = [part.X for part in parts]
+    stack = sparse.vstack(X, "csr") if any(map(sparse.issparse, X)) else np.concatenate(X)
+    labels, weight = (
+        None if values[0] is None else np.concatenate(values)
+        for values in zip(*((part.labels, part.weight) for part in parts), strict=True)
+    )
+    return ArrayDataset(stack, labels, weight, parts[0].standardization)
