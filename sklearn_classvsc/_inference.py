@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +70,8 @@ class SpikeSlabInference(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         def encode(x: Tensor) -> Any:
             q = now.module_.encode(x)
             codes = q.sparse_mean(now._threshold())
-            codes = torch.where(q.gamma.isnan(), q.gamma, codes)  # NaN is not off
+            if q.gamma.sum().isnan():  # NaN is not off
+                codes = torch.where(q.gamma.isnan(), q.gamma, codes)
             Z = codes.cpu().numpy()
             return sparse.csr_array(Z) if now.sparse_output else Z
 
@@ -221,7 +223,7 @@ class SpikeSlabInference(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         for piece in [X] if source is None else (chunk.X for chunk in source.read()):
             checked = self._check_samples(piece, reset=False)
             dataset = ArrayDataset(checked, standardization=self._standardization)
-            part = _stack([function(x) for x in self._chunks(dataset)])
+            part = _gather(map(function, self._chunks(dataset)), len(dataset))
             parts.append(_finite(part, "X", checked))
         if not parts:
             raise ValueError(
@@ -253,6 +255,18 @@ class SpikeSlabInference(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         with torch.inference_mode():
             x: NDArray[Any] = self.module_.likelihood.mean(self.module_.decode(z)).cpu().numpy()
         return x if self._standardization is None else self._standardization.undo(x)
+
+
+def _gather(parts: Iterator[Any], n_rows: int) -> Any:
+    """Return the rows of all parts as one table, without a second copy of it if it is dense."""
+    first = next(parts)
+    if sparse.issparse(first):
+        return _stack([first, *parts])
+    table, start = np.empty((n_rows, *first.shape[1:]), first.dtype), 0
+    for part in itertools.chain([first], parts):
+        table[start : start + len(part)] = part
+        start += len(part)
+    return table
 
 
 def _stack(parts: list[Any]) -> Any:

@@ -93,6 +93,7 @@ class SpikeSlabAutoencoder(nn.Module):
         """Return q(z | x) for x of shape (n, p)."""
         parameters = self.encoder_head(self.encoder(x))  # (n, 3 d), or (n, 2 d) without gates
         # Of lower precision, and then back, under autocast only.
+        # Views, not copies: over rows of their own a sigmoid rounds alike, whatever the batch.
         mu, log_var, *logits = parameters.to(x.dtype).split(len(self.alpha), dim=1)
         # Far outside what any code uses, and inside what exp and its gradient stand.
         log_var = F.hardtanh(log_var, -10, 6)

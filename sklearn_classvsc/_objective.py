@@ -72,6 +72,9 @@ def class_gates(
     -------
     ClassGates
     """
+    if not n_classes and not balanced:  # every sample is its own class
+        entropy = weight @ bernoulli_entropy(gamma)
+        return ClassGates(weight, weight[:0], weight @ gamma, gamma[:0], entropy, entropy)
     with torch.no_grad():
         classes = torch.arange(n_classes, device=labels.device)
         member = (labels[:, None] == classes) * weight[:, None]  # (n, C)
@@ -264,9 +267,9 @@ class Objective:
         """Return the split of the spike's divergence, and the terms on classes that are in use."""
         n_classes, profile = self.n_classes, model.class_profile
         if n_classes > len(labels):  # those in the batch are enough, and time grows with them
-            known = labels >= 0
-            present, among = labels[known].unique(return_inverse=True)
-            labels = labels.masked_scatter(known, among)
+            present, labels = labels.unique(return_inverse=True)
+            if present[0] < 0:
+                present, labels = present[1:], labels - 1
             n_classes, profile = len(present), profile[present]
         gates = class_gates(out.q.gamma, labels, n_classes, weight, self.balanced)
         prior = free_usage(gates.pi, model.alpha) if self.balanced else model.alpha

@@ -152,7 +152,9 @@ class SpikeSlab:
 
     def sparse_mean(self, threshold: float = 0.5) -> Tensor:
         """Return the deterministic code mu * 1[gamma > threshold], of shape (n, d)."""
-        return torch.where(self.gamma > threshold, self.mu, torch.zeros_like(self.mu))
+        # The derivative of a threshold is this very function, and far faster than torch.where.
+        code: Tensor = torch.ops.aten.threshold_backward(self.mu, self.gamma, threshold)
+        return code
 
     def slab_kl(self, prior_mean: float = 0.0) -> Tensor:
         """Return gamma * KL(N(mu, sigma^2) || N(prior_mean, 1)), in nats, of shape (n, d)."""

@@ -249,6 +249,14 @@ def test_class_gates_summarise_the_batch():
     torch.testing.assert_close(gates.pi, weight @ gamma)
 
 
+@quick
+@given(examples(unlabeled=1))
+def test_class_gates_without_classes_are_those_of_unlabeled_samples(e):
+    without, unlabeled = (class_gates(e.gamma, e.labels, c, e.normalised) for c in (0, 3))
+    for name in ("weight", "pi", "conditional_entropy", "entropy"):
+        torch.testing.assert_close(getattr(without, name), getattr(unlabeled, name))
+
+
 # The divergences within classes ----------------------------------------------------------------
 
 
@@ -658,6 +666,27 @@ def test_gradients_of_the_divergences_equal_finite_differences(form):
         return DIVERGENCES[form](gamma, e.labels, e.n_classes, e.normalised)
 
     assert torch.autograd.gradcheck(function, gamma)
+
+
+@pytest.mark.parametrize("balanced", [False, True])
+@pytest.mark.parametrize("unlabeled", [0, 0.3, 1])
+@pytest.mark.parametrize("n_classes", [0, 3, 5])  # of five, one or more are absent
+def test_gradients_of_the_class_gates_equal_finite_differences(n_classes, unlabeled, balanced):
+    e = make_example(n=7, n_classes=n_classes, unlabeled=unlabeled, saturated=0)
+    gamma = e.gamma.clamp(0.05, 0.95).requires_grad_()
+
+    def means(gamma):
+        gates = class_gates(gamma, e.labels, n_classes, e.normalised, balanced)
+        return gates.pi, gates.pi_c, gates.conditional_entropy, gates.entropy
+
+    assert torch.autograd.gradcheck(means, gamma)
+
+
+def test_the_gradient_of_the_overlap_equals_finite_differences():
+    pi_c = torch.rand(4, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    present = torch.tensor([1.0, 1, 0, 1], dtype=torch.float64)
+    pi_c[2] = 0
+    assert torch.autograd.gradcheck(lambda p: class_overlap(p, present), pi_c.requires_grad_())
 
 
 @pytest.mark.parametrize("names, balanced", [(PAPER, False), (BALANCED, True)])

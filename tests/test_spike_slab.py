@@ -308,6 +308,15 @@ def test_code_is_mu_where_gamma_exceeds_the_threshold(seed, threshold):
     assert (z == 0).float().mean() == (q.gamma <= threshold).float().mean()
 
 
+def test_codes_are_the_means_above_the_threshold_whatever_they_are():
+    mu = torch.tensor([[-1.0, math.inf, -math.inf, math.nan, -2.0]])
+    q = SpikeSlab(torch.tensor([[-1.0] * 4 + [0.0]]), mu, torch.zeros(1, 5))
+    codes = q.sparse_mean()
+    assert torch.equal(codes, torch.zeros(1, 5)) and not codes.signbit().any()
+    q.gamma = torch.full((1, 5), 0.75)
+    torch.testing.assert_close(q.sparse_mean(), mu, rtol=0, atol=0, equal_nan=True)
+
+
 def test_a_gamma_at_the_threshold_is_off():
     q = SpikeSlab(torch.tensor([[0.0, 1e-3]]), torch.ones(1, 2), torch.zeros(1, 2))
     assert q.sparse_mean().tolist() == [[0.0, 1.0]]
