@@ -235,6 +235,7 @@ def test_a_delayed_estimator_is_sent_to_a_worker_once(client):
 # -- the page and its scripts ------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_snippets_of_the_page_run(tmp_path, monkeypatch):
     """One after the other, as they stand."""
     monkeypatch.chdir(tmp_path)

@@ -28,12 +28,8 @@ X, y = load_digits(return_X_y=True, as_frame=True)
 estimator = ClassVSCTransformer(16, hidden_layer_sizes=(64,), max_epochs=30, random_state=0).fit(
     X, y
 )
-folder = Path(tempfile.mkdtemp())
-estimator.save(folder / "model.safetensors")
-(folder / "table").mkdir()
-table = X.assign(id=np.arange(len(X)))
-for start in range(0, len(table), 512):
-    table[start : start + 512].to_parquet(folder / "table" / f"from{start:04}.parquet")
+model = str(Path(tempfile.mkdtemp()) / "model.safetensors")
+estimator.save(model)
 
 
 class Encode:
@@ -56,9 +52,11 @@ class Encode:
 
 ray.init(num_cpus=3, include_dashboard=False)
 ray.data.DataContext.get_current().wait_for_min_actors_s = 120  # so that both take part
-codes = ray.data.read_parquet(str(folder / "table"), override_num_blocks=4).map_batches(
+X_id = X.assign(id=np.arange(len(X)))
+table = ray.data.from_pandas([X_id[i : i + 512] for i in range(0, len(X), 512)])  # or read_parquet
+codes = table.map_batches(
     Encode,
-    fn_constructor_args=(str(folder / "model.safetensors"),),
+    fn_constructor_args=(model,),
     batch_format="pandas",
     batch_size=None,  # a block at a time
     num_cpus=1,
