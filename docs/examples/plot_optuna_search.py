@@ -122,8 +122,8 @@ assert np.mean(again) == study.best_value
 print(f"best contrast {study.best_value:.3f}: {study.best_params}")
 
 # %%
-# Left, what the first study found, the worst trials beyond the corner; right, the second, a line for
-# each trial.
+# Left, what the first study found, the worst trials beyond the corner; right, the second, a line
+# for each trial.
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
 values = np.array([trial.values for trial in fronts.trials])
