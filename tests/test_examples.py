@@ -10,7 +10,7 @@ import pytest
 pyplot = pytest.importorskip("matplotlib.pyplot", reason="the examples draw")
 
 EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"
-SLOW = {"plot_loss_weights"}
+SLOW = {"plot_loss_weights", "plot_optuna_search"}
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +38,8 @@ def run():
     ],
 )
 def test_every_example_runs_and_draws(run, name):
+    if name == "plot_optuna_search":
+        pytest.importorskip("optuna", reason="the example searches with it")
     assert run(name)["figure"].axes
 
 
@@ -61,6 +63,25 @@ def test_the_front_of_the_loss_weights_is_a_trade_of_contrast_for_fidelity(run):
     chosen = results.loc[example["search"].best_index_]
     assert chosen["on_front"]
     assert chosen["fidelity"] >= 0.95 * results["fidelity"].max()
+
+
+@pytest.mark.slow
+def test_optuna_finds_a_front_prunes_and_scores_as_a_fit_does(run):
+    optuna = pytest.importorskip("optuna", reason="the example searches with it")
+    example = run("plot_optuna_search")
+    fronts, study = example["fronts"], example["study"]
+    for trial in fronts.best_trials:
+        assert not any(
+            all(np.greater_equal(other.values, trial.values)) and other.values != trial.values
+            for other in fronts.trials
+        )
+    assert len(fronts.best_trials) > 1
+    best = fronts.best_trials[0]
+    assert example["evaluate"](best.params, example["folds"][0]) == tuple(best.values)
+    assert np.mean(example["again"]) == study.best_value
+    states = [trial.state for trial in study.trials]
+    assert optuna.trial.TrialState.PRUNED in states
+    assert example["n_fits"] < 3 * len(states)
 
 
 def test_every_picture_of_the_pages_is_there():
