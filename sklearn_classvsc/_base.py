@@ -28,6 +28,7 @@ from ._modules import ACTIVATIONS, SpikeSlabAutoencoder, make_autoencoder
 from ._net import VSCNet, check_device, check_precision, divergence_error
 from ._objective import Objective
 from ._sklearn import Interval, StrOptions, check_sample_weight, fit_context
+from .distributed import current
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -129,12 +130,16 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
                 "resume=True goes on from a file, but checkpoint=None names none: "
                 "set checkpoint to the path of one."
             )
+        self._check_alike({"resume": resume})
         file = None if self.checkpoint is None else Checkpoint(self.checkpoint)
         saved = file.read(type(self)) if file and resume else None
         go_on = saved is None and self.warm_start and self.__sklearn_is_fitted__()
         with self._all_or_nothing(in_place=go_on) as work:
-            X, labels, weight = work._validate(X, y, sample_weight, None, reset=not go_on)
-            data = fingerprint(work, X, labels, weight) if file else {}
+            with current().agreed():
+                X, labels, weight = work._validate(X, y, sample_weight, None, reset=not go_on)
+            alone = current().size == 1
+            data = {} if alone and not file else fingerprint(work, X, labels, weight)
+            work._check_alike(data)
             if saved:
                 plan = work._take_up(*saved, data)
                 if plan.finished:
@@ -145,7 +150,7 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
                 file.check(work, resume)
             train, valid, seed = ArrayDataset(X, labels, weight, work._standardization), None, 0
             if self.early_stopping:
-                seed = plan.seed if saved else seed_from(self.random_state)
+                seed = plan.seed if saved else current().first(self._seed)
                 train, valid = train.hold_out(self.validation_fraction, seed)
             if not saved:
                 plan = work._make_plan(-(-len(train) // self.batch_size), seed, data)
@@ -215,7 +220,10 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
     def _partial_fit(self, X: Any, y: Any, sample_weight: Any, classes: Any = None) -> Self:
         first = not self.__sklearn_is_fitted__()
         with self._all_or_nothing(in_place=not first) as work:
-            X, labels, weight = work._validate(X, y, sample_weight, classes, reset=first)
+            with current().agreed():
+                X, labels, weight = work._validate(X, y, sample_weight, classes, reset=first)
+            if current().size > 1:
+                work._check_alike(fingerprint(work, X, labels, weight))
             if first:
                 work._build(X, weight)
             net = work._training_net()
@@ -243,6 +251,27 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
                 self.net_.load_state(self._pending_state)
             raise
         self.__dict__ = work.__dict__
+
+    def _seed(self) -> int:
+        return seed_from(self.random_state)
+
+    def _check_alike(self, data: dict[str, Any]) -> None:
+        """Check that the processes that train together have the same parameters and data."""
+        if current().size == 1:
+            return
+        params = {name: repr(value) for name, value in self.get_params(deep=False).items()}
+        params |= {"checkpoint": str(self.checkpoint is None), "class": type(self).__name__}
+        for name in ("callbacks", "device", "random_state", "verbose"):
+            del params[name]
+        fitted = {"state (fitted or not)": self.__sklearn_is_fitted__()}
+        differing = current().differing(params | fitted | data)
+        if differing:
+            rank = min(differing.values())
+            names = ", ".join(name for name in differing if differing[name] == rank)
+            raise ValueError(
+                f"Process {rank} was given another {names} than process 0: every process needs the "
+                "same parameters and all the data, and takes its part of each batch by itself."
+            )
 
     def _make_plan(self, n_batches: int, seed: int, data: dict[str, Any]) -> Plan:
         """Plan, and schedule, a fit in epochs of so many batches."""
