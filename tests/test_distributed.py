@@ -31,14 +31,22 @@ def environment(**variables):
     return kept | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths} | variables
 
 
+def torchrun(*command, n=2):
+    """Run a command in n processes."""
+    return subprocess.run(
+        [*TORCHRUN, f"--nproc_per_node={n}", *command],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
 @pytest.fixture(scope="module", params=[2, 4])
 def found(request, tmp_path_factory):
     """Return what each process of a launch has found."""
     folder = tmp_path_factory.mktemp(f"{request.param}_processes")
-    command = [*TORCHRUN, f"--nproc_per_node={request.param}", TESTS / "distributed_child.py"]
-    launch = subprocess.run(
-        [*command, folder], env=environment(), capture_output=True, text=True, timeout=300
-    )
+    launch = torchrun(TESTS / "distributed_child.py", folder, n=request.param)
     assert launch.returncode == 0, launch.stderr
     return [pickle.loads((folder / f"{rank}.pickle").read_bytes()) for rank in range(request.param)]
 
@@ -202,6 +210,31 @@ def test_a_lost_process_is_an_error_in_the_others(how, message, tmp_path):
     assert re.search(message, last) and "with checkpoint=..., fit(..., resume=True)" in last
     found = pickle.loads((tmp_path / "0.pickle").read_bytes())
     assert found["as before"] and found["seconds"] < 60
+
+
+def test_the_example_trains_and_saves_one_model(tmp_path):
+    X, y = child.table(300)
+    np.save(tmp_path / "X.npy", X)
+    np.save(tmp_path / "y.npy", y)
+    example = TESTS.parent / "docs" / "examples" / "distributed_fit.py"
+    assert len(re.findall(r"^\S|^ +\S", example.read_text(), re.MULTILINE)) <= 13
+    launch = torchrun(example, tmp_path)
+    assert launch.returncode == 0, launch.stderr
+    est = child.ClassVSCTransformer.load(tmp_path / "model.safetensors")
+    assert est.n_iter_ == 5 and est.transform(X).shape == (300, 32)
+
+
+def test_the_command_line_prints_once(tmp_path):
+    """Both processes print the same, but only the first is heard; so are errors."""
+    launch = torchrun("-m", "sklearn_classvsc", "--max-epochs=1", "--out", tmp_path)
+    assert launch.returncode == 0, launch.stderr
+    assert launch.stdout.count("1797 samples") == launch.stdout.count("Written: ") == 1
+    assert {path.name for path in tmp_path.iterdir()} >= {"factor_report.html", "table.csv"}
+
+
+def test_the_command_line_says_once_what_is_wrong(tmp_path):
+    launch = torchrun("-m", "sklearn_classvsc", "--data", tmp_path / "no.csv", "--target", "y")
+    assert launch.stdout == "" and launch.stderr.count("error: No file") == 1
 
 
 # -- one process -----------------------------------------------------------------------------------
