@@ -1,4 +1,4 @@
-"""Rows on several processes: the same optimisation? Does a lost one end it? Is it faster?
+"""Rows on several processes: the same optimisation, an end if one is lost, and the speed.
 
 Each row starts processes by ``torchrun`` that run this file. In short, and by itself::
 
