@@ -16,8 +16,9 @@ lower numbers only.
 11. `_estimators`: the three transformers.
 
 Beside them `_persistence` saves and loads, `_checkpoint` lets a training go on after a crash,
-`metrics` judges any codes, `inspection` says what a dimension does to the features, `displays` and
-`report` show it, and `datasets` makes data whose factors are known.
+`distributed` has several processes train one model, `metrics` judges any codes, `inspection` says
+what a dimension does to the features, `displays` and `report` show it, and `datasets` makes data
+whose factors are known.
 """
 
 from importlib import import_module

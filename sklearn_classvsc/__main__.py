@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -34,6 +36,10 @@ files:
   COLUMN holds the class of each sample: strings or whole numbers. Every other column is a feature
   and holds finite numbers: remove identifiers, encode categories and fill what is missing first.
   A class needs two samples, and two of the classes about 17, to be both trained on and measured.
+
+several processes:
+  torchrun --nproc_per_node N -m sklearn_classvsc trains in N processes together, the first of which
+  prints and writes; needs pip install "sklearn-classvsc[distributed]"
 
 exit status:
   0 for success; 2 for arguments or data that cannot be used, with one line that says why
@@ -94,12 +100,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     SystemExit
         By argparse, for arguments that it cannot read and after ``--help``.
     """
-    args = make_parser().parse_args(argv)
-    try:
-        run(args)
-    except (ValueError, FloatingPointError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    with nullcontext() if _is_first() else _silence():
+        args = make_parser().parse_args(argv)
+        try:
+            run(args)
+        except (ValueError, FloatingPointError, OSError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
     return 0
 
 
@@ -145,16 +152,19 @@ def run(args: argparse.Namespace) -> None:
     ValueError, FloatingPointError, OSError
         If the arguments or the data cannot be used; the message is for the user.
     """
-    X, y = load(args.data, args.target)
-    split = split_data(X, y, args.seed)
-    if args.out is not None:
-        args.out.mkdir(parents=True, exist_ok=True)
     name = "digits" if args.data is None else args.data.name
-    print(describe(name, split, args.seed), flush=True)
-    sizes = {"n_components": args.n_components, "max_epochs": args.max_epochs}
-    given = {name: value for name, value in sizes.items() if value is not None}
-    verbose = int(args.verbose)
-    table, class_vsc = compare(split, random_state=args.seed, verbose=verbose, **given)
+    with _together():
+        X, y = load(args.data, args.target)
+        split = split_data(X, y, args.seed)
+        if args.out is not None:
+            args.out.mkdir(parents=True, exist_ok=True)
+        print(describe(name, split, args.seed), flush=True)
+        sizes = {"n_components": args.n_components, "max_epochs": args.max_epochs}
+        given = {name: value for name, value in sizes.items() if value is not None}
+        verbose = int(args.verbose)
+        table, class_vsc = compare(split, random_state=args.seed, verbose=verbose, **given)
+    if not _is_first():
+        return
     print(f"\n{format_table(table)}\n\n{LEGEND}", flush=True)
     written = []
     if args.out is not None:
@@ -169,6 +179,35 @@ def run(args: argparse.Namespace) -> None:
         print(f"warning: no {REPORT}: {_one_line(error)}.", file=sys.stderr)
     if written:
         print(f"Written: {', '.join(map(str, written))}")
+
+
+# -- several processes -----------------------------------------------------------------------------
+
+
+def _is_first() -> bool:
+    """Return whether this process is the only one, or the first that torchrun has started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        yield
+
+
+@contextmanager
+def _together() -> Iterator[None]:
+    """Fit in all processes that torchrun has started; an error of one is raised in all."""
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        yield
+        return
+    from sklearn_classvsc.distributed import ProcessLostError, data_parallel
+
+    try:
+        with data_parallel():
+            yield
+    except (ImportError, ProcessLostError) as error:
+        raise OSError(str(error)) from error
 
 
 # -- reading ---------------------------------------------------------------------------------------

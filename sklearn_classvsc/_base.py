@@ -29,6 +29,7 @@ from ._net import VSCNet, check_device, check_precision, divergence_error
 from ._objective import Objective
 from ._sklearn import Interval, StrOptions, check_sample_weight, fit_context
 from ._streams import Chunk, Source, StreamDataset, as_source
+from .distributed import current
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -137,6 +138,7 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
                 "resume=True goes on from a file, but checkpoint=None names none: "
                 "set checkpoint to the path of one."
             )
+        self._check_alike({"resume": resume})
         source = as_source(X, y, sample_weight)
         if source is not None and source.once:
             return self._fit_once(source)
@@ -145,11 +147,13 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
         go_on = saved is None and self.warm_start and self.__sklearn_is_fitted__()
         with self._all_or_nothing(in_place=go_on) as work:
             train: ArrayDataset | StreamDataset
-            if source is None:
-                train = work._validate(X, y, sample_weight, None, reset=not go_on)
-            else:
-                train = work._look_through(source, reset=not go_on)
-            data = fingerprint(work, train) if file else {}
+            with current().agreed():
+                if source is None:
+                    train = work._validate(X, y, sample_weight, None, reset=not go_on)
+                else:
+                    train = work._look_through(source, reset=not go_on)
+            data = fingerprint(work, train) if file or current().size > 1 else {}
+            work._check_alike(data)
             if saved:
                 plan = work._take_up(*saved, data)
                 if plan.finished:
@@ -161,7 +165,7 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
             train.standardization = work._standardization
             valid, seed = None, 0
             if self.early_stopping and isinstance(train, ArrayDataset):
-                seed = plan.seed if saved else seed_from(self.random_state)
+                seed = plan.seed if saved else current().first(self._seed)
                 train, valid = train.hold_out(self.validation_fraction, seed)
             if not saved:
                 plan = work._make_plan(train.n_batches(self.batch_size), seed, data)
@@ -243,7 +247,10 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
             return self
         first = afresh or not self.__sklearn_is_fitted__()
         with self._all_or_nothing(in_place=not first) as work:
-            chunk = work._validate(X, y, sample_weight, classes, reset=first)
+            with current().agreed():
+                chunk = work._validate(X, y, sample_weight, classes, reset=first)
+            if current().size > 1:
+                work._check_alike(fingerprint(work, chunk))
             if first:
                 work._build(chunk)
             net = work._training_net()
@@ -305,6 +312,27 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
                 self.net_.load_state(self._pending_state)
             raise
         self.__dict__ = work.__dict__
+
+    def _seed(self) -> int:
+        return seed_from(self.random_state)
+
+    def _check_alike(self, data: dict[str, Any]) -> None:
+        """Check that the processes that train together have the same parameters and data."""
+        if current().size == 1:
+            return
+        params = {name: repr(value) for name, value in self.get_params(deep=False).items()}
+        params |= {"checkpoint": str(self.checkpoint is None), "class": type(self).__name__}
+        for name in ("callbacks", "device", "random_state", "verbose"):
+            del params[name]
+        fitted = {"state (fitted or not)": self.__sklearn_is_fitted__()}
+        differing = current().differing(params | fitted | data)
+        if differing:
+            rank = min(differing.values())
+            names = ", ".join(name for name in differing if differing[name] == rank)
+            raise ValueError(
+                f"Process {rank} was given another {names} than process 0: every process needs the "
+                "same parameters and all the data, and takes its part of each batch by itself."
+            )
 
     def _make_plan(self, n_batches: int, seed: int, data: dict[str, Any]) -> Plan:
         """Plan, and schedule, a fit in epochs of so many batches."""

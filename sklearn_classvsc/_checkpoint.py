@@ -14,6 +14,7 @@ import numpy as np
 from . import _persistence
 from ._data import ArrayDataset
 from ._streams import StreamDataset
+from .distributed import current
 
 if TYPE_CHECKING:
     from ._base import SpikeSlabTransformer
@@ -60,6 +61,9 @@ class Checkpoint:
         ModelFileError
             If the file is no checkpoint of this class, or is damaged.
         """
+        return current().first(lambda: self._read(cls))
+
+    def _read(self, cls: type[SpikeSlabTransformer]) -> tuple[SpikeSlabTransformer, Plan] | None:
         if not self.path.exists():
             return None
         estimator = _persistence.load(self.path, cls)
@@ -73,6 +77,9 @@ class Checkpoint:
 
     def check(self, estimator: SpikeSlabTransformer, resume: bool) -> None:
         """Raise, before any time is spent on training, what writing would raise after it."""
+        current().first(lambda: self._check(estimator, resume))
+
+    def _check(self, estimator: SpikeSlabTransformer, resume: bool) -> None:
         params = estimator.get_params(deep=False) | {"checkpoint": None}
         classes = getattr(estimator, "classes_", None)
         try:
@@ -91,6 +98,9 @@ class Checkpoint:
 
     def write(self, estimator: SpikeSlabTransformer, plan: Plan) -> None:
         """Replace the file by this estimator, which is not changed."""
+        current().first(lambda: self._write(estimator, plan))
+
+    def _write(self, estimator: SpikeSlabTransformer, plan: Plan) -> None:
         copy = estimator._now()
         copy.__dict__["_checkpoint"] = plan._asdict()
         _persistence.save(copy, self.path)
@@ -98,8 +108,8 @@ class Checkpoint:
     def write_if_cheap(self, estimator: Callable[[], SpikeSlabTransformer], plan: Plan) -> None:
         """Write what `estimator` returns, unless the last writing was too short a time ago."""
         start = time.perf_counter()
-        if start >= self._next:
-            self.write(estimator(), plan)
+        if start >= self._next and not current().rank:
+            self._write(estimator(), plan)
             end = time.perf_counter()
             self._next = end + min((end - start) / SHARE, INTERVAL)
 

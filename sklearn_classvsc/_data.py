@@ -237,12 +237,19 @@ class EvenBatches(Sampler[NDArray[np.intp]]):
         Largest size of a batch.
     generator : torch.Generator or None
         Source of the shuffle, drawn anew in each epoch; None keeps the order.
+    part : tuple of (int, int)
+        (i, n): give the i-th of n parts of every batch, as even as possible; it may be empty.
     """
 
     def __init__(
-        self, n_samples: int, batch_size: int, generator: torch.Generator | None = None
+        self,
+        n_samples: int,
+        batch_size: int,
+        generator: torch.Generator | None = None,
+        part: tuple[int, int] = (0, 1),
     ) -> None:
         self.n_samples, self.batch_size, self.generator = n_samples, batch_size, generator
+        self.part = part
 
     def __len__(self) -> int:
         return -(-self.n_samples // self.batch_size)
@@ -253,7 +260,9 @@ class EvenBatches(Sampler[NDArray[np.intp]]):
         else:
             order = torch.randperm(self.n_samples, generator=self.generator).numpy()
         # Ascending indices read a memory map in order; the order within a batch means nothing.
-        return (np.sort(batch) for batch in np.array_split(order, len(self)))
+        batches = (np.sort(batch) for batch in np.array_split(order, len(self)))
+        i, n = self.part
+        return batches if n == 1 else (np.array_split(batch, n)[i] for batch in batches)
 
 
 def seed_from(random_state: Any) -> int:

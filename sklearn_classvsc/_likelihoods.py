@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .distributed import ALONE, Alone
+
 
 class Likelihood(nn.Module):
     """p(x | theta), features independent given theta."""
@@ -27,9 +29,14 @@ class Likelihood(nn.Module):
         """Return E[x | theta], of shape (n, p)."""
         raise NotImplementedError
 
-    def reconstruction(self, theta: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-        """Return the loss term -E log p(x | z) of a batch, weighted by `weight` summing to 1."""
-        return -(weight @ self.log_prob(theta, x))
+    def reconstruction(
+        self, theta: Tensor, x: Tensor, weight: Tensor, processes: Alone = ALONE
+    ) -> Tensor:
+        """Return the loss term -E log p(x | z) of a batch, weighted by `weight` summing to 1.
+
+        `processes` sum over the parts of the batch that each of them has.
+        """
+        return processes.total(-(weight @ self.log_prob(theta, x)))
 
 
 class Bernoulli(Likelihood):
@@ -69,10 +76,12 @@ class Gaussian(Likelihood):
     def mean(self, theta: Tensor) -> Tensor:
         return theta
 
-    def reconstruction(self, theta: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    def reconstruction(
+        self, theta: Tensor, x: Tensor, weight: Tensor, processes: Alone = ALONE
+    ) -> Tensor:
         if not self.training:
-            return super().reconstruction(theta, x, weight)
-        variance = weight @ ((x - theta) ** 2).mean(1) + self.floor
+            return super().reconstruction(theta, x, weight, processes)
+        variance = processes.total(weight @ ((x - theta) ** 2).mean(1)) + self.floor
         self.noise_variance.lerp_(variance.detach(), self.momentum)
         return 0.5 * x.shape[1] * (torch.log(2 * math.pi * variance) + 1)
 

@@ -24,6 +24,7 @@ from ._data import ArrayDataset, Batch, EvenBatches
 from ._modules import SpikeSlabAutoencoder
 from ._objective import Objective
 from ._streams import StreamDataset
+from .distributed import ALONE, Alone, current
 
 
 class VSCNet(NeuralNet):
@@ -83,6 +84,9 @@ class VSCNet(NeuralNet):
         self.generator = generator
         self.precision = precision
         self.noise_generator = generator
+        #: Who train this net together, while they do; and where this one then draws its noise from.
+        self.processes: Alone = ALONE
+        self._noise: torch.Generator | None = None
         if torch.device(device).type != "cpu":
             seed = int(torch.randint(2**62, (), generator=generator))
             self.noise_generator = torch.Generator(device).manual_seed(seed)
@@ -119,7 +123,11 @@ class VSCNet(NeuralNet):
 
         If an error or Ctrl-C ends it, the net is as after its last step, or at its best epoch,
         and the history as after its last epoch.
+
+        Several processes train together within `distributed.data_parallel`.
         """
+        self.processes = processes = current()
+        self._take_from_first()
         finished = len(self.history)
 
         def epoch_ended() -> None:
@@ -132,7 +140,8 @@ class VSCNet(NeuralNet):
         bar, reason = ProgressBar(epochs), None
         self.train_split = None if valid is None else predefined_split(valid)
         callbacks, self._epoch_ended = self.callbacks_, epoch_ended
-        self.callbacks_ = [*callbacks, ("progress", bar)] if self.verbose else callbacks
+        if self.verbose and not processes.rank:
+            self.callbacks_ = [*callbacks, ("progress", bar)]
         try:
             self.notify("on_train_begin", X=dataset, y=None)
             try:
@@ -142,8 +151,10 @@ class VSCNet(NeuralNet):
             except TrainingStopped as stop:
                 reason = str(stop)
             self._restore_best()
+            self._take_from_first()
             self.notify("on_train_end", X=dataset, y=None)
-        except BaseException:
+        except BaseException as error:
+            processes.abandon(error)
             del self.history[finished:]
             self._restore_best()
             raise
@@ -152,7 +163,19 @@ class VSCNet(NeuralNet):
             self.optimizer_.zero_grad()  # a fitted model needs no gradients, and they are as large
             self.callbacks_, self.train_split = callbacks, None
             self._epoch_ended, self.best = noop, None
+            self.processes, self._noise = ALONE, None
         return reason
+
+    def _take_from_first(self) -> None:
+        """Become what the net is in the first process: seeds and the user's modules may differ.
+
+        So may the last digits, after training on processors of different kinds.
+        """
+        if self.processes.size > 1:
+            sums = [float(x.sum()) for x in self.module_.state_dict().values()]
+            seen = {"sums": sums, "generator": self.generator.get_state().tolist()}
+            if self.processes.differing(seen):
+                self.load_state(self.processes.first(self.state))
 
     def _stop_early(self, patience: int) -> None:
         """Keep the weights of the best epoch; end training if it was `patience` epochs ago."""
@@ -223,7 +246,14 @@ class VSCNet(NeuralNet):
         """Keep the history per epoch."""
 
     def notify(self, method_name: str, **kwargs: Any) -> None:
-        """Take KeyboardInterrupt for a stop where skorch's callbacks mean one, else for Ctrl-C."""
+        """Take KeyboardInterrupt for a stop where skorch's callbacks mean one, else for Ctrl-C.
+
+        What ends training after an epoch in one process ends it in all.
+        """
+        with self.processes.agreed() if method_name == "on_epoch_end" else nullcontext():
+            self._notify(method_name, **kwargs)
+
+    def _notify(self, method_name: str, **kwargs: Any) -> None:
         stopped = False
         try:
             super().notify(method_name, **kwargs)
@@ -241,10 +271,12 @@ class VSCNet(NeuralNet):
     ) -> DataLoader[Batch]:
         """Fetch whole batches; torch finds `ArrayDataset.__getitems__`."""
         shuffle = self.generator if training else None
+        part = self.processes.rank, self.processes.size
         how: dict[str, Any] = {"collate_fn": _identity, "generator": self.generator}
         if isinstance(dataset, StreamDataset):
-            return DataLoader(dataset.batched(self.batch_size, shuffle), batch_size=None, **how)
-        batches = EvenBatches(len(dataset), self.batch_size, shuffle)
+            batched = dataset.batched(self.batch_size, shuffle, part)
+            return DataLoader(batched, batch_size=None, **how)
+        batches = EvenBatches(len(dataset), self.batch_size, shuffle, part)
         return DataLoader(dataset, batch_sampler=batches, **how)  # type: ignore[arg-type]
 
     def train_step(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
@@ -263,6 +295,7 @@ class VSCNet(NeuralNet):
             group["lr"] = self.lr * (learning_rate_factor(progress) if self.decay else 0.5)
         step = self._forward(batch, min(progress, 1.0))
         step["loss"].backward()
+        self.processes.add_gradients(self.module_.parameters())
         self.steps_done += 1
         return step
 
@@ -283,6 +316,8 @@ class VSCNet(NeuralNet):
         if iterator is None:
             return
         self._set_training(training)
+        if training:
+            self._noise = self.processes.generator(self.generator, self.noise_generator)
         total: Tensor | None = None
         weight_sum, names = 0.0, ["loss"]
         for batch in iterator:
@@ -295,7 +330,8 @@ class VSCNet(NeuralNet):
             weight_sum += weight
             self.notify("on_batch_end", batch=batch, training=training, **step)
         assert total is not None, "an epoch has at least one batch"
-        for name, value in zip(names, (total / weight_sum).tolist(), strict=True):
+        whole = self.processes.total(torch.cat([total, total.new_tensor([weight_sum])]))
+        for name, value in zip(names, (whole[:-1] / whole[-1]).tolist(), strict=True):
             self.history.record(
                 f"{prefix}_{name}" if name == "loss" or not training else name, value
             )
@@ -309,8 +345,8 @@ class VSCNet(NeuralNet):
         x, labels, weight = to_device(tuple(batch), self.device)
         low = self.precision == "bfloat16" and self.module_.training
         with torch.autocast(x.device.type, torch.bfloat16) if low else nullcontext():
-            out = self.module_(x, self.noise_generator)
-        terms = self.criterion_.terms(self.module_, out, x, labels, weight)
+            out = self.module_(x, self._noise or self.noise_generator)
+        terms = self.criterion_.terms(self.module_, out, x, labels, weight, self.processes)
         return {"loss": self.criterion_.loss(terms, progress), "terms": terms, "y_pred": out.theta}
 
 

@@ -23,6 +23,10 @@ from torch import Tensor
 
 from ._modules import Pass, SpikeSlabAutoencoder
 from ._spike_slab import SpikeSlab, bernoulli_entropy, bernoulli_kl
+from .distributed import ALONE, Alone
+
+#: Classes from which on several processes look which of them are in a batch.
+MANY = 1000
 
 
 class Weight(NamedTuple):
@@ -51,7 +55,12 @@ class ClassGates(NamedTuple):
 
 
 def class_gates(
-    gamma: Tensor, labels: Tensor, n_classes: int, weight: Tensor, balanced: bool = False
+    gamma: Tensor,
+    labels: Tensor,
+    n_classes: int,
+    weight: Tensor,
+    balanced: bool = False,
+    processes: Alone = ALONE,
 ) -> ClassGates:
     """Summarise the gates of a batch: one matrix product over the classes.
 
@@ -67,27 +76,35 @@ def class_gates(
         Sample weights that sum to 1.
     balanced : bool
         Give every class in the batch the same share, and samples without a label none.
+    processes : Alone or Processes
+        Who have the parts of the batch.
 
     Returns
     -------
     ClassGates
     """
+    h = bernoulli_entropy(gamma)
     if not n_classes and not balanced:  # every sample is its own class
-        entropy = weight @ bernoulli_entropy(gamma)
-        return ClassGates(weight, weight[:0], weight @ gamma, gamma[:0], entropy, entropy)
+        pi, entropy = weight @ gamma, weight @ h
+        if processes.size > 1:
+            pi, entropy = processes.total(torch.stack([pi, entropy]))
+        return ClassGates(weight, weight[:0], pi, gamma[:0], entropy, entropy)
     with torch.no_grad():
         classes = torch.arange(n_classes, device=labels.device)
         member = (labels[:, None] == classes) * weight[:, None]  # (n, C)
-        share = member.sum(0)
+        share = processes.total(member.sum(0))
         average = (member / share.clamp_min(torch.finfo(share.dtype).tiny)).T  # (C, n)
         if balanced:
             present = (share > 0).to(weight.dtype)
             share = present / present.sum().clamp_min(1)
             weight = share @ average
         unlabeled = weight * (labels < 0)
-    h, pi_c = bernoulli_entropy(gamma), average @ gamma
-    conditional = share @ bernoulli_entropy(pi_c) + unlabeled @ h
-    return ClassGates(weight, share, weight @ gamma, pi_c, conditional, weight @ h)
+    pi_c, pi, h_unlabeled, entropy = average @ gamma, weight @ gamma, unlabeled @ h, weight @ h
+    if processes.size > 1:
+        sums = processes.total(torch.cat([pi_c, torch.stack([pi, h_unlabeled, entropy])]))
+        pi_c, (pi, h_unlabeled, entropy) = sums[:-3], sums[-3:]
+    conditional = share @ bernoulli_entropy(pi_c) + h_unlabeled
+    return ClassGates(weight, share, pi, pi_c, conditional, entropy)
 
 
 def centroid_divergence(gates: ClassGates) -> Tensor:
@@ -246,32 +263,48 @@ class Objective:
         self.consistency, self.balanced = consistency, balanced
 
     def terms(
-        self, model: SpikeSlabAutoencoder, out: Pass, x: Tensor, labels: Tensor, weight: Tensor
+        self,
+        model: SpikeSlabAutoencoder,
+        out: Pass,
+        x: Tensor,
+        labels: Tensor,
+        weight: Tensor,
+        processes: Alone = ALONE,
     ) -> dict[str, Tensor]:
         """Return the terms in use, each a scalar.
 
-        `weight`, of shape (n,), holds the sample weights; they need not sum to 1.
+        `weight`, of shape (n,), holds the sample weights; they need not sum to 1. Where several
+        `processes` have a part of the batch each, the terms are of the whole batch.
         """
-        weight = weight / weight.sum()
+        weight = weight / processes.total(weight.sum())
         terms = {
-            "reconstruction": model.likelihood.reconstruction(out.theta, x, weight),
+            "reconstruction": model.likelihood.reconstruction(out.theta, x, weight, processes),
             "slab_kl": weight @ out.q.slab_kl(model.prior_mean).sum(1),
         }
         if not terms.keys() >= self.weights.keys():
-            terms |= self._gate_terms(model, out, labels, weight)
+            terms |= self._gate_terms(model, out, labels, weight, processes)
+        if processes.size > 1:  # those that are still of this part alone
+            parts = {name: terms[name] for name in ("slab_kl", "recognition") if name in terms}
+            terms |= zip(parts, processes.total(torch.stack([*parts.values()])), strict=True)
         return {name: terms[name] for name in self.weights}
 
     def _gate_terms(
-        self, model: SpikeSlabAutoencoder, out: Pass, labels: Tensor, weight: Tensor
+        self,
+        model: SpikeSlabAutoencoder,
+        out: Pass,
+        labels: Tensor,
+        weight: Tensor,
+        processes: Alone,
     ) -> dict[str, Tensor]:
         """Return the split of the spike's divergence, and the terms on classes that are in use."""
         n_classes, profile = self.n_classes, model.class_profile
-        if n_classes > len(labels):  # those in the batch are enough, and time grows with them
-            present, labels = labels.unique(return_inverse=True)
-            if present[0] < 0:
-                present, labels = present[1:], labels - 1
+        if n_classes > (len(labels) if processes.size == 1 else MANY):
+            # Those in the batch are enough, and time grows with them.
+            everyone = processes.gather(labels)
+            present = everyone[everyone >= 0].unique()
+            labels = torch.where(labels < 0, labels, torch.searchsorted(present, labels))
             n_classes, profile = len(present), profile[present]
-        gates = class_gates(out.q.gamma, labels, n_classes, weight, self.balanced)
+        gates = class_gates(out.q.gamma, labels, n_classes, weight, self.balanced, processes)
         prior = free_usage(gates.pi, model.alpha) if self.balanced else model.alpha
         indecision, conditional = gates.entropy.sum(), gates.conditional_entropy.sum()
         terms = {
@@ -285,7 +318,12 @@ class Objective:
             terms["consistency"] = (
                 centroid_divergence(gates)
                 if self.consistency == "centroid"
-                else pairwise_divergence(out.q.gamma, labels, n_classes, weight)
+                else pairwise_divergence(
+                    processes.gather(out.q.gamma),
+                    processes.gather(labels),
+                    n_classes,
+                    processes.gather(weight),
+                )
             )
         if self.weights.keys() & {"class_usage", "recognition", "overlap"}:
             if model.training:

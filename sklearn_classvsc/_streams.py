@@ -253,6 +253,7 @@ class StreamDataset(IterableDataset[Batch]):
         self.standardization: Standardization | None = None
         self.batch_size = 1
         self.generator: torch.Generator | None = None
+        self.part = (0, 1)
         self.sizes: list[int] = []  # of the pieces
         self._digest = hashlib.sha256()
 
@@ -284,15 +285,17 @@ class StreamDataset(IterableDataset[Batch]):
                 n_batches, waiting = n_batches - (-waiting // batch_size), 0
         return n_batches + (waiting > 0)
 
-    def batched(self, batch_size: int, generator: torch.Generator | None) -> StreamDataset:
-        """Return the same, to be iterated in batches that `generator` shuffles."""
+    def batched(
+        self, batch_size: int, generator: torch.Generator | None, part: tuple[int, int] = (0, 1)
+    ) -> StreamDataset:
+        """Return the same, to be iterated in batches; the arguments are those of `EvenBatches`."""
         batched = copy.copy(self)
-        batched.batch_size, batched.generator = batch_size, generator
+        batched.batch_size, batched.generator, batched.part = batch_size, generator, part
         return batched
 
     def __iter__(self) -> Iterator[Batch]:
         for data in self._pools():
-            for rows in EvenBatches(len(data), self.batch_size, self.generator):
+            for rows in EvenBatches(len(data), self.batch_size, self.generator, self.part):
                 yield data.__getitems__(rows)
 
     def _pools(self) -> Iterator[ArrayDataset]:

@@ -32,7 +32,7 @@ ROOMS = [
 #: Imported by any room, and importing none.
 SHIMS = {"_sklearn"}
 #: Beside the rooms: what `_base` may use although it has no number.
-BESIDE = {"_persistence", "_checkpoint"}
+BESIDE = {"_persistence", "_checkpoint", "distributed"}
 
 
 def public_objects():
@@ -41,6 +41,7 @@ def public_objects():
         "sklearn_classvsc.metrics",
         "sklearn_classvsc.datasets",
         "sklearn_classvsc.displays",
+        "sklearn_classvsc.distributed",
         "sklearn_classvsc.inspection",
         "sklearn_classvsc.report",
     ):

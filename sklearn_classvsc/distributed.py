@@ -1,0 +1,352 @@
+"""Several processes, on one machine or many, that fit one estimator: data-parallel training.
+
+The processes are started by ``torchrun``; Hugging Face Accelerate tells each which it is, and
+connects them. Every process has all the data and the same model, and takes its part of each batch;
+what the loss is made of, and then its gradients, are summed over the processes, so that N of them
+optimise what one would.
+
+`Alone` is one process, whose sums are whole already; `Processes` are several. The net and the
+objective ask the one that `current` returns, and know no more of it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import pickle
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+__all__ = ["ProcessLostError", "data_parallel"]
+
+T = TypeVar("T")
+LOST = "The processes are no longer connected, since one failed or was lost: start all again."
+
+
+class ProcessLostError(RuntimeError):
+    """Another process has failed or is out of reach; the message says what to do."""
+
+
+@contextmanager
+def data_parallel(timeout: float = 50.0) -> Iterator[Accelerator]:
+    """Let the processes that ``torchrun`` has started fit each estimator together.
+
+    Within the context, `fit` and `partial_fit` train one model in all processes, to the result
+    that one process would reach, but for the noise that each draws: `batch_size` is that of all
+    together. Each must call them with the same data and parameters. Afterwards each has the same,
+    ordinary fitted estimator. Other methods are not affected, nor is any other thread.
+
+    Outside ``torchrun`` there is one process, and `fit` is as ever. The processes stay connected
+    when the context ends, for the next one.
+
+    Parameters
+    ----------
+    timeout : float, default=50.0
+        Seconds that a process waits for the others before it takes one of them for lost. The
+        first context decides.
+
+    Yields
+    ------
+    accelerator : accelerate.Accelerator
+        Knows which process this is (`is_main_process`), and prints in the first alone (`print`),
+        after the context too.
+
+    Raises
+    ------
+    ImportError
+        If Accelerate is not installed.
+    RuntimeError
+        If fewer processes were connected than were asked for.
+    ProcessLostError
+        If another process fails in training, or is killed.
+    Exception
+        Whatever another process raised between two trainings.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn_classvsc import VSCTransformer
+    >>> from sklearn_classvsc.distributed import data_parallel
+    >>> X, y = load_iris(return_X_y=True)
+    >>> with data_parallel() as accelerator:
+    ...     est = VSCTransformer(n_components=4, max_epochs=2, random_state=0).fit(X)
+    >>> accelerator.num_processes
+    1
+    """
+    threads = torch.get_num_threads()
+    accelerator = _connect(timeout)
+    rank, size = accelerator.process_index, accelerator.num_processes
+    processes = Processes(rank, size) if size > 1 else ALONE
+    token = _CURRENT.set(processes)
+    try:
+        with processes.agreed():
+            yield accelerator
+    finally:
+        _CURRENT.reset(token)
+        torch.set_num_threads(threads)  # Accelerate may have lowered it
+
+
+def _connect(timeout: float) -> Accelerator:
+    """Return an accelerator that is connected to all processes."""
+    try:
+        from accelerate import Accelerator
+        from accelerate.state import is_initialized
+        from accelerate.utils import InitProcessGroupKwargs
+    except ImportError as error:
+        raise ImportError(
+            'data_parallel needs Accelerate: pip install "sklearn-classvsc[distributed]".'
+        ) from error
+    asked = int(os.environ.get("WORLD_SIZE", "1"))
+    launch = "torchrun --nproc_per_node N (python -m torch.distributed.run) starts N."
+    if "WORLD_SIZE" not in os.environ and "MASTER_ADDR" in os.environ:
+        raise RuntimeError(
+            "MASTER_ADDR is set, so several processes were asked for, but there is one, and "
+            f"WORLD_SIZE is missing (`accelerate launch --cpu` does that): {launch}"
+        )
+    connected = dist.is_initialized()
+    if asked > 1 and is_initialized() and not connected:
+        raise ProcessLostError(LOST)
+    # A process without a GPU of its own computes on the processor.
+    cpu = torch.cuda.device_count() < int(os.environ.get("LOCAL_WORLD_SIZE", asked))
+    options: dict[str, Any] = {"timeout": timedelta(seconds=timeout)}
+    if not cpu:
+        options["backend"] = "cpu:gloo,cuda:nccl"  # an estimator may still say device="cpu"
+    accelerator = Accelerator(
+        cpu=cpu and not is_initialized(), kwargs_handlers=[InitProcessGroupKwargs(**options)]
+    )
+    if accelerator.num_processes != asked:
+        raise RuntimeError(
+            f"WORLD_SIZE={asked} processes were asked for, but Accelerate has connected "
+            f"{accelerator.num_processes}: {launch}"
+        )
+    if asked > 1 and not connected:  # they stay connected, since they could not be again
+        atexit.register(_disconnect)
+    return accelerator
+
+
+def _disconnect() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+class Alone:
+    """One process: what is summed over all is whole already."""
+
+    rank, size = 0, 1
+
+    def total(self, part: Tensor) -> Tensor:
+        """Return the sum of the processes' parts, tensors of one shape; differentiable.
+
+        Every path from a parameter to the loss goes through exactly one sum over processes. The
+        loss is then the same function of the same sums everywhere, so that each process knows the
+        derivative by the sums without asking, and the sum of the processes' gradients is the
+        gradient.
+        """
+        return part
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """Return the rows of all processes, one below the other; differentiable like `total`."""
+        return rows
+
+    def add_gradients(self, parameters: Iterable[Tensor]) -> None:
+        """Replace the gradients by their sums over the processes."""
+
+    def generator(self, shared: torch.Generator, own: torch.Generator) -> torch.Generator:
+        """Return where this process draws noise from: seeded by `shared`, on the device of `own`.
+
+        The state of `shared`, the same everywhere, is all that must be kept to draw it again.
+        """
+        return own
+
+    @contextmanager
+    def agreed(self) -> Iterator[None]:
+        """Raise an error of the block in all processes, once all have left the block."""
+        yield
+
+    def first(self, make: Callable[[], T]) -> T:
+        """Return what `make` returns in the first process, which alone calls it."""
+        return make()
+
+    def differing(self, said: dict[str, Any]) -> dict[str, int]:
+        """Return which values are not everywhere as in the first process, and where not."""
+        return {}
+
+    def abandon(self, error: BaseException) -> None:
+        """Leave the others, unless all raise this error, so that they do not wait in vain."""
+
+
+ALONE = Alone()
+
+
+class Processes(Alone):
+    """Several processes, which take the same steps in the same order.
+
+    Parameters
+    ----------
+    rank : int
+        Which of them this is.
+    size : int
+        How many there are.
+    """
+
+    def __init__(self, rank: int, size: int) -> None:
+        self.rank, self.size = rank, size
+        self._shared: BaseException | None = None  # the last error that all processes have raised
+
+    def total(self, part: Tensor) -> Tensor:
+        total: Tensor = _Total.apply(part, self)
+        return total
+
+    def gather(self, rows: Tensor) -> Tensor:
+        gathered: Tensor = _Gather.apply(rows, self)
+        return gathered
+
+    def add_gradients(self, parameters: Iterable[Tensor]) -> None:
+        # At once: beside the latency of each, the time of one sum over all is small. A wrapper
+        # that overlaps them with the backward pass is no faster for models of these sizes, and
+        # leaves hooks on the parameters where a process is lost.
+        gradients = [x.grad for x in parameters if x.grad is not None]
+        flat = torch.cat([x.flatten() for x in gradients])
+        self.add_up(flat)
+        parts = flat.split([x.numel() for x in gradients])
+        for gradient, part in zip(gradients, parts, strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+    def generator(self, shared: torch.Generator, own: torch.Generator) -> torch.Generator:
+        twin = torch.Generator().set_state(shared.get_state())  # leaves the shuffle as it is
+        seeds = torch.randint(2**62, (self.size,), generator=twin)
+        return torch.Generator(own.device).manual_seed(int(seeds[self.rank]))
+
+    @contextmanager
+    def agreed(self) -> Iterator[None]:
+        error: BaseException | None = None
+        try:
+            yield
+        except BaseException as raised:  # Ctrl-C as well: nobody should wait for this process
+            if not self.size or raised is self._shared or isinstance(raised, ProcessLostError):
+                raise
+            error = raised
+        self._ask(None, error)
+
+    def first(self, make: Callable[[], T]) -> T:
+        box: list[Any] = [None]
+        with self.agreed():
+            if self.rank == 0:
+                box[0] = make()
+        with self._talking():
+            dist.broadcast_object_list(box, src=0)
+        made: T = box[0]
+        return made
+
+    def differing(self, said: dict[str, Any]) -> dict[str, int]:
+        answers = self._ask(said)
+        return {
+            name: rank
+            for rank in reversed(range(self.size))
+            for name, value in answers[0].items()
+            if answers[rank].get(name) != value
+        }
+
+    def abandon(self, error: BaseException) -> None:
+        # The loss is the same everywhere, and so is the error that it is not finite.
+        if error is not self._shared and not isinstance(error, FloatingPointError):
+            self.size = 0
+            _disconnect()
+
+    def add_up(self, tensor: Tensor) -> None:
+        """Replace a tensor by its sum over the processes, the same bits everywhere."""
+        with self._talking():
+            dist.all_reduce(tensor)
+
+    def collect(self, rows: Tensor) -> list[Tensor]:
+        """Return the rows of each process."""
+        with self._talking():
+            sizes: list[Any] = [None] * self.size
+            dist.all_gather_object(sizes, len(rows))
+            padded = rows.new_zeros(max(sizes), *rows.shape[1:])
+            padded[: len(rows)] = rows
+            found = [torch.empty_like(padded) for _ in sizes]
+            dist.all_gather(found, padded)
+        return [part[:n] for part, n in zip(found, sizes, strict=True)]
+
+    def _ask(self, answer: Any, error: BaseException | None = None) -> list[Any]:
+        """Return all processes' answers; if one has an error instead, raise it in all."""
+        said: list[Any] = [None] * self.size
+        with self._talking():
+            dist.all_gather_object(said, (answer, error and _portable(error)))
+        for rank, (_, failure) in enumerate(said):
+            if failure is None:
+                continue
+            if error is not None and repr(error) == repr(failure):  # with a traceback
+                self._shared = error
+                raise error
+            self._shared = failure
+            place = RuntimeError(f"The error is of process {rank}; this is {self.rank}.")
+            raise failure from (error or place)
+        return [answer for answer, _ in said]
+
+    @contextmanager
+    def _talking(self) -> Iterator[None]:
+        if not self.size:
+            raise ProcessLostError(LOST)
+        try:
+            yield
+        except RuntimeError as error:
+            raise ProcessLostError(
+                f"Process {self.rank} of {self.size} has lost another, or has waited too long for "
+                f"it ({str(error).splitlines()[0]}). Look for that process's own message, and "
+                "start all again; with checkpoint=..., fit(..., resume=True) goes on."
+            ) from error
+
+
+_CURRENT: ContextVar[Alone] = ContextVar("processes", default=ALONE)
+
+
+def current() -> Alone:
+    """Return the processes that train together here and now."""
+    return _CURRENT.get()
+
+
+class _Total(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, part: Tensor, processes: Processes) -> Tensor:
+        total = part.detach().clone(memory_format=torch.contiguous_format)
+        processes.add_up(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return grad, None
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, processes: Processes) -> Tensor:
+        parts = processes.collect(rows.detach())
+        ctx.sizes, ctx.rank = [len(part) for part in parts], processes.rank
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return grad.split(ctx.sizes)[ctx.rank], None
+
+
+def _portable(error: BaseException) -> BaseException:
+    """Return the error, or one that says as much, if it is none for another process."""
+    if isinstance(error, Exception | KeyboardInterrupt):  # and no sys.exit(0) of this process alone
+        try:
+            pickle.loads(pickle.dumps(error))
+            return error
+        except Exception:  # a user's class may raise anything
+            pass
+    return RuntimeError(repr(error))

@@ -1,0 +1,304 @@
+"""What `test_distributed.py` runs in several processes, and in one to compare.
+
+    torchrun --nproc_per_node 2 tests/distributed_child.py FOLDER [kill|freeze]
+
+Each process leaves its findings in FOLDER, as a pickle.
+"""
+
+import contextlib
+import copy
+import io
+import os
+import pickle
+import signal
+import sys
+import time
+import warnings
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import torch
+from helpers import small
+from skorch.callbacks import Callback
+from torch import nn
+
+from sklearn_classvsc import (
+    ClassVSCTransformer,
+    VAETransformer,
+    VSCTransformer,
+    _checkpoint,
+    _modules,
+    _objective,
+    _persistence,
+)
+from sklearn_classvsc._likelihoods import LIKELIHOODS
+from sklearn_classvsc._spike_slab import SpikeSlab
+from sklearn_classvsc.distributed import current, data_parallel
+
+CASES = {
+    "VAE": VAETransformer(),
+    "VSC": VSCTransformer(),
+    "balanced": ClassVSCTransformer(),
+    "balanced, unlabeled": ClassVSCTransformer(unlabeled=2),
+    "paper": ClassVSCTransformer(objective="paper"),
+    "pairwise": ClassVSCTransformer(objective="paper", consistency="pairwise"),
+}
+
+
+def table(n=103, n_classes=4):
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, n_classes, n)
+    X = np.eye(n_classes)[y] @ rng.normal(size=(n_classes, 9)) + rng.normal(size=(n, 9))
+    return X.astype(np.float32), y
+
+
+@contextlib.contextmanager
+def noise_off():
+    with (
+        mock.patch.object(SpikeSlab, "rsample", lambda q, *args, **kwargs: q.gamma * q.mu),
+        mock.patch.object(_modules, "hide_features", lambda x, *args: x),
+    ):
+        yield
+
+
+def gradients(name, n, likelihood="gaussian", many=_objective.MANY):
+    """Return terms, gradients and buffers after a step on n samples, in double precision."""
+    processes, est = current(), CASES[name]
+    X, y = table(n)
+    est.n_components, est.classes_ = 6, np.arange(4)
+    model = est._model()
+    model["alpha"] = torch.tensor(model["alpha"], dtype=torch.float64)
+    module = _modules.make_autoencoder(
+        9,
+        encoder=None,
+        decoder=None,
+        hidden_layer_sizes=[8],
+        activation="gelu",
+        likelihood=LIKELIHOODS[likelihood](),
+        gated=est.gated,
+        generator=torch.Generator().manual_seed(0),
+        **model,
+    ).double()
+    part = np.array_split(np.arange(n), processes.size)[processes.rank]
+    x = torch.tensor(X[part] if likelihood == "gaussian" else X[part] > 0, dtype=torch.float64)
+    labels = torch.tensor(np.where(y == est.unlabeled, -1, y)[part] if name not in ("VAE", "VSC")
+                          else np.full(len(part), -1))  # fmt: skip
+    weight = torch.tensor(1.0 + part % 3)
+    objective = est._objective()
+    with noise_off(), mock.patch.object(_objective, "MANY", many):
+        terms = objective.terms(module, module(x), x, labels, weight, processes)
+    objective.loss(terms, 0.5).backward()
+    processes.add_gradients(module.parameters())
+    return {
+        "terms": {key: value.item() for key, value in terms.items()},
+        "gradients": torch.cat([p.grad.flatten() for p in module.parameters()]).numpy(),
+        "buffers": torch.cat([b.flatten() for b in module.buffers()]).numpy(),
+    }
+
+
+def all_gradients():
+    return {
+        (name, n, likelihood): gradients(name, n, likelihood)
+        for name in CASES
+        for n, likelihood in [(32, "gaussian"), (7, "gaussian"), (1, "bernoulli")]
+    } | {("balanced", "many"): gradients("balanced", 7, many=3)}
+
+
+def weights(est):
+    return {name: x.numpy() for name, x in est.module_.state_dict().items()}
+
+
+def summary(est):
+    return {
+        "weights": weights(est),
+        "history": est.history_,
+        "steps": est.net_.steps_done,
+        "stop_reason": est.stop_reason_,
+        "digest": [x.tobytes() for x in weights(est).values()],
+        "pickle": pickle.dumps(clone_of(est)),
+    }
+
+
+def clone_of(est):
+    """Return the estimator without what cannot be pickled, or is not the same everywhere."""
+    return copy.deepcopy(est).set_params(callbacks=None, random_state=0, encoder=None)
+
+
+def noiseless_fits():
+    """Fits whose weights do not depend on the number of processes, but for rounding."""
+    X, y = table()
+    weight = 1 + np.arange(len(X)) % 3
+    with noise_off(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return {
+            (cls.__name__, n, batch): summary(
+                small(cls, batch_size=batch).fit(X[:n], y[:n], sample_weight=weight[:n])
+            )
+            for cls in (VAETransformer, VSCTransformer, ClassVSCTransformer)
+            for n, batch in [(103, 10), (103, 512), (97, 3)]
+        } | {
+            "early stopping": summary(
+                small(
+                    ClassVSCTransformer,
+                    max_epochs=60,
+                    learning_rate=0.1,
+                    early_stopping=True,
+                    n_iter_no_change=1,
+                    validation_fraction=0.3,
+                    objective="paper",
+                ).fit(X, y)
+            ),
+            "partial_fit": summary(partial_fits(X, y)),
+            "pieces": summary(
+                small(ClassVSCTransformer, batch_size=16).fit(
+                    lambda: [(X[:50], y[:50], weight[:50]), (X[50:], y[50:], weight[50:])]
+                )
+            ),
+        }
+
+
+def partial_fits(X, y, cls=ClassVSCTransformer):
+    est = small(cls, batch_size=16)
+    for start in (0, 40, 80):
+        est.partial_fit(X[start : start + 40], y[start : start + 40])
+    return est
+
+
+class At(Callback):
+    """Raise at the end of an epoch, or of a batch of it, in one process; "kill" it, or "freeze"."""
+
+    def __init__(self, rank, epoch, error, batch=False):
+        self.rank, self.epoch, self.error, self.batch = rank, epoch, error, batch
+
+    def on_epoch_end(self, net, **kwargs):
+        if not self.batch:
+            self.act(net)
+
+    def on_batch_end(self, net, **kwargs):
+        if self.batch:
+            self.act(net)
+
+    def act(self, net):
+        if len(net.history) != self.epoch or current().rank != self.rank:
+            return
+        if isinstance(self.error, BaseException):
+            raise self.error
+        os.kill(os.getpid(), {"kill": signal.SIGKILL, "freeze": signal.SIGSTOP}[self.error])
+
+
+def error_of(function):
+    try:
+        function()
+    except BaseException as error:
+        return error
+    return None
+
+
+def noisy_fits(folder):
+    """What holds with the noise on: the same estimator everywhere, the same error everywhere."""
+    rank = current().rank
+    X, y = table()
+    found = {}
+    found["seeded"] = summary(small(ClassVSCTransformer).fit(X, y))
+    found["again"] = summary(small(ClassVSCTransformer).fit(X, y))
+    found["unseeded"] = summary(
+        small(VSCTransformer, random_state=None, early_stopping=True).fit(X)
+    )
+    torch.manual_seed(rank)
+    own = nn.Sequential(nn.Linear(9, 5), nn.ReLU())
+    found["own module"] = summary(small(VAETransformer, encoder=own).fit(X))
+    found["many small batches"] = summary(small(VSCTransformer, batch_size=1).fit(X[:7]))
+    with contextlib.redirect_stderr(io.StringIO()) as err:
+        small(VSCTransformer, verbose=1).fit(X)
+    found["bar"] = err.getvalue()
+
+    stop = At(1, 2, KeyboardInterrupt())
+    found["callback"] = summary(small(VSCTransformer, max_epochs=9, callbacks=[stop]).fit(X))
+    for name, fit in {
+        "other data": lambda: small(VSCTransformer).fit(X + rank),
+        "other labels": lambda: small(ClassVSCTransformer).fit(X, np.roll(y, rank)),
+        "other parameters": lambda: small(VSCTransformer, n_components=3 + rank).fit(X),
+        "bad input": lambda: small(VSCTransformer).fit(X if rank else X * np.nan),
+        "callback's error": lambda: small(
+            VSCTransformer, callbacks=[At(1, 2, ZeroDivisionError("by it"))]
+        ).fit(X),
+        "divergence": lambda: small(VAETransformer, learning_rate=1e30).fit(X),
+        "checkpoint": lambda: small(VSCTransformer, checkpoint=folder / "no" / "such").fit(X),
+    }.items():
+        found[name] = error_of(fit)
+    found["after the errors"] = summary(small(ClassVSCTransformer).fit(X, y))
+
+    path = folder / "checkpoint.safetensors"
+    found["undisturbed"] = summary(small(VSCTransformer, max_epochs=8).fit(X))
+    est = small(VSCTransformer, max_epochs=8, checkpoint=path)
+    full = mock.patch.object(_persistence, "save", writing(4))
+    with full, mock.patch.object(_checkpoint, "SHARE", np.inf):
+        found["full disk"] = error_of(lambda: est.fit(X))
+    found["interrupted"] = summary(est)
+    found["resumed"] = summary(est.fit(X, resume=True))
+    found["finished"] = summary(est.fit(X, resume=True))
+    return found
+
+
+def writing(times, save=_persistence.save):
+    """Return what saves so many times, and then fails."""
+    calls = iter(range(times))
+
+    def write(*args):
+        assert current().rank == 0
+        if next(calls, None) is None:
+            raise OSError("the disk is full")
+        save(*args)
+
+    return write
+
+
+def lost(folder, how):
+    """Fit, and lose process 1 in the middle of an epoch."""
+    X, y = table()
+    with data_parallel(timeout=5):
+        est = small(ClassVSCTransformer, batch_size=10).fit(X, y)
+        before = summary(est)["digest"]
+        est.set_params(max_epochs=10**6, callbacks=[At(1, 3, how, batch=True)])
+        start = time.perf_counter()
+        try:
+            est.fit(X, y)
+        finally:
+            seconds = time.perf_counter() - start
+            found = {"seconds": seconds, "as before": before == summary(est)["digest"]}
+            (folder / f"{current().rank}.pickle").write_bytes(pickle.dumps(found))
+
+
+def main(folder):
+    found = {}
+    with data_parallel() as accelerator:
+        found["gradients"] = all_gradients()
+        found["noiseless"] = noiseless_fits()
+    with data_parallel() as accelerator:
+        found["noisy"] = noisy_fits(folder)
+    found["main"] = accelerator.is_main_process, accelerator.num_processes
+    rank = accelerator.process_index
+
+    def fail_between():
+        with data_parallel():
+            if rank:
+                raise LookupError("nothing there")
+            small(VSCTransformer).fit(table()[0])
+
+    found["between"] = error_of(fail_between)
+
+    def fail_within():
+        with data_parallel():
+            callbacks = [At(1, 2, ZeroDivisionError("in a batch"), batch=True)]
+            small(VSCTransformer, callbacks=callbacks, batch_size=10).fit(table()[0])
+
+    found["within"] = error_of(fail_within)
+    (folder / f"{rank}.pickle").write_bytes(pickle.dumps(found))
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 2:
+        lost(Path(sys.argv[1]), sys.argv[2])
+    else:
+        main(Path(sys.argv[1]))

@@ -1,0 +1,270 @@
+"""Processes that train together find what one finds, alike, and none waits for a lost one."""
+
+import contextlib
+import os
+import pickle
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import distributed_child as child
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from helpers import small
+
+from sklearn_classvsc import VSCTransformer, distributed
+from sklearn_classvsc.distributed import ProcessLostError, data_parallel
+
+pytestmark = pytest.mark.slow
+TESTS = Path(__file__).parent
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+
+
+def environment(**variables):
+    kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH",)}
+    paths = os.pathsep.join([str(TESTS.parent), str(TESTS)])
+    return kept | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths} | variables
+
+
+def torchrun(*command, n=2):
+    """Run a command in n processes."""
+    return subprocess.run(
+        [*TORCHRUN, f"--nproc_per_node={n}", *command],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@pytest.fixture(scope="module", params=[2, 4])
+def found(request, tmp_path_factory):
+    """Return what each process of a launch has found."""
+    folder = tmp_path_factory.mktemp(f"{request.param}_processes")
+    launch = torchrun(TESTS / "distributed_child.py", folder, n=request.param)
+    assert launch.returncode == 0, launch.stderr
+    return [pickle.loads((folder / f"{rank}.pickle").read_bytes()) for rank in range(request.param)]
+
+
+@pytest.fixture(scope="module")
+def alone():
+    """Return what one process finds."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return {"gradients": child.all_gradients(), "noiseless": child.noiseless_fits()}
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_gradients_are_those_of_one_process(found, alone):
+    for case, expected in alone["gradients"].items():
+        assert np.abs(expected["gradients"]).max() > 1e-3
+        for process in found:
+            actual = process["gradients"][case]
+            for part in ("gradients", "buffers"):
+                np.testing.assert_allclose(actual[part], expected[part], rtol=0, atol=1e-12)
+            assert actual["terms"] == pytest.approx(expected["terms"], rel=1e-12, abs=1e-12)
+
+
+def test_noiseless_fits_reach_the_weights_of_one_process(found, alone):
+    for case, expected in alone["noiseless"].items():
+        for process in found:
+            actual = process["noiseless"][case]
+            assert actual["steps"] == expected["steps"]
+            assert actual["stop_reason"] == expected["stop_reason"]
+            pd.testing.assert_frame_equal(actual["history"], expected["history"], rtol=1e-4)
+            for name, weights in expected["weights"].items():
+                np.testing.assert_allclose(actual["weights"][name], weights, rtol=0, atol=1e-6)
+    assert alone["noiseless"]["early stopping"]["stop_reason"] == "early_stopping"
+
+
+def test_all_processes_have_the_same_estimator(found):
+    first, *others = found
+    assert first["noisy"]["seeded"]["digest"] == first["noisy"]["again"]["digest"]
+    assert first["noisy"]["seeded"]["digest"] == first["noisy"]["after the errors"]["digest"]
+    for other in others:
+        for kind in ("noiseless", "noisy"):
+            for case, expected in first[kind].items():
+                if isinstance(expected, dict):
+                    assert other[kind][case]["digest"] == expected["digest"], case
+                    if case != "own module":  # which is a parameter, and the process's own
+                        np.testing.assert_equal(state(other[kind][case]), state(expected), case)
+                    assert other[kind][case]["history"].equals(expected["history"]), case
+
+
+def state(summary):
+    return pickle.loads(summary["pickle"]).__getstate__()
+
+
+def test_the_estimator_goes_on_alone(found):
+    X, y = child.table()
+    twins = [pickle.loads(process["noisy"]["seeded"]["pickle"]) for process in found]
+    codes = [est.partial_fit(X, y).transform(X) for est in twins]
+    for other in codes[1:]:
+        assert np.array_equal(other, codes[0])
+
+
+def test_each_process_draws_its_own_noise(found, alone):
+    X, y = child.table()
+    one = small(child.ClassVSCTransformer).fit(X, y)
+    noisy = found[0]["noisy"]["seeded"]
+    assert noisy["steps"] == one.net_.steps_done
+    assert noisy["digest"] != [x.numpy().tobytes() for x in one.module_.state_dict().values()]
+    last = noisy["history"]["train_loss"].iloc[-1]
+    assert last == pytest.approx(one.history_["train_loss"].iloc[-1], rel=0.2)
+
+
+def test_a_callback_of_one_process_stops_all(found):
+    for process in found:
+        assert process["noisy"]["callback"]["stop_reason"] == "callback"
+        assert len(process["noisy"]["callback"]["history"]) == 2
+
+
+def test_the_first_process_shows_progress(found):
+    assert "3/3" in found[0]["noisy"]["bar"]
+    assert [process["noisy"]["bar"] for process in found[1:]] == [""] * (len(found) - 1)
+
+
+def test_which_process_is_the_first_is_known_after_the_context(found):
+    main = [process["main"] for process in found]
+    assert main == [(rank == 0, len(found)) for rank in range(len(found))]
+
+
+@pytest.mark.parametrize(
+    ("case", "kind", "message"),
+    [
+        ("other data", ValueError, "Process 1 was given another X than process 0"),
+        ("other labels", ValueError, "Process 1 was given another y than process 0"),
+        ("other parameters", ValueError, "another n_components than process 0: every process"),
+        ("bad input", ValueError, "Input X contains NaN"),
+        ("callback's error", ZeroDivisionError, "by it"),
+        ("divergence", FloatingPointError, "loss is not finite"),
+        ("checkpoint", OSError, "no"),
+        ("full disk", OSError, "the disk is full"),
+    ],
+)
+def test_an_error_of_one_process_is_raised_in_all(found, case, kind, message):
+    for process in found:
+        error = process["noisy"][case]
+        assert isinstance(error, kind) and re.search(message, str(error))
+
+
+def test_an_error_between_trainings_is_raised_in_all(found):
+    assert [repr(process["between"]) for process in found] == [
+        "LookupError('nothing there')" for process in found
+    ]
+
+
+def test_an_error_within_an_epoch_is_no_hang(found):
+    assert isinstance(found[1]["within"], ZeroDivisionError)
+    for process in (found[0], *found[2:]):
+        assert isinstance(process["within"], ProcessLostError)
+        assert re.search(r"Process \d of \d has lost another", str(process["within"]))
+
+
+def test_a_fit_goes_on_from_the_first_process_s_checkpoint(found):
+    for process in found:
+        noisy = process["noisy"]
+        assert noisy["interrupted"]["stop_reason"] == "interrupted"
+        assert len(noisy["interrupted"]["history"]) == 5
+        for again in ("resumed", "finished"):
+            assert noisy[again]["digest"] == noisy["undisturbed"]["digest"]
+            assert noisy[again]["history"].equals(noisy["undisturbed"]["history"])
+
+
+@pytest.mark.parametrize(
+    ("how", "message"), [("kill", r"peer|reset"), ("freeze", "Timed out waiting 5000ms")]
+)
+def test_a_lost_process_is_an_error_in_the_others(how, message, tmp_path):
+    """Without torchrun's agent, which would end the others itself."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    command = [sys.executable, str(TESTS / "distributed_child.py"), str(tmp_path), how]
+    first, second = (
+        subprocess.Popen(
+            command,
+            env=environment(RANK=str(rank), LOCAL_RANK=str(rank), **where),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    )
+    try:
+        _, err = first.communicate(timeout=100)
+    finally:
+        for process in (first, second):
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(signal.SIGKILL)
+        second.communicate()
+    assert first.returncode == 1
+    last = err.strip().splitlines()[-1]
+    assert "ProcessLostError: Process 0 of 2 has lost another" in last
+    assert re.search(message, last) and "with checkpoint=..., fit(..., resume=True)" in last
+    found = pickle.loads((tmp_path / "0.pickle").read_bytes())
+    assert found["as before"] and found["seconds"] < 60
+
+
+def test_the_example_trains_and_saves_one_model(tmp_path):
+    X, y = child.table(300)
+    np.save(tmp_path / "X.npy", X)
+    np.save(tmp_path / "y.npy", y)
+    example = TESTS.parent / "docs" / "examples" / "distributed_fit.py"
+    assert len(re.findall(r"^\S|^ +\S", example.read_text(), re.MULTILINE)) <= 13
+    launch = torchrun(example, tmp_path)
+    assert launch.returncode == 0, launch.stderr
+    est = child.ClassVSCTransformer.load(tmp_path / "model.safetensors")
+    assert est.n_iter_ == 5 and est.transform(X).shape == (300, 32)
+
+
+def test_the_command_line_prints_once(tmp_path):
+    """Both processes print the same, but only the first is heard; so are errors."""
+    launch = torchrun("-m", "sklearn_classvsc", "--max-epochs=1", "--out", tmp_path)
+    assert launch.returncode == 0, launch.stderr
+    assert launch.stdout.count("1797 samples") == launch.stdout.count("Written: ") == 1
+    assert {path.name for path in tmp_path.iterdir()} >= {"factor_report.html", "table.csv"}
+
+
+def test_the_command_line_says_once_what_is_wrong(tmp_path):
+    launch = torchrun("-m", "sklearn_classvsc", "--data", tmp_path / "no.csv", "--target", "y")
+    assert launch.stdout == "" and launch.stderr.count("error: No file") == 1
+
+
+# -- one process -----------------------------------------------------------------------------------
+
+
+def test_one_process_fits_as_ever():
+    X, _ = child.table()
+    threads = torch.get_num_threads()
+    with data_parallel() as accelerator:
+        est = small(VSCTransformer).fit(X)
+    assert accelerator.is_main_process and accelerator.num_processes == 1
+    assert np.array_equal(est.transform(X), small(VSCTransformer).fit(X).transform(X))
+    assert torch.get_num_threads() == threads and not torch.distributed.is_initialized()
+
+
+def test_missing_accelerate_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "accelerate", None)
+    with pytest.raises(ImportError, match=r'pip install "sklearn-classvsc\[distributed\]"'):
+        with data_parallel():
+            pass
+
+
+def test_processes_that_were_not_started_are_missed(monkeypatch):
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    with pytest.raises(RuntimeError, match=r"(?s)MASTER_ADDR is set.*torchrun"):
+        with data_parallel():
+            pass
+
+
+def test_one_process_sums_to_itself():
+    x = torch.ones(3)
+    one = distributed.current()
+    assert one.size == 1 and one.total(x) is x and one.gather(x) is x
