@@ -27,7 +27,7 @@ from ._likelihoods import LIKELIHOODS
 from ._modules import ACTIVATIONS, SpikeSlabAutoencoder, make_autoencoder
 from ._net import VSCNet, check_device, check_precision, divergence_error
 from ._objective import Objective
-from ._sklearn import Interval, StrOptions, check_sample_weight, fit_context
+from ._sklearn import HasMethods, Interval, StrOptions, check_sample_weight, fit_context
 from ._streams import Chunk, Source, StreamDataset, as_source
 from .distributed import current
 
@@ -56,8 +56,8 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
         "hidden_layer_sizes": ["array-like"],
         "activation": [StrOptions(set(ACTIVATIONS))],
         "likelihood": [StrOptions({"auto", *LIKELIHOODS})],
-        "encoder": [nn.Module, None],
-        "decoder": [nn.Module, None],
+        "encoder": [nn.Module, HasMethods(["build"]), None],
+        "decoder": [nn.Module, HasMethods(["build"]), None],
         "kl_weight": [WEIGHT],
         "max_epochs": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
@@ -464,8 +464,8 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
                 raise divergence_error(survey.magnitude, self.learning_rate, "before training")
         self._architecture = self._model() | {
             "n_features": survey.n_features,
-            "encoder": self.encoder,
-            "decoder": self.decoder,
+            "encoder": _kept(self.encoder),
+            "decoder": _kept(self.decoder),
             "hidden_layer_sizes": _sizes(self.hidden_layer_sizes),
             "activation": self.activation,
             "likelihood": likelihood,
@@ -613,6 +613,11 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
 
 def _frozen_copy(module: SpikeSlabAutoencoder) -> SpikeSlabAutoencoder:
     return copy.deepcopy(module).eval().requires_grad_(False)
+
+
+def _kept(body: Any) -> Any:
+    """Return a copy of a recipe, which set_params(encoder__channels=...) changes in place."""
+    return body if isinstance(body, nn.Module) else copy.deepcopy(body)
 
 
 def _check_callbacks(callbacks: list[Any] | None) -> None:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from torch import nn
     from typing_extensions import Self
 
+    from ._modules import Recipe
+
 #: Weight of the classes' overlap, as a multiple of `consistency_weight`.
 OVERLAP = 200 / 3
 
@@ -46,10 +48,11 @@ class VAETransformer(SpikeSlabTransformer):
     likelihood : {"auto", "bernoulli", "gaussian"}, default="auto"
         "bernoulli" for features in [0, 1]; "gaussian" standardises the features and learns one
         noise level. "auto" is "bernoulli" for data in [0, 1], else "gaussian".
-    encoder : nn.Module or None, default=None
-        Body of the encoder, (n, n_features) -> (n, n_hidden), in place of the MLP. Every fit
+    encoder : nn.Module, recipe or None, default=None
+        Body of the encoder, (n, n_features) -> (n, n_hidden), in place of the MLP. A recipe, such
+        as `bodies.ConvEncoder()`, builds one for every fit; of a module of your own, every fit
         starts from a copy, with its weights as they are.
-    decoder : nn.Module or None, default=None
+    decoder : nn.Module, recipe or None, default=None
         Body of the decoder, (n, n_components) -> (n, n_hidden), likewise.
     kl_weight : float, default=1.0
         Weight beta of the divergence from the prior; 1 is the VAE, more the beta-VAE.
@@ -137,8 +140,8 @@ class VAETransformer(SpikeSlabTransformer):
         hidden_layer_sizes: Sequence[int] = (256,),
         activation: str = "relu",
         likelihood: str = "auto",
-        encoder: nn.Module | None = None,
-        decoder: nn.Module | None = None,
+        encoder: nn.Module | Recipe | None = None,
+        decoder: nn.Module | Recipe | None = None,
         kl_weight: float = 1.0,
         max_epochs: int | str = "auto",
         batch_size: int = 256,
@@ -217,10 +220,11 @@ class VSCTransformer(VAETransformer):
     likelihood : {"auto", "bernoulli", "gaussian"}, default="auto"
         "bernoulli" for features in [0, 1]; "gaussian" standardises the features and learns one
         noise level. "auto" is "bernoulli" for data in [0, 1], else "gaussian".
-    encoder : nn.Module or None, default=None
-        Body of the encoder, (n, n_features) -> (n, n_hidden), in place of the MLP. Every fit
+    encoder : nn.Module, recipe or None, default=None
+        Body of the encoder, (n, n_features) -> (n, n_hidden), in place of the MLP. A recipe, such
+        as `bodies.ConvEncoder()`, builds one for every fit; of a module of your own, every fit
         starts from a copy, with its weights as they are.
-    decoder : nn.Module or None, default=None
+    decoder : nn.Module, recipe or None, default=None
         Body of the decoder, (n, n_components) -> (n, n_hidden), likewise.
     kl_weight : float, default=1.0
         Weight of the slabs' divergence from the prior.
@@ -321,8 +325,8 @@ class VSCTransformer(VAETransformer):
         hidden_layer_sizes: Sequence[int] = (256,),
         activation: str = "relu",
         likelihood: str = "auto",
-        encoder: nn.Module | None = None,
-        decoder: nn.Module | None = None,
+        encoder: nn.Module | Recipe | None = None,
+        decoder: nn.Module | Recipe | None = None,
         kl_weight: float = 1.0,
         max_epochs: int | str = "auto",
         batch_size: int = 256,
@@ -432,10 +436,11 @@ class ClassVSCTransformer(VSCTransformer):
     likelihood : {"auto", "bernoulli", "gaussian"}, default="auto"
         "bernoulli" for features in [0, 1]; "gaussian" standardises the features and learns one
         noise level. "auto" is "bernoulli" for data in [0, 1], else "gaussian".
-    encoder : nn.Module or None, default=None
-        Body of the encoder, (n, n_features) -> (n, n_hidden), in place of the MLP. Every fit
+    encoder : nn.Module, recipe or None, default=None
+        Body of the encoder, (n, n_features) -> (n, n_hidden), in place of the MLP. A recipe, such
+        as `bodies.ConvEncoder()`, builds one for every fit; of a module of your own, every fit
         starts from a copy, with its weights as they are.
-    decoder : nn.Module or None, default=None
+    decoder : nn.Module, recipe or None, default=None
         Body of the decoder, (n, n_components) -> (n, n_hidden), likewise.
     kl_weight : float or None, default=None
         Weight of the slabs' divergence from the prior. None: 0.2, for the paper 1.
@@ -553,8 +558,8 @@ class ClassVSCTransformer(VSCTransformer):
         hidden_layer_sizes: Sequence[int] = (256,),
         activation: str = "relu",
         likelihood: str = "auto",
-        encoder: nn.Module | None = None,
-        decoder: nn.Module | None = None,
+        encoder: nn.Module | Recipe | None = None,
+        decoder: nn.Module | Recipe | None = None,
         kl_weight: float | None = None,
         max_epochs: int | str = "auto",
         batch_size: int = 256,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -32,11 +32,19 @@ class Pass(NamedTuple):
     theta: Tensor  # decoder output, (n, p)
 
 
+class Recipe(Protocol):
+    """What makes a new body for every fit, such as those in `bodies`."""
+
+    def build(self, n_in: int, generator: torch.Generator) -> nn.Module:
+        """Return a body for input of shape (n, n_in), its weights drawn from `generator`."""
+
+
 class SpikeSlabAutoencoder(nn.Module):
     """The whole model: prior p(z), decoder with likelihood p(x | z), encoder q(z | x).
 
     The *bodies* map to hidden features and may be the user's own; the *heads*, linear layers from
-    the bodies' features to the parameters of the posterior and of the likelihood, are always ours.
+    the bodies' features to the parameters of the posterior and of the likelihood, are ours. A
+    decoder that has `makes_theta` set has none: its output is theta.
 
     Parameters
     ----------
@@ -86,7 +94,14 @@ class SpikeSlabAutoencoder(nn.Module):
         n_parameters = (3 if gated else 2) * n_components
         self.encoder_head = linear(_width(encoder, n_features, "encoder"), n_parameters)
         self.decoder = decoder
-        self.decoder_head = linear(_width(decoder, n_components, "decoder"), n_features)
+        n_hidden = _width(decoder, n_components, "decoder")
+        makes_theta = getattr(decoder, "makes_theta", False)
+        if makes_theta and n_hidden != n_features:
+            raise ValueError(
+                f"decoder={decoder!r} has makes_theta=True and returns {n_hidden} features, but a "
+                f"sample has {n_features}: they must be as many."
+            )
+        self.decoder_head = nn.Identity() if makes_theta else linear(n_hidden, n_features)
         self.likelihood = likelihood
 
     def encode(self, x: Tensor) -> SpikeSlab:
@@ -164,8 +179,8 @@ def initialize(module: nn.Module, generator: torch.Generator) -> None:
 def make_autoencoder(
     n_features: int,
     *,
-    encoder: nn.Module | None,
-    decoder: nn.Module | None,
+    encoder: nn.Module | Recipe | None,
+    decoder: nn.Module | Recipe | None,
     hidden_layer_sizes: Sequence[int],
     activation: str,
     likelihood: Likelihood,
@@ -173,21 +188,25 @@ def make_autoencoder(
     generator: torch.Generator,
     **model: Any,
 ) -> SpikeSlabAutoencoder:
-    """Build the model and draw the weights of all but a user's own bodies.
+    """Build the model and draw the weights of all but a user's own modules.
 
-    A user's body is copied, so that every fit starts from the weights it came with. Dimensions
-    that the prior wants mostly on start mostly on; the others start undecided. `model` holds the
-    remaining parameters of `SpikeSlabAutoencoder`.
+    A body is None for an MLP, a recipe with `build`, or a module: this is copied, so that every fit
+    starts from the weights it came with. Dimensions that the prior wants mostly on start mostly on;
+    the others start undecided. `model` holds the remaining parameters of `SpikeSlabAutoencoder`.
     """
     hidden = list(hidden_layer_sizes)
     bodies: list[nn.Module] = []
-    for own, n_in, sizes in [
-        (encoder, n_features, hidden),
-        (decoder, len(alpha), hidden[::-1]),
+    for name, own, n_in, sizes in [
+        ("encoder", encoder, n_features, hidden),
+        ("decoder", decoder, len(alpha), hidden[::-1]),
     ]:
-        bodies.append(mlp(n_in, sizes, activation) if own is None else copy.deepcopy(own))
-        if own is None:  # before the model asks the bodies for their widths
-            initialize(bodies[-1], generator)
+        if own is None:
+            bodies.append(mlp(n_in, sizes, activation))
+            initialize(bodies[-1], generator)  # before the model asks the bodies for their widths
+        elif isinstance(own, nn.Module):
+            bodies.append(copy.deepcopy(own))
+        else:
+            bodies.append(_built(own, n_in, generator, name))
     module = SpikeSlabAutoencoder(
         n_features, bodies[0], bodies[1], likelihood=likelihood, alpha=alpha, **model
     )
@@ -197,6 +216,18 @@ def make_autoencoder(
         with torch.no_grad():
             module.encoder_head.bias[-len(alpha) :] = torch.where(alpha > 0.5, 2.0, 0.0)
     return module
+
+
+def _built(recipe: Recipe, n_in: int, generator: torch.Generator, name: str) -> nn.Module:
+    """Return what `recipe` builds."""
+    if isinstance(recipe, type):
+        raise ValueError(f"{name}={recipe!r} is a class: pass an instance, {recipe.__name__}().")
+    body = recipe.build(n_in, generator)
+    if not isinstance(body, nn.Module):
+        raise ValueError(
+            f"{name}={recipe!r} must build an nn.Module, but built a {type(body).__name__}."
+        )
+    return body
 
 
 def _width(body: nn.Module, n_in: int, name: str) -> int:

@@ -35,6 +35,7 @@ from sklearn.utils.validation import check_is_fitted
 from ._collapse import ClassSummary
 from ._data import Standardization
 from ._likelihoods import LIKELIHOODS
+from .bodies import Body, ConvDecoder, ConvEncoder, ResidualMLP
 
 if TYPE_CHECKING:
     from ._base import SpikeSlabTransformer
@@ -55,6 +56,8 @@ DTYPES = {
 CODES = {np.dtype(dtype): code for code, dtype in DTYPES.items()}
 #: The kinds of tuple that a file holds.
 RECORDS: dict[str, Any] = {x.__name__: x for x in (tuple, Standardization, ClassSummary)}
+#: The bodies that a file holds: as a name and parameters, from which their layers are built.
+BODIES: dict[str, type[Body]] = {x.__name__: x for x in (ConvEncoder, ConvDecoder, ResidualMLP)}
 LIBRARIES = (FORMAT, "numpy", "scikit-learn", "skorch", "torch")
 #: Parameters that can hold code or a live generator, and what to do about them.
 NOT_DATA = {
@@ -335,10 +338,14 @@ def _check_state(
     if architecture.get("n_classes"):
         widths.append(architecture["n_classes"])
     fits = all(type(n) is int and 0 < n <= data_size for n in widths)
-    fits = fits and 4 * sum(a * b for a, b in pairwise(widths)) <= data_size
-    fits = fits and 8 * len(hidden) <= n_tensors
-    size = f"{n_tensors} tensors, {data_size} bytes"
-    _expect(fits, f"layers of widths {_short(widths)}", f"ones that fit in the file ({size})")
+    least = _least_size(architecture) if fits else (0, 0)
+    fits = fits and 4 * least[0] <= data_size and least[1] <= n_tensors
+    bodies = [architecture[name] for name in ("encoder", "decoder")]
+    _expect(
+        fits,
+        f"layers of widths {_short(widths)}, bodies {_short(bodies)}",
+        f"ones that fit in the file ({n_tensors} tensors, {data_size} bytes)",
+    )
 
     estimator.__dict__.update(state)
     module = estimator._make_net(0, "cpu").module  # no larger than the file
@@ -376,6 +383,27 @@ def _check_state(
     valid = valid and all(x.shape == (n_features,) and x.dtype.kind == "f" for x in vectors)
     valid = valid and (names is None or names.shape == (n_features,))
     _expect(valid, "a standardisation or names of other features", f"of {n_features}")
+
+
+def _least_size(architecture: dict[str, Any]) -> tuple[int, int]:
+    """Return how many weights and tensors a model has at least, without making them."""
+    hidden, n_features = architecture["hidden_layer_sizes"], architecture["n_features"]
+    (n_components,) = architecture["alpha"].shape
+    n_weights, n_tensors = n_components * architecture.get("n_classes", 0), 0
+    for name, n_in, n_head, sizes in (
+        ("encoder", n_features, n_components, hidden),
+        ("decoder", n_components, n_features, hidden[::-1]),
+    ):
+        body = architecture[name]
+        if body is None:
+            n_weights += sum(a * b for a, b in pairwise([n_in, *sizes, n_head]))
+            n_tensors += 4 * len(sizes)
+        else:
+            layers = body.layers(n_in)
+            n_weights += sum(x.numel() for x in layers.parameters())
+            n_weights += 0 if layers.makes_theta else layers.n_out * n_head
+            n_tensors += len(list(layers.parameters()))
+    return n_weights, n_tensors
 
 
 def _check_values(state: dict[str, Any]) -> None:
@@ -443,6 +471,9 @@ def _encode(value: Any, path: str, tensors: dict[str, NDArray[Any]]) -> Any:
     elif type(value) in RECORDS.values():
         items = [encode(x, i) for i, x in enumerate(value)]
         return {"$": type(value).__name__, "items": items}
+    elif type(value) in BODIES.values():
+        params = value.get_params(deep=False)
+        return {"$": "body", "of": type(value).__name__, "params": encode(params, "params")}
     elif type(value) is list:
         keys = list(value[0]) if len(value) > 1 and type(value[0]) is dict else []
         if keys and all(type(row) is dict and list(row) == keys for row in value):  # a history
@@ -492,6 +523,9 @@ def _decode(node: Any, tensors: dict[str, NDArray[Any]]) -> Any:
         columns = _decode(node["columns"], tensors)
         values = [x.tolist() if isinstance(x, np.ndarray) else x for x in columns.values()]
         return [dict(zip(columns, row, strict=True)) for row in zip(*values, strict=True)]
+    if kind == "body":
+        _expect(node["of"] in BODIES, f"a body of class {_short(node['of'])}", ", ".join(BODIES))
+        return BODIES[node["of"]](**_decode(node["params"], tensors))
     items = _decode(node["items"], tensors)
     if kind == "pairs":
         return dict(items)
@@ -509,7 +543,8 @@ def check_data_only(
         )
     for name, advice in NOT_DATA.items():
         for value in (params.get(name), architecture.get(name)):
-            if not (value is None or isinstance(value, Integral) or value == []):
+            body = type(value) in BODIES.values() and name in ("encoder", "decoder")
+            if not (body or value is None or isinstance(value, Integral) or value == []):
                 raise ValueError(
                     f"{name}={_short(value)} cannot be in a model file, which holds data only: "
                     f"{advice}; or use joblib.dump, whose files run code when loaded."

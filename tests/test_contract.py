@@ -38,12 +38,14 @@ BESIDE = {"_persistence", "_checkpoint", "distributed"}
 def public_objects():
     for module_name in (
         "sklearn_classvsc",
+        "sklearn_classvsc.bodies",
         "sklearn_classvsc.metrics",
         "sklearn_classvsc.datasets",
         "sklearn_classvsc.displays",
         "sklearn_classvsc.distributed",
         "sklearn_classvsc.inspection",
         "sklearn_classvsc.report",
+        "sklearn_classvsc.testing",
     ):
         module = importlib.import_module(module_name)
         names = getattr(module, "__all__", None) or [n for n in vars(module) if n[0] != "_"]

@@ -1,0 +1,341 @@
+"""Bodies of the encoder and the decoder: convolutions, residual blocks, and any of your own.
+
+A *body* maps (n, n_in) to (n, n_hidden); the heads, from there to the parameters of the posterior
+and of the likelihood, are the model's. `encoder=` and `decoder=` take
+
+- a *recipe*: an object with `build(n_in, generator)`, which returns a new `nn.Module` whose weights
+  are drawn from that `torch.Generator`. Every fit builds one, so its `random_state` is all that the
+  weights depend on. The classes here are recipes;
+- an `nn.Module`: every fit starts from a copy of it, with its weights as they are.
+
+A decoder's module that has ``makes_theta = True`` returns the likelihood's parameter itself,
+(n, n_features), and gets no head. `testing.check_body` says whether a body of your own will do.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from numbers import Integral
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from torch import Tensor, nn
+
+from ._modules import ACTIVATIONS
+from ._sklearn import Interval, StrOptions
+
+__all__ = ["ConvDecoder", "ConvEncoder", "ResidualMLP"]
+
+#: Largest output of a layer, in numbers for one sample: 4 GB for a batch of 256.
+LARGEST = 2**22
+#: Width, stride and padding of a convolution that halves an image, or doubles it. The stride
+#: divides the width, so that all pixels are made of as many others: no checkerboards.
+HALVING = {"kernel_size": 4, "stride": 2, "padding": 1}
+
+
+class Body(BaseEstimator):
+    """What the bodies here share. Equal recipes build equal layers.
+
+    Parameters are scikit-learn's: a search reaches them as ``encoder__channels``.
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {"activation": [StrOptions(set(ACTIVATIONS))]}
+
+    def build(self, n_in: int, generator: torch.Generator) -> nn.Module:
+        """Return new layers.
+
+        Parameters
+        ----------
+        n_in : int
+            Width of what they are given: n_features for an encoder, n_components for a decoder.
+        generator : torch.Generator
+            Where their weights are drawn from, as for the layers of the MLP.
+
+        Returns
+        -------
+        module : nn.Module
+
+        Raises
+        ------
+        ValueError
+            If a parameter is not as described, or does not go with `n_in`.
+        """
+        module = self.layers(n_in).to_empty(device="cpu")
+        for layer in module.modules():
+            if isinstance(layer, nn.GroupNorm | nn.LayerNorm):
+                layer.reset_parameters()
+            elif isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+                std = math.sqrt(2 / _fan_in(layer))
+                nn.init.normal_(layer.weight, std=std, generator=generator)
+                assert layer.bias is not None
+                nn.init.zeros_(layer.bias)
+        return module
+
+    def layers(self, n_in: int) -> Layers:
+        """Return the layers on torch's meta device: without memory, and without a draw."""
+        raise NotImplementedError
+
+    def __eq__(self, other: object) -> bool:
+        if type(self) is not type(other):
+            return False
+        return bool(_plain(self) == _plain(other))
+
+
+class Layers(nn.Sequential):
+    """Layers that know their width, and whether they make theta."""
+
+    def __init__(self, *layers: nn.Module, n_out: int, makes_theta: bool = False) -> None:
+        super().__init__(*layers)
+        self.n_out, self.makes_theta = n_out, makes_theta
+
+
+class Residual(nn.Sequential):
+    """Layers that add to what they are given."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x + layers(x)."""
+        return x + super().forward(x)
+
+
+class _Images(Body):
+    """Recipes for images. Features are their pixels, channel by channel and row by row."""
+
+    image_shape: Sequence[int]
+    channels: Sequence[int]
+    activation: str
+
+    def _stages(self) -> tuple[list[int], list[tuple[int, int]]]:
+        """Return channels and sizes of the images before the first halving and after each."""
+        self._validate_params()
+        shape = _positive(self, "image_shape", 3)
+        channels = [shape[0], *_positive(self, "channels")]
+        sizes = [(shape[1] >> i, shape[2] >> i) for i in range(len(channels))]
+        if not min(sizes[-1]):
+            raise ValueError(
+                f"image_shape={self.image_shape!r} is too small to be halved {len(channels) - 1} "
+                f"times, as channels={self.channels!r} of {type(self).__name__} says: leave some "
+                "channels out."
+            )
+        for c, (height, width) in zip(channels, sizes, strict=True):
+            _small_enough(self, c * height * width, f"{c} channels of {height} x {width}")
+        return channels, sizes
+
+
+class ConvEncoder(_Images):
+    """Convolutional body of an encoder of images.
+
+    Each of its layers, a convolution with GroupNorm and an activation, halves the image's sides.
+
+    Parameters
+    ----------
+    image_shape : (int, int, int), default=(1, 28, 28)
+        Channels, height and width of a sample, whose product is the number of features. The
+        features are in this order, as ``images.reshape(n, -1)`` has them.
+    channels : sequence of int, default=(32, 64)
+        Channels that each layer makes. The image must stand so many halvings.
+    activation : {"relu", "gelu", "silu", "tanh"}, default="relu"
+        Activation of the layers.
+
+    See Also
+    --------
+    ConvDecoder : The way back.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_classvsc import VSCTransformer
+    >>> from sklearn_classvsc.bodies import ConvDecoder, ConvEncoder
+    >>> X, _ = load_digits(return_X_y=True)
+    >>> vsc = VSCTransformer(
+    ...     n_components=8,
+    ...     encoder=ConvEncoder((1, 8, 8), channels=(4, 8)),
+    ...     decoder=ConvDecoder((1, 8, 8), channels=(4, 8)),
+    ...     max_epochs=1,
+    ...     random_state=0,
+    ... ).fit(X / 16)
+    >>> vsc.transform(X / 16).shape
+    (1797, 8)
+    """
+
+    def __init__(
+        self,
+        image_shape: Sequence[int] = (1, 28, 28),
+        *,
+        channels: Sequence[int] = (32, 64),
+        activation: str = "relu",
+    ) -> None:
+        self.image_shape = image_shape
+        self.channels = channels
+        self.activation = activation
+
+    def layers(self, n_in: int) -> Layers:
+        """Return the layers on the meta device: (n, n_in) -> (n, channels * height * width)."""
+        channels, sizes = self._stages()
+        shape = (channels[0], *sizes[0])
+        if math.prod(shape) != n_in:
+            raise ValueError(
+                f"image_shape={self.image_shape!r} of {type(self).__name__} means samples of "
+                f"{math.prod(shape)} features, but they have {n_in}: set it to (channels, height, "
+                "width) of the images."
+            )
+        layers: list[nn.Module] = [nn.Unflatten(1, shape)]  # (n, p) -> (n, c, h, w)
+        for before, after in zip(channels, channels[1:], strict=False):
+            layers += [
+                nn.Conv2d(before, after, **HALVING, device="meta"),
+                nn.GroupNorm(1, after, device="meta"),
+                ACTIVATIONS[self.activation](),
+            ]
+        return Layers(*layers, nn.Flatten(1), n_out=channels[-1] * math.prod(sizes[-1]))
+
+
+class ConvDecoder(_Images):
+    """Convolutional body of a decoder of images, the mirror of `ConvEncoder`.
+
+    A linear layer, then transposed convolutions, each of which doubles the image's sides, with
+    GroupNorm and an activation before it. The last makes theta, so that there is no head: a
+    linear layer from all pixels to all pixels would cost more than the rest.
+
+    Parameters
+    ----------
+    image_shape : (int, int, int), default=(1, 28, 28)
+        Channels, height and width of a sample, as for `ConvEncoder`.
+    channels : sequence of int, default=(32, 64)
+        Channels of the images between the layers, in the encoder's order, the last one first.
+    activation : {"relu", "gelu", "silu", "tanh"}, default="relu"
+        Activation of the layers.
+
+    See Also
+    --------
+    ConvEncoder : The way there.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_classvsc.bodies import ConvDecoder
+    >>> body = ConvDecoder((3, 32, 32)).build(16, torch.Generator())
+    >>> body(torch.zeros(5, 16)).shape  # pixels of images of 3 x 32 x 32
+    torch.Size([5, 3072])
+    """
+
+    def __init__(
+        self,
+        image_shape: Sequence[int] = (1, 28, 28),
+        *,
+        channels: Sequence[int] = (32, 64),
+        activation: str = "relu",
+    ) -> None:
+        self.image_shape = image_shape
+        self.channels = channels
+        self.activation = activation
+
+    def layers(self, n_in: int) -> Layers:
+        """Return the layers on the meta device: (n, n_in) -> (n, n_features)."""
+        channels, sizes = self._stages()
+        smallest = (channels[-1], *sizes[-1])
+        layers: list[nn.Module] = [
+            nn.Linear(n_in, math.prod(smallest), device="meta"),
+            nn.Unflatten(1, smallest),  # (n, c h w) -> (n, c, h, w)
+        ]
+        for i in reversed(range(len(channels) - 1)):
+            odd = sizes[i][0] % 2, sizes[i][1] % 2
+            before, after = channels[i + 1], channels[i]
+            layers += [
+                nn.GroupNorm(1, before, device="meta"),
+                ACTIVATIONS[self.activation](),
+                nn.ConvTranspose2d(before, after, **HALVING, output_padding=odd, device="meta"),
+            ]
+        n_out = channels[0] * math.prod(sizes[0])
+        return Layers(*layers, nn.Flatten(1), n_out=n_out, makes_theta=True)
+
+
+class ResidualMLP(Body):
+    """Body of residual blocks: depth that stays easy to train, for an encoder or a decoder.
+
+    A linear layer with LayerNorm and an activation makes `width` features h, and each block adds
+    LayerNorm(W2 activation(LayerNorm(W1 h))). As every matrix is normalised after, its weights may
+    grow as they like; with LayerNorm before the matrices only, training collapses at the
+    estimators' learning rate.
+
+    Parameters
+    ----------
+    width : int, default=256
+        Number of features between the blocks.
+    n_blocks : int, default=2
+        Number of blocks, from 1 to 1,000.
+    activation : {"relu", "gelu", "silu", "tanh"}, default="relu"
+        Activation of the layers.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn_classvsc import VAETransformer
+    >>> from sklearn_classvsc.bodies import ResidualMLP
+    >>> X, _ = load_iris(return_X_y=True)
+    >>> vae = VAETransformer(2, encoder=ResidualMLP(16), max_epochs=1, random_state=0).fit(X)
+    >>> vae.transform(X).shape
+    (150, 2)
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **Body._parameter_constraints,
+        "width": [Interval(Integral, 1, LARGEST, closed="both")],
+        "n_blocks": [Interval(Integral, 1, 1000, closed="both")],
+    }
+
+    def __init__(self, width: int = 256, *, n_blocks: int = 2, activation: str = "relu") -> None:
+        self.width = width
+        self.n_blocks = n_blocks
+        self.activation = activation
+
+    def layers(self, n_in: int) -> Layers:
+        """Return the layers on the meta device: (n, n_in) -> (n, width)."""
+        self._validate_params()
+        width, act = int(self.width), ACTIVATIONS[self.activation]
+        first = _normalized(n_in, width)
+        blocks = [
+            Residual(*_normalized(width, width), act(), *_normalized(width, width))
+            for _ in range(self.n_blocks)
+        ]
+        return Layers(*first, act(), *blocks, n_out=width)
+
+
+def _normalized(n_in: int, n_out: int) -> list[nn.Module]:
+    return [nn.Linear(n_in, n_out, device="meta"), nn.LayerNorm(n_out, device="meta")]
+
+
+def _fan_in(layer: nn.Linear | nn.Conv2d | nn.ConvTranspose2d) -> int:
+    """Return how many inputs an output is a sum of."""
+    if isinstance(layer, nn.Linear):
+        return layer.in_features
+    taps = math.prod(layer.kernel_size)
+    if isinstance(layer, nn.ConvTranspose2d):  # a pixel is reached by every second tap of a row
+        taps //= math.prod(layer.stride)
+    return layer.in_channels * taps
+
+
+def _positive(recipe: Body, name: str, length: int | None = None) -> list[int]:
+    """Return a parameter that must hold positive integers."""
+    value = getattr(recipe, name)
+    valid = isinstance(value, Sequence | np.ndarray) and not isinstance(value, str)
+    valid = valid and (len(value) == length if length else len(value) > 0)
+    if not valid or not all(isinstance(x, Integral) and x > 0 for x in value):
+        many = f"{length} positive integers" if length else "one positive integer for each layer"
+        raise ValueError(f"{name}={value!r} of {type(recipe).__name__} must hold {many}.")
+    return [int(x) for x in value]
+
+
+def _small_enough(recipe: Body, size: int, what: str) -> None:
+    if size > LARGEST:
+        raise ValueError(
+            f"{recipe!r} makes {what} of every sample: {size} numbers, of {LARGEST} at most. Use "
+            "smaller images, or fewer channels."
+        )
+
+
+def _plain(recipe: Body) -> dict[str, Any]:
+    """Return the parameters, sequences of any kind as lists."""
+    params = recipe.get_params(deep=False).items()
+    return {name: x if isinstance(x, str) or not np.ndim(x) else list(x) for name, x in params}
