@@ -472,8 +472,9 @@ def _encode(value: Any, path: str, tensors: dict[str, NDArray[Any]]) -> Any:
         items = [encode(x, i) for i, x in enumerate(value)]
         return {"$": type(value).__name__, "items": items}
     elif type(value) in BODIES.values():
-        params = value.get_params(deep=False)
-        return {"$": "body", "of": type(value).__name__, "params": encode(params, "params")}
+        params = value.get_params(deep=False).items()  # not as tensors: they decide on memory
+        lists = {name: x.tolist() if isinstance(x, np.ndarray) else x for name, x in params}
+        return {"$": "body", "of": type(value).__name__, "params": encode(lists, "params")}
     elif type(value) is list:
         keys = list(value[0]) if len(value) > 1 and type(value[0]) is dict else []
         if keys and all(type(row) is dict and list(row) == keys for row in value):  # a history

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from numbers import Integral
 from typing import Any, ClassVar
 
@@ -33,7 +34,7 @@ __all__ = ["ConvDecoder", "ConvEncoder", "ResidualMLP"]
 LARGEST = 2**22
 #: Width, stride and padding of a convolution that halves an image, or doubles it. The stride
 #: divides the width, so that all pixels are made of as many others: no checkerboards.
-HALVING = {"kernel_size": 4, "stride": 2, "padding": 1}
+HALVING = 4, 2, 1
 
 
 class Body(BaseEstimator):
@@ -42,7 +43,9 @@ class Body(BaseEstimator):
     Parameters are scikit-learn's: a search reaches them as ``encoder__channels``.
     """
 
-    _parameter_constraints: ClassVar[dict[str, Any]] = {"activation": [StrOptions(set(ACTIVATIONS))]}
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "activation": [StrOptions(set(ACTIVATIONS))]
+    }
 
     def build(self, n_in: int, generator: torch.Generator) -> nn.Module:
         """Return new layers.
@@ -87,9 +90,15 @@ class Body(BaseEstimator):
 class Layers(nn.Sequential):
     """Layers that know their width, and whether they make theta."""
 
-    def __init__(self, *layers: nn.Module, n_out: int, makes_theta: bool = False) -> None:
-        super().__init__(*layers)
+    n_out: int
+    makes_theta: bool = False
+
+    @classmethod
+    def of(cls, layers: list[nn.Module], n_out: int, makes_theta: bool = False) -> Layers:
+        """Return them in a row. The constructor stays torch's, which slices use."""
+        self = cls(*layers)
         self.n_out, self.makes_theta = n_out, makes_theta
+        return self
 
 
 class Residual(nn.Sequential):
@@ -182,13 +191,13 @@ class ConvEncoder(_Images):
                 "width) of the images."
             )
         layers: list[nn.Module] = [nn.Unflatten(1, shape)]  # (n, p) -> (n, c, h, w)
-        for before, after in zip(channels, channels[1:], strict=False):
+        for before, after in pairwise(channels):
             layers += [
-                nn.Conv2d(before, after, **HALVING, device="meta"),
+                nn.Conv2d(before, after, *HALVING, device="meta"),
                 nn.GroupNorm(1, after, device="meta"),
                 ACTIVATIONS[self.activation](),
             ]
-        return Layers(*layers, nn.Flatten(1), n_out=channels[-1] * math.prod(sizes[-1]))
+        return Layers.of([*layers, nn.Flatten(1)], channels[-1] * math.prod(sizes[-1]))
 
 
 class ConvDecoder(_Images):
@@ -245,10 +254,10 @@ class ConvDecoder(_Images):
             layers += [
                 nn.GroupNorm(1, before, device="meta"),
                 ACTIVATIONS[self.activation](),
-                nn.ConvTranspose2d(before, after, **HALVING, output_padding=odd, device="meta"),
+                nn.ConvTranspose2d(before, after, *HALVING, output_padding=odd, device="meta"),
             ]
-        n_out = channels[0] * math.prod(sizes[0])
-        return Layers(*layers, nn.Flatten(1), n_out=n_out, makes_theta=True)
+        n_features = channels[0] * math.prod(sizes[0])
+        return Layers.of([*layers, nn.Flatten(1)], n_features, makes_theta=True)
 
 
 class ResidualMLP(Body):
@@ -299,7 +308,7 @@ class ResidualMLP(Body):
             Residual(*_normalized(width, width), act(), *_normalized(width, width))
             for _ in range(self.n_blocks)
         ]
-        return Layers(*first, act(), *blocks, n_out=width)
+        return Layers.of([*first, act(), *blocks], width)
 
 
 def _normalized(n_in: int, n_out: int) -> list[nn.Module]:
@@ -321,7 +330,7 @@ def _positive(recipe: Body, name: str, length: int | None = None) -> list[int]:
     value = getattr(recipe, name)
     valid = isinstance(value, Sequence | np.ndarray) and not isinstance(value, str)
     valid = valid and (len(value) == length if length else len(value) > 0)
-    if not valid or not all(isinstance(x, Integral) and x > 0 for x in value):
+    if not valid or not all(isinstance(x, Integral) and int(x) > 0 for x in value):
         many = f"{length} positive integers" if length else "one positive integer for each layer"
         raise ValueError(f"{name}={value!r} of {type(recipe).__name__} must hold {many}.")
     return [int(x) for x in value]

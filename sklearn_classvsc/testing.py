@@ -30,7 +30,7 @@ def check_body(
     encoder : nn.Module, recipe or None, default=None
         Body (n, n_features) -> (n, n_hidden); see `bodies` for recipes.
     decoder : nn.Module, recipe or None, default=None
-        Body (n, n_components) -> (n, n_hidden), or, with ``makes_theta = True``, -> (n, n_features).
+        Body (n, n_components) -> (n, n_hidden); with ``makes_theta = True`` -> (n, n_features).
     n_features : int
         Number of features of the samples.
     n_components : int, default=32
@@ -130,7 +130,7 @@ class _Check:
             "build makes the same weights of different generators",
             "draw them from the generator",
         )
-        return modules[0]  # type: ignore[no-any-return]
+        return modules[0]
 
     def _check_state(self, module: nn.Module) -> None:
         for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
@@ -196,29 +196,28 @@ class _Check:
         weight = torch.randn(out.shape, generator=torch.Generator().manual_seed(1))
         missing = "gradients do not reach "
         self._expect(
-            out.requires_grad or not list(module.parameters()),
+            out.requires_grad or not any(p.requires_grad for p in module.parameters()),
             missing + "any parameter",
             "compute in torch, without detach() or no_grad()",
         )
         if out.requires_grad:
             (out * weight).sum().backward()
-        for name, parameter in module.named_parameters():
-            reached = parameter.grad is not None and bool(parameter.grad.any())
+        parameters = module.named_parameters()
+        learned: dict[str, Tensor] = {name: p for name, p in parameters if p.requires_grad}
+        if of_input:
+            learned["the codes, from which the encoder learns"] = x
+        for name, tensor in learned.items():
             self._expect(
-                reached or not parameter.requires_grad,
-                f"{missing}{name}",
-                "use it in forward, or take it out",
+                tensor.grad is not None and bool(tensor.grad.any()),
+                missing + name,
+                "use it in forward, in torch, and without detach() or no_grad(); or take it out",
             )
+            assert tensor.grad is not None
             self._expect(
-                parameter.grad is None or bool(parameter.grad.isfinite().all()),
+                bool(tensor.grad.isfinite().all()),
                 f"the gradient of {name} is not finite",
                 "look for divisions by zero, roots and logarithms: one of the samples is zero",
             )
-        self._expect(
-            not of_input or (x.grad is not None and bool(x.grad.any())),
-            missing + "the codes, from which the encoder learns",
-            "compute in torch, without detach() or no_grad()",
-        )
 
     def _check_copies(self, module: nn.Module) -> None:
         module.zero_grad()

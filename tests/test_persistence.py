@@ -37,11 +37,14 @@ from sklearn_classvsc._persistence import (
     load,
     save,
 )
+from sklearn_classvsc.bodies import ConvDecoder, ConvEncoder, ResidualMLP
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_classvsc.CollapseWarning")
 ESTIMATORS = [VAETransformer, VSCTransformer, ClassVSCTransformer]
 TINY = PARAMETERS
 X, Y = DATA
+IMAGE = (1, 4, 6)
+PIXELS = np.random.default_rng(0).random((40, 24)), Y
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +148,29 @@ def test_parameters_set_since_the_fit_come_back_with_the_model_fitted_before(tmp
     assert_same(
         estimator.set_params(n_components=7, threshold=0.3), round_trip(estimator, tmp_path)
     )
+
+
+BODIES = [
+    {
+        "encoder": ConvEncoder(IMAGE, channels=(3, 4)),
+        "decoder": ConvDecoder(IMAGE, channels=[3, 4]),
+    },
+    {"encoder": ResidualMLP(5), "decoder": None, "hidden_layer_sizes": (4, 4)},
+    {"encoder": None, "decoder": ConvDecoder(np.array(IMAGE), channels=np.array([3]))},
+    # Wider than the whole file, and not used.
+    {"encoder": ResidualMLP(2), "decoder": ResidualMLP(2), "hidden_layer_sizes": (10_000, 10_000)},
+]
+
+
+@pytest.mark.parametrize("bodies", BODIES)
+@pytest.mark.parametrize("cls", ESTIMATORS)
+def test_bodies_of_the_package_come_back_with_their_weights(cls, bodies, tmp_path):
+    X, Y = PIXELS
+    estimator = cls(**TINY | bodies).fit(X, Y)
+    loaded = round_trip(estimator, tmp_path)
+    assert loaded.encoder == bodies["encoder"] and loaded.decoder == bodies["decoder"]
+    assert_same(estimator, loaded, X)
+    assert_same(estimator.partial_fit(X, Y), loaded.partial_fit(X, Y), X)
 
 
 def test_a_model_of_partial_fit_or_from_a_pickle_is_saved_like_any(tmp_path):
@@ -381,6 +407,58 @@ def test_a_forged_file_that_changes_nothing_loads(model, content, tmp_path):
 def test_a_crafted_file_is_refused_for_what_is_wrong_with_it(name, content, tmp_path):
     change, match = CRAFTED[name]
     refused(forge(content, change), tmp_path, match)
+
+
+@pytest.fixture(scope="module")
+def convolutional(tmp_path_factory):
+    """Return a file whose encoder is a recipe."""
+    path = tmp_path_factory.mktemp("bodies") / "model.safetensors"
+    save(ClassVSCTransformer(**TINY | BODIES[0]).fit(*PIXELS), path)
+    return path.read_bytes()
+
+
+LIES_ON_BODIES = {
+    "no such class": ({"of": "Linear"}, "a body of class 'Linear'"),
+    "class of the system": ({"of": "os.system"}, "a body of class 'os.system'"),
+    "wide": ({"params": {"channels": [10**7]}}, "numbers, of"),
+    "an array": ({"params": {"channels": {"$": "array", "tensor": "n_iter"}}}, "no tensor"),
+    "huge": ({"params": {"channels": [10**40]}}, "numbers, of"),
+    "negative": ({"params": {"channels": [-3]}}, "positive"),
+    "more weights than the file": ({"params": {"channels": [3000, 3000]}}, "fit in the file"),
+    "other weights": ({"params": {"channels": [4, 4]}}, r"encoder\.1\.bias"),
+    "other depth": ({"params": {"channels": [3]}}, None),
+    "deep": ({"params": {"channels": [1] * 10**5}}, "too small"),
+    "other images": ({"params": {"image_shape": [1, 28, 28]}}, "784 features"),
+    "huge images": ({"params": {"image_shape": [1, 10**9, 10**9]}}, "numbers, of"),
+    "unknown parameter": ({"params": {"build": 1}}, "build"),
+    "another recipe": ({"of": "ResidualMLP", "params": {"width": 10**5}}, "fit in the file"),
+    "endless": ({"of": "ResidualMLP", "params": {"n_blocks": 10**9}}, "'n_blocks'"),
+    "many blocks": ({"of": "ResidualMLP", "params": {"n_blocks": 1000}}, "fit in the file"),
+}
+
+
+@pytest.mark.parametrize("name", LIES_ON_BODIES)
+def test_a_lie_on_a_body_is_refused_before_memory_is_taken(name, convolutional, tmp_path):
+    lie, match = LIES_ON_BODIES[name]
+
+    def change(metadata, header, data):
+        encoder = metadata["state"]["_architecture"]["encoder"]
+        own = {} if lie.get("of") == "ResidualMLP" else encoder["params"]
+        encoder |= lie | {"params": own | lie.get("params", {})}
+
+    tracemalloc.start()
+    try:
+        refused(forge(convolutional, change), tmp_path, match)
+        assert tracemalloc.get_traced_memory()[1] < 100e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_body_in_another_place_is_refused(convolutional, tmp_path):
+    def change(metadata, header, data):
+        metadata["params"]["callbacks"] = metadata["params"]["encoder"]
+
+    refused(forge(convolutional, change), tmp_path, "callbacks")
 
 
 @pytest.mark.parametrize("key", ["_architecture", "_pending_state", "n_features_in_", "classes_"])
