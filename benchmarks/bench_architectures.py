@@ -1,7 +1,7 @@
 """Whether convolutions, or residual blocks, make better codes of images than the default MLP.
 
 Fits ClassVSC, by default parameters but for the bodies, to two image sets for the same number of
-epochs, and scores it on the test images. Finished runs are kept, as by `bench_paper.py`.
+epochs, and the MLP for about the same time too, and scores it on the test images. Finished runs are kept, as by `bench_paper.py`.
 
     python benchmarks/bench_architectures.py --quick
     python benchmarks/bench_architectures.py --data-dir DIR
@@ -24,18 +24,24 @@ from sklearn_classvsc import ClassVSCTransformer
 from sklearn_classvsc.bodies import ConvDecoder, ConvEncoder, ResidualMLP
 
 IMAGE = (1, 28, 28)
+#: What is compared with what.
+PAIRS = [("conv", "mlp"), ("conv", "mlp-long"), ("residual", "mlp")]
 #: How each system differs from the default constructor.
 BODIES: dict[str, dict[str, Any]] = {
     "mlp": {"hidden_layer_sizes": (400,)},
+    "mlp-long": {"hidden_layer_sizes": (400,)},
     "residual": {"encoder": ResidualMLP(), "decoder": ResidualMLP()},
     "conv": {"encoder": ConvEncoder(IMAGE), "decoder": ConvDecoder(IMAGE)},
 }
+#: Epochs, as multiples of the others': so that the MLP has about the time of the convolutions.
+LONGER = {"mlp-long": 8}
 LABELS = {
     "mlp": "MLP, 400 hidden",
+    "mlp-long": "MLP, 400 hidden, 8 times the epochs",
     "residual": "residual MLP, 256 wide, 2 blocks",
     "conv": "convolutions, 32 and 64 channels",
 }
-TABLE = [*COLUMNS, Column("weights", "n_weights", 0), Column("seconds per epoch", "per_epoch", 1)]
+TABLE = [*COLUMNS, Column("seconds per epoch", "per_epoch", 1)]
 COMPARED = [
     ("EV", "explained_variance"),
     ("C", "consistency"),
@@ -48,23 +54,24 @@ Test data; mean ± standard deviation over seeds. The columns are those of
 `transform`; active, mean number of non-zeros of a code; dead, global, shared, class-specific and
 sporadic dimensions; C, class consistency; off-class, mean sharing between classes; contrast, over
 the dimensions that are not global; own, classes with a dimension of their own or shared by at most
-three; accuracy of a logistic regression on the codes. weights: of the whole model. seconds per
-epoch: of `fit`, on one thread of a machine that had other work too, so only their size counts.
+three; accuracy of a logistic regression on the codes. seconds per epoch: of `fit`, on one thread
+of a machine that had other work too, so only their size counts.
 
 All systems are `ClassVSCTransformer({n_components})` with its default objective and learning rate,
 trained for {epochs} epochs of {n_train} images in batches of 256. Equal epochs are equal numbers of
-gradient steps, and not equal time. Nothing was tuned for any of them{short}."""
-SHORT = """;
-so few images and epochs leave all of them unfinished, and say little about which is best
-once they are trained to the end"""
+gradient steps, and not equal time; hence the MLP that trains longer. Nothing was tuned for any of
+them.{short}"""
+SHORT = """ So few images and epochs leave them unfinished, and say little about which is best
+once all are trained to the end."""
 
 
 def run(task: Row) -> Row:
     """Fit one system to one data set with one seed, and score it."""
     split = common.load_images(DATASETS[task["dataset"]], *task["load"])
+    epochs = task["epochs"] * LONGER.get(task["system"], 1)
     estimator = ClassVSCTransformer(
         N_COMPONENTS,
-        max_epochs=task["epochs"],
+        max_epochs=epochs,
         batch_size=256,
         random_state=task["seed"],
         **BODIES[task["system"]],
@@ -75,7 +82,7 @@ def run(task: Row) -> Row:
     return score(estimator, split, task["seed"]) | {
         "n_weights": sum(x.numel() for x in estimator.module_.parameters()),
         "seconds": watch.seconds,
-        "per_epoch": watch.seconds / task["epochs"],
+        "per_epoch": watch.seconds / epochs,
         "warnings": common.warning_texts(caught),
         "environment": common.environment(),
     }
@@ -115,17 +122,18 @@ def write_page(path: Path, store: ResultStore, arguments: argparse.Namespace) ->
 def section(groups: Mapping[str, Sequence[Row]]) -> list[str]:
     """Return the paragraphs on one data set."""
     seeds = sorted({row["seed"] for rows in groups.values() for row in rows})
-    labelled = {LABELS[system]: rows for system, rows in groups.items() if rows}
+    few = "" if len({len(x) for x in groups.values()}) == 1 else " (not all systems have all)"
+    labelled = {
+        f"{LABELS[system]}: {rows[0]['n_weights']:,} weights": rows
+        for system, rows in groups.items()
+        if rows
+    }
     paragraphs = [
-        f"Seeds {', '.join(map(str, seeds))}.",
+        f"Seeds {', '.join(map(str, seeds))}{few}.",
         common.summary_table(labelled, TABLE, "system"),
     ]
-    if groups["mlp"]:
-        paragraphs += [
-            compare(system, groups[system], groups["mlp"])
-            for system in ("conv", "residual")
-            if groups[system]
-        ]
+    compared = [compare(one, other, groups[one], groups[other]) for one, other in PAIRS]
+    paragraphs.append("\n".join(filter(None, compared)))
     said = [
         f"- {LABELS[system]}, seed {row['seed']}: {text}"
         for system, rows in groups.items()
@@ -135,9 +143,11 @@ def section(groups: Mapping[str, Sequence[Row]]) -> list[str]:
     return [*paragraphs, "Warnings during `fit`:", "\n".join(said)] if said else paragraphs
 
 
-def compare(system: str, rows: Sequence[Row], mlp: Sequence[Row]) -> str:
-    """Write how a system differs from the MLP, over the seeds that both have."""
-    pairs = [(a, b) for a in rows for b in mlp if a["seed"] == b["seed"]]
+def compare(one: str, other: str, rows: Sequence[Row], others: Sequence[Row]) -> str:
+    """Write how a system differs from another, over the seeds that both have."""
+    pairs = [(a, b) for a in rows for b in others if a["seed"] == b["seed"]]
+    if not pairs:
+        return ""
     parts = []
     for name, field in COMPARED:
         differences = [a[field] - b[field] for a, b in pairs]
@@ -146,8 +156,8 @@ def compare(system: str, rows: Sequence[Row], mlp: Sequence[Row]) -> str:
         parts.append(f"{name} {mean:+.3f} ({span})")
     ratio = sum(a["seconds"] for a, _ in pairs) / sum(b["seconds"] for _, b in pairs)
     return (
-        f"{LABELS[system]}, less the MLP of the same seed, mean and range of {len(pairs)} seeds: "
-        f"{', '.join(parts)}; {ratio:.1f} times the time."
+        f"- **{LABELS[one]}** less **{LABELS[other]}** of the same seed, mean and range of "
+        f"{len(pairs)}: {', '.join(parts)}; {ratio:.1f} times the time."
     )
 
 

@@ -213,6 +213,31 @@ def test_what_is_fitted_outlives_a_change_of_the_recipe(images):
 
 
 @pytest.mark.parametrize("cls", ESTIMATORS)
+def test_a_checkpoint_knows_them(cls, images, tmp_path):
+    X, y = images
+    bodies = {"encoder": ENCODER, "decoder": DECODER, "checkpoint": tmp_path / "fit"}
+    est = small(cls, **bodies).fit(X, y)
+    bodies |= {"encoder": ConvEncoder(list(SHAPE), channels=[3, 4])}
+    resumed = small(cls, **bodies).fit(X, y, resume=True)
+    assert np.array_equal(resumed.transform(X), est.transform(X))
+    with pytest.raises(ValueError, match=r"encoder=ConvEncoder\(.*, now ConvEncoder\("):
+        small(cls, **bodies | {"encoder": ConvEncoder(SHAPE, channels=(5,))}).fit(
+            X, resume=True, y=y
+        )
+
+
+@pytest.mark.parametrize("cls", ESTIMATORS)
+def test_skops_keeps_them(cls, images):
+    skops = pytest.importorskip("skops.io")
+    X, y = images
+    est = small(cls, encoder=ENCODER, decoder=ResidualMLP(8), max_epochs=1).fit(X, y)
+    data = skops.dumps(est)
+    again = skops.loads(data, trusted=skops.get_untrusted_types(data=data))
+    assert np.array_equal(again.transform(X), est.transform(X))
+    assert again.encoder == est.encoder
+
+
+@pytest.mark.parametrize("cls", ESTIMATORS)
 def test_html_shows_them(cls):
     assert "ConvEncoder" in cls(encoder=ENCODER)._repr_html_()
     assert "ConvEncoder" in ENCODER._repr_html_()

@@ -1,7 +1,10 @@
 """Specification of the check of a user's own bodies: what it lets pass, and what it finds."""
 
+import importlib
 import math
 import random
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -64,6 +67,17 @@ def test_a_decoder_may_make_theta_and_must_then_have_the_width_of_a_sample():
     check_body(Perceptron(P), Perceptron(D), n_features=P, n_components=D)
     with pytest.raises(AssertionError, match=r"decoder \(MakesTheta\): makes theta of width 5.* 6"):
         check_body(decoder=MakesTheta(D, 5), n_features=P, n_components=D)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn_classvsc.CollapseWarning")
+def test_the_page_on_architectures_runs(tmp_path, monkeypatch):
+    """Its blocks run as they stand, one after the other, as a module: classes must be picklable."""
+    page = Path(__file__).parents[1] / "docs" / "architectures.md"
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL)
+    assert len(blocks) >= 4
+    (tmp_path / "page_on_architectures.py").write_text("\n".join(blocks))
+    monkeypatch.syspath_prepend(tmp_path)
+    assert importlib.import_module("page_on_architectures").est.transform
 
 
 # What is found ---------------------------------------------------------------------------------
