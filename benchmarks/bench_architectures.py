@@ -1,7 +1,8 @@
 """Whether convolutions, or residual blocks, make better codes of images than the default MLP.
 
 Fits ClassVSC, by default parameters but for the bodies, to two image sets for the same number of
-epochs, and the MLP for about the same time too, and scores it on the test images. Finished runs are kept, as by `bench_paper.py`.
+epochs, and the MLP for about the same time too, and scores it on the test images. Finished runs are
+kept, as by `bench_paper.py`.
 
     python benchmarks/bench_architectures.py --quick
     python benchmarks/bench_architectures.py --data-dir DIR
