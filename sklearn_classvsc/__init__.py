@@ -14,9 +14,10 @@ lower numbers only.
 9. `_base`: how an estimator is fitted.
 10. `_estimators`: the three transformers.
 
-Beside them `_persistence` saves and loads, `_checkpoint` lets a training go on after a crash,
-`metrics` judges any codes, `inspection` says what a dimension does to the features, `displays` and
-`report` show it, and `datasets` makes data whose factors are known.
+Beside them `_blocks` decodes sparse samples of many features, `_persistence` saves and loads,
+`_checkpoint` lets a training go on after a crash, `metrics` judges any codes, `inspection` says
+what a dimension does to the features, `displays` and `report` show it, and `datasets` makes data
+whose factors are known.
 """
 
 from importlib import import_module

@@ -21,7 +21,7 @@ from torch import nn
 
 from . import _persistence
 from ._checkpoint import Checkpoint, Plan, check_same, fingerprint
-from ._data import ArrayDataset, measure, naming, seed_from
+from ._data import ArrayDataset, feature_means, measure, naming, seed_from
 from ._inference import SpikeSlabInference
 from ._likelihoods import LIKELIHOODS
 from ._modules import ACTIVATIONS, SpikeSlabAutoencoder, make_autoencoder
@@ -96,7 +96,9 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Training samples, finite. Under the Bernoulli likelihood within [0, 1].
+            Training samples, finite. Under the Bernoulli likelihood within [0, 1], counts not
+            negative. CSR data of 8,192 features or more are never made dense, not even a batch,
+            unless `encoder` is a body of your own.
         y : array-like of shape (n_samples,), default=None
             Labels. Ignored by `VAETransformer` and `VSCTransformer`.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -186,8 +188,9 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
     def partial_fit(self, X: ArrayLike, y: Any = None, sample_weight: Any = None) -> Self:
         """Train for one pass over a chunk of data, at a constant learning rate.
 
-        The first call builds the model: its chunk decides how features are standardised and what
-        `likelihood="auto"` means. Weights that ramp reach their value after 2,000 steps.
+        The first call builds the model: its chunk decides how features are standardised, what
+        `likelihood="auto"` means and, of counts, the total of decoded samples. Weights that ramp
+        reach their value after 2,000 steps.
 
         Parameters
         ----------
@@ -283,6 +286,11 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
                 f"X lies in [{X.min():.3g}, {X.max():.3g}], but the Bernoulli likelihood needs "
                 "[0, 1]: rescale X (MinMaxScaler), or set likelihood='gaussian'."
             )
+        if likelihood != "auto" and LIKELIHOODS[likelihood].counts and X.min() < 0:
+            raise ValueError(
+                f"X holds {X.min():.3g}, but likelihood={likelihood!r} needs counts, which are not "
+                "negative: pass the counts themselves, or set likelihood='gaussian'."
+            )
         return X, labels, weight
 
     def _check_labels(self, X: Any, y: Any) -> NDArray[Any]:
@@ -328,13 +336,17 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
             "gated": self.gated,
         }
         net = self._make_net(seed_from(self.random_state), check_device(self.device))
+        if LIKELIHOODS[likelihood].counts:
+            net.module.start_at(torch.from_numpy(feature_means(X, weight)))
         self.net_, self._pending_state = net.initialize(), None
 
     def _make_net(self, seed: int, device: str) -> VSCNet:
         """Return a net around a new model of this architecture."""
         generator = torch.Generator().manual_seed(seed)
         parts = self._architecture | {
-            "likelihood": LIKELIHOODS[self._architecture["likelihood"]](),
+            "likelihood": LIKELIHOODS[self._architecture["likelihood"]](
+                self._architecture["n_features"]
+            ),
             "alpha": torch.tensor(self._architecture["alpha"], dtype=torch.float32),
         }
         return VSCNet(

@@ -19,12 +19,16 @@ from torch.utils.data import Dataset, Sampler
 
 #: Rows that are looked at together outside of training; bounds memory.
 CHUNK = 1024
+#: Of wide data fewer: about as many values, 64 MB in float32.
+VALUES = 2**24
+#: Features from which batches of a CSR array stay sparse.
+WIDE = 8192
 
 
 class Batch(NamedTuple):
     """Some samples, as the objective takes them."""
 
-    x: Tensor  # standardised samples, (n, p), float32
+    x: Tensor  # standardised samples, (n, p), float32; of wide CSR data a coalesced COO tensor
     labels: Tensor  # class indices, -1 for none, (n,), int64
     weight: Tensor  # sample weights, (n,), float32
 
@@ -44,25 +48,53 @@ class Standardization(NamedTuple):
         return X * self.scale + self.offset
 
 
+def is_wide(X: Any) -> bool:
+    """Return whether X is to stay sparse.
+
+    By its width alone: by its density, a sample's code could depend on those beside it.
+    """
+    return hasattr(X, "toarray") and X.shape[1] >= WIDE
+
+
+def chunk_size(n_features: int) -> int:
+    """Return how many dense rows may be looked at together."""
+    return min(CHUNK, max(1, VALUES // n_features))
+
+
 def measure(X: Any, weight: NDArray[np.float32] | None) -> Standardization:
     """Return the mean and standard deviation of the features, a chunk of rows at a time.
 
-    Constant features have scale 1. Numbers that overflow give what is not finite.
+    Constant features have scale 1. Numbers that overflow give what is not finite. Wide sparse data
+    have offset 0, so that zeros stay zeros.
     """
     scaler = StandardScaler(with_mean=not hasattr(X, "toarray"))
     with np.errstate(over="ignore", invalid="ignore"):
-        for start in range(0, X.shape[0], CHUNK):
-            rows = slice(start, start + CHUNK)
+        size = chunk_size(1 if is_wide(X) else X.shape[1])
+        for start in range(0, X.shape[0], size):
+            rows = slice(start, start + size)
             scaler.partial_fit(X[rows], sample_weight=None if weight is None else weight[rows])
     dtype = np.float32 if X.dtype == np.float32 else np.float64
-    return Standardization(scaler.mean_.astype(dtype), scaler.scale_.astype(dtype))
+    offset = np.zeros(X.shape[1]) if is_wide(X) else scaler.mean_
+    return Standardization(offset.astype(dtype), scaler.scale_.astype(dtype))
+
+
+def feature_means(X: Any, weight: NDArray[np.float32] | None) -> NDArray[np.float32]:
+    """Return the means of the features, (p,), a chunk of rows at a time."""
+    weight = np.ones(X.shape[0], np.float32) if weight is None else weight
+    total = np.zeros(X.shape[1])
+    for start in range(0, X.shape[0], CHUNK):
+        rows = slice(start, start + CHUNK)
+        total += X[rows].T @ weight[rows].astype(np.float64)
+    means: NDArray[np.float32] = (total / weight.sum(dtype=np.float64)).astype(np.float32)
+    return means
 
 
 class ArrayDataset(Dataset[Batch]):
     """An array that hands out whole batches.
 
     Nothing is copied but a batch at a time: indexing, densifying, standardising and the
-    conversion to float32 all happen per batch, so X may be a read-only memory map.
+    conversion to float32 all happen per batch, so X may be a read-only memory map. Batches of CSR
+    with `WIDE` features or more stay sparse, unless the standardisation turns zeros into others.
 
     Parameters
     ----------
@@ -85,6 +117,8 @@ class ArrayDataset(Dataset[Batch]):
     ) -> None:
         self.X, self.labels, self.weight = X, labels, weight
         self.standardization = standardization
+        centred = standardization is not None and standardization.offset.any()
+        self.sparse = is_wide(X) and not centred
 
     def __len__(self) -> int:
         return int(self.X.shape[0])
@@ -101,11 +135,13 @@ class ArrayDataset(Dataset[Batch]):
         return Batch(x, torch.tensor(labels), torch.tensor(weight))
 
     def samples(self, indices: NDArray[np.intp] | slice, borrow: bool = False) -> Tensor:
-        """Return the standardised samples of these rows, (n, p).
+        """Return the standardised samples of these rows, (n, p), dense or a coalesced COO tensor.
 
         `borrow` lets a slice be a view of the caller's array, for who writes into nothing.
         """
         x = self.X[indices]
+        if self.sparse:
+            return self._sparse(x)
         if hasattr(x, "toarray"):
             x = x.toarray()
         if self.standardization is not None:
@@ -114,6 +150,20 @@ class ArrayDataset(Dataset[Batch]):
             return torch.from_numpy(
                 np.require(x, np.float32, ["C", "W"] if borrow else ["C", "O", "W"])
             )
+
+    def _sparse(self, x: Any) -> Tensor:
+        """Return rows of the array as a COO tensor of standardised values."""
+        if not x.has_canonical_format:  # sorted, each cell once
+            x = x.copy()
+            x.sum_duplicates()
+        values = x.data
+        if self.standardization is not None:
+            values = values / self.standardization.scale[x.indices]
+        rows = np.repeat(np.arange(x.shape[0]), np.diff(x.indptr))
+        cells = torch.from_numpy(np.stack([rows, x.indices.astype(np.int64, copy=False)]))
+        with np.errstate(over="ignore"):
+            values = torch.tensor(values.astype(np.float32))
+        return torch.sparse_coo_tensor(cells, values, x.shape, is_coalesced=True)
 
     def hold_out(self, fraction: float, random_state: Any) -> tuple[ArrayDataset, ArrayDataset]:
         """Return two parts, the second a `fraction` of the samples, of all classes where it can."""

@@ -9,7 +9,14 @@ import torch
 from torch import nn
 
 from sklearn_classvsc._likelihoods import LIKELIHOODS, Bernoulli, Gaussian
-from sklearn_classvsc._modules import ACTIVATIONS, initialize, linear, make_autoencoder, mlp
+from sklearn_classvsc._modules import (
+    ACTIVATIONS,
+    Linear,
+    initialize,
+    linear,
+    make_autoencoder,
+    mlp,
+)
 
 
 def seeded(seed=0):
@@ -118,7 +125,7 @@ def test_hidden_layers_are_mirrored_in_the_decoder():
 @pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
 def test_a_body_normalises_before_each_activation(activation):
     body = mlp(5, [8, 4], activation)
-    one = [nn.Linear, nn.LayerNorm, ACTIVATIONS[activation]]
+    one = [Linear, nn.LayerNorm, ACTIVATIONS[activation]]
     assert [type(layer) for layer in body] == one + one
     initialize(body, seeded())
     x = samples()
