@@ -146,6 +146,11 @@ class _Reduce(torch.autograd.Function):
         return None, None, None, grad_hidden, grad_weight, grad_bias, *grads
 
 
+def coo(cells: Tensor, values: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Return a sparse tensor of these values at the cells (2, m), which are sorted and distinct."""
+    return torch.sparse_coo_tensor(cells, values, shape, is_coalesced=True, check_invariants=False)
+
+
 def row_sums(x: Tensor, values: Tensor) -> Tensor:
     """Return the sums over the rows of sparse x, (n,), with these in the place of its values."""
     return values.new_zeros(len(x)).index_add(0, x.indices()[0], values)

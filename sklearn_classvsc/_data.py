@@ -17,6 +17,8 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from ._blocks import coo
+
 #: Rows that are looked at together outside of training; bounds memory.
 CHUNK = 1024
 #: Of wide data fewer: about as many values, 64 MB in float32.
@@ -163,7 +165,7 @@ class ArrayDataset(Dataset[Batch]):
         cells = torch.from_numpy(np.stack([rows, x.indices.astype(np.int64, copy=False)]))
         with np.errstate(over="ignore"):
             values = torch.tensor(values.astype(np.float32))
-        return torch.sparse_coo_tensor(cells, values, x.shape, is_coalesced=True)
+        return coo(cells, values, x.shape)
 
     def hold_out(self, fraction: float, random_state: Any) -> tuple[ArrayDataset, ArrayDataset]:
         """Return two parts, the second a `fraction` of the samples, of all classes where it can."""

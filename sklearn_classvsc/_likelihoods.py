@@ -151,8 +151,7 @@ class Multinomial(Poisson):
 
     def log_prob(self, theta: Tensor | Blocks, x: Tensor) -> Tensor:
         # Of Poisson counts, given their sum: divided by its probability, l^l exp(-l) / l!.
-        size = _cells(x)[1].clamp_min(TINY)
-        return super().log_prob(theta, x) + 0.5 * torch.log(2 * math.pi * size) + _binet(size)
+        return super().log_prob(theta, x) + _log_factorial_rest(_cells(x)[1])
 
 
 class NegativeBinomial(Counts):
@@ -176,10 +175,10 @@ class NegativeBinomial(Counts):
         else:
             of_zeros = _negative_binomial_zeros(log_p, row[:, None], log_r)
         r, logits = log_r.exp(), log_p + spread(row) - log_r
-        # log Gamma(x + r) / Gamma(r), without the difference of large logarithms.
-        rising = (r - 0.5) * torch.log1p(values / r) + values * (torch.log(values + r) - 1)
-        rising = rising + _binet(values + r) - _binet(r)
-        return of_zeros + add_up(rising - torch.lgamma(values + 1) + values * F.logsigmoid(logits))
+        # log Gamma(x + r) / (Gamma(r) x!), without the difference of large logarithms.
+        ways = (r - 0.5) * torch.log1p(values / r) + _binet(values + r) - _binet(r)
+        ways = ways + values * torch.log1p(r / values.clamp_min(TINY)) - _log_factorial_rest(values)
+        return of_zeros + add_up(ways + values * F.logsigmoid(logits))
 
 
 LIKELIHOODS: dict[str, type[Likelihood]] = {
@@ -190,8 +189,8 @@ LIKELIHOODS: dict[str, type[Likelihood]] = {
     "poisson": Poisson,
 }
 
-#: In place of a library size of 0, whose logarithm every term multiplies by 0.
-TINY = torch.finfo(torch.float32).tiny
+#: In place of a count of 0, by which its logarithm is multiplied.
+TINY = 1e-30
 
 Spread = Callable[[Tensor], Tensor]
 
@@ -244,6 +243,12 @@ def _sum_of_squares(theta: Tensor, row: Tensor, column: Tensor) -> Tensor:
 def _negative_binomial_zeros(theta: Tensor, log_scale: Tensor, log_r: Tensor) -> Tensor:
     """Return the log-probability of nothing but zeros, with means mu = exp(theta + log_scale)."""
     return -(F.softplus(theta + log_scale - log_r) @ log_r.exp())
+
+
+def _log_factorial_rest(x: Tensor) -> Tensor:
+    """Return log x! - (x log x - x), for x of 0 or more."""
+    x = x.clamp_min(TINY)
+    return 0.5 * torch.log(2 * math.pi * x) + _binet(x)
 
 
 def _binet(x: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import skip_init
 
-from ._blocks import Blocks
+from ._blocks import Blocks, coo
 from ._likelihoods import Counts, Likelihood
 from ._spike_slab import SpikeSlab
 
@@ -147,8 +147,7 @@ def hide_features(x: Tensor, fraction: float, generator: torch.Generator | None)
     sparse x the non-zero values are drawn from: to hide a zero changes nothing.
     """
     if x.is_sparse:
-        values = hide_features(x.values(), fraction, generator)
-        return torch.sparse_coo_tensor(x.indices(), values, x.shape, is_coalesced=True)
+        return coo(x.indices(), hide_features(x.values(), fraction, generator), x.shape)
     n_draws = round(-math.log1p(-fraction) * x.numel())
     if not n_draws:
         return x
@@ -163,12 +162,14 @@ class Linear(nn.Linear):
         if not x.is_sparse:
             return super().forward(x)
         rows, columns = x.indices()
-        used, columns = columns.unique(return_inverse=True)
-        shape = len(x), len(used)
-        cells = torch.stack([rows, columns])  # in their order as before
-        x = torch.sparse_coo_tensor(cells, x.values(), shape, is_coalesced=True)
-        # Of the weights, each used column is fetched once: they lie apart in memory.
-        return torch.sparse.mm(x, self.weight.index_select(1, used).T) + self.bias
+        is_used = torch.zeros(x.shape[1], dtype=torch.bool, device=x.device)
+        is_used[columns] = True
+        used, place = is_used.nonzero()[:, 0], is_used.cumsum(0) - 1
+        x = coo(torch.stack([rows, place[columns]]), x.values(), (len(x), len(used)))
+        # The used weights are brought together first: the product would go through all memory.
+        weight = self.weight.index_select(1, used).T.contiguous()
+        with torch.autocast(x.device.type, enabled=False):
+            return torch.sparse.mm(x, weight) + self.bias
 
 
 class MLP(nn.Sequential):
