@@ -97,7 +97,7 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Training samples, finite. Under the Bernoulli likelihood within [0, 1], counts not
-            negative. CSR data of 8,192 features or more are never made dense, not even a batch,
+            negative. CSR data of 32,768 features or more are never made dense, not even a batch,
             unless `encoder` is a body of your own.
         y : array-like of shape (n_samples,), default=None
             Labels. Ignored by `VAETransformer` and `VSCTransformer`.

@@ -24,7 +24,7 @@ CHUNK = 1024
 #: Of wide data fewer: about as many values, 64 MB in float32.
 VALUES = 2**24
 #: Features from which batches of a CSR array stay sparse.
-WIDE = 8192
+WIDE = 32_768
 
 
 class Batch(NamedTuple):

@@ -218,7 +218,8 @@ def make_class_topics(
         - `target`: ndarray of shape (n_samples,), classes 0 to n_classes - 1;
         - `supports`: boolean ndarray of shape (n_classes, n_topics), which topics a class has;
         - `codes`: ndarray of shape (n_samples, n_topics), the true z;
-        - `owner`: ndarray of shape (n_features,), the topic of each word, -1 for none;
+        - `dictionary`: ndarray of shape (n_topics, n_features), the probabilities w_f;
+        - `language`: ndarray of shape (n_features,), the probabilities w_0;
         - `feature_names`: ndarray of shape (n_features,): "t3w0" for the most frequent word of
           topic 3, "w0" for the most frequent one of none;
         - `roles`: ndarray of shape (n_topics,), "global", "shared" or "class-specific", in this
@@ -259,7 +260,8 @@ def make_class_topics(
     codes = active * rng.gamma(4, 1 / 4, size=active.shape)
 
     rank = rng.permutation(n_features)  # of each word, from 0
-    frequency = 1 / (1 + rank)
+    language = 1 / (1 + rank)
+    language /= language.sum()
     # Neighbours in rank go to different topics, so that all have frequent words.
     owner = np.where(rank % 2 == 0, rank // 2 % n_topics, -1)
     # The language is drawn from too, as the last topic.
@@ -273,11 +275,12 @@ def make_class_topics(
     u, topic = rng.uniform(size=len(texts)), np.zeros(len(texts), np.intp)
     for bound in bounds.T[:-1]:
         topic += u >= bound[texts]
+    dictionary = (owner == np.arange(n_topics)[:, None]) * language
+    dictionary /= dictionary.sum(axis=1, keepdims=True)
     words = np.empty(len(texts), np.int32)
-    for f in range(n_topics + 1):
-        own = np.flatnonzero(owner == f) if f < n_topics else np.arange(n_features)
+    for f, p in enumerate([*dictionary, language]):
         drawn = np.flatnonzero(topic == f)
-        words[drawn] = rng.choice(own, size=len(drawn), p=frequency[own] / frequency[own].sum())
+        words[drawn] = rng.choice(n_features, size=len(drawn), p=p)
     ones = np.ones(len(texts), np.int32)
     data = csr_matrix((ones, words, np.r_[0, lengths.cumsum()]), shape=(n_samples, n_features))
     data.sum_duplicates()
@@ -290,7 +293,8 @@ def make_class_topics(
         target=target,
         supports=supports,
         codes=codes,
-        owner=owner,
+        dictionary=dictionary,
+        language=language,
         feature_names=np.char.add(np.char.add(prefix, "w"), place),
         roles=_roles(n_classes, n_global, n_shared, n_specific),
     )

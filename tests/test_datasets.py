@@ -134,6 +134,13 @@ def test_parameters_out_of_range_are_named(params, message):
 # make_class_topics -----------------------------------------------------------------------------
 
 
+def owners(topics):
+    """Return the topic of each word, -1 for none."""
+    owned = topics.dictionary > 0
+    assert owned.sum(axis=0).max() == 1
+    return np.where(owned.any(axis=0), owned.argmax(axis=0), -1)
+
+
 def test_topics_have_the_shapes_of_factors():
     topics = make_class_topics(300, 500, n_classes=4, n_global=1, n_shared=2, random_state=0)
     assert (topics.data.shape, topics.data.format, topics.data.dtype) == ((300, 500), "csr", "i4")
@@ -141,7 +148,8 @@ def test_topics_have_the_shapes_of_factors():
     assert topics.target.shape == (300,)
     assert topics.supports.shape == (4, 7)
     assert topics.codes.shape == (300, 7)
-    assert topics.owner.shape == topics.feature_names.shape == (500,)
+    assert topics.language.shape == topics.feature_names.shape == (500,)
+    assert topics.dictionary.shape == (7, 500)
     assert topics.roles.tolist() == ["global"] + ["shared"] * 2 + ["class-specific"] * 4
     np.testing.assert_array_equal(topics.codes > 0, topics.supports[topics.target])
 
@@ -168,14 +176,16 @@ def test_the_language_follows_zipf():
     topics = make_class_topics(5000, 1000, background=0.9, n_global=0, random_state=0)
     total = topics.data.sum(axis=0).A1
     common = topics.feature_names == "w0", topics.feature_names == "w4"  # of ranks 2 and 10
-    assert topics.owner[common[0]] == -1
+    assert owners(topics)[common[0]] == -1
+    np.testing.assert_allclose(topics.language.sum(), 1)
+    np.testing.assert_allclose(topics.dictionary.sum(axis=1), 1)
     assert total[common[0]] / total[common[1]] == pytest.approx(5, rel=0.1)
 
 
 def test_words_of_a_topic_come_in_its_texts_alone_but_for_the_background():
     topics = make_class_topics(2000, 500, background=0.0, activity=0.7, random_state=0)
     of_topic = np.column_stack(
-        [topics.data[:, topics.owner == f].sum(axis=1) for f in range(len(topics.roles))]
+        [topics.data[:, owners(topics) == f].sum(axis=1) for f in range(len(topics.roles))]
     )
     active = topics.codes > 0
     assert of_topic[~active & active.any(axis=1, keepdims=True)].sum() == 0
@@ -190,8 +200,8 @@ def test_every_topic_has_words_and_their_names_say_so():
     topics = make_class_topics(50, 101, random_state=0)
     n_topics = len(topics.roles)
     assert len(set(topics.feature_names)) == 101
-    np.testing.assert_array_equal(np.unique(topics.owner), np.arange(-1, n_topics))
-    for name, owner in zip(topics.feature_names, topics.owner, strict=True):
+    np.testing.assert_array_equal(np.unique(owners(topics)), np.arange(-1, n_topics))
+    for name, owner in zip(topics.feature_names, owners(topics), strict=True):
         assert name.startswith("w" if owner < 0 else f"t{owner}w")
 
 
