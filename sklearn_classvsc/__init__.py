@@ -15,8 +15,9 @@ lower numbers only.
 10. `_base`: how an estimator is fitted.
 11. `_estimators`: the three transformers.
 
-Beside them `_persistence` saves and loads, `_checkpoint` lets a training go on after a crash,
-`distributed` has several processes train one model, `metrics` judges any codes, `inspection` says
+Beside them `_blocks` decodes sparse samples of many features, `_persistence` saves and loads,
+`_checkpoint` lets a training go on after a crash, `distributed` has several processes train one
+model, `metrics` judges any codes, `inspection` says
 what a dimension does to the features, `displays` and `report` show it, and `datasets` makes data
 whose factors are known.
 """

@@ -43,9 +43,12 @@ class VAETransformer(SpikeSlabTransformer):
         Widths of the encoder's hidden layers; the decoder mirrors them.
     activation : {"relu", "gelu", "silu", "tanh"}, default="relu"
         Activation of the hidden layers, each normalised by LayerNorm before it.
-    likelihood : {"auto", "bernoulli", "gaussian"}, default="auto"
+    likelihood : str, default="auto"
         "bernoulli" for features in [0, 1]; "gaussian" standardises the features and learns one
-        noise level. "auto" is "bernoulli" for data in [0, 1], else "gaussian".
+        noise level. "auto" is "bernoulli" for data in [0, 1], else "gaussian". For counts, such as
+        words or molecules, "multinomial", "poisson" or, with one dispersion learned for each
+        feature, "negative_binomial": of means l softmax(theta), where l is the total of the
+        sample. The encoder then sees log(1 + x).
     encoder : nn.Module or None, default=None
         Body of the encoder, (n, n_features) -> (n, n_hidden), in place of the MLP. Every fit
         starts from a copy, with its weights as they are.
@@ -214,9 +217,12 @@ class VSCTransformer(VAETransformer):
         Widths of the encoder's hidden layers; the decoder mirrors them.
     activation : {"relu", "gelu", "silu", "tanh"}, default="relu"
         Activation of the hidden layers, each normalised by LayerNorm before it.
-    likelihood : {"auto", "bernoulli", "gaussian"}, default="auto"
+    likelihood : str, default="auto"
         "bernoulli" for features in [0, 1]; "gaussian" standardises the features and learns one
-        noise level. "auto" is "bernoulli" for data in [0, 1], else "gaussian".
+        noise level. "auto" is "bernoulli" for data in [0, 1], else "gaussian". For counts, such as
+        words or molecules, "multinomial", "poisson" or, with one dispersion learned for each
+        feature, "negative_binomial": of means l softmax(theta), where l is the total of the
+        sample. The encoder then sees log(1 + x).
     encoder : nn.Module or None, default=None
         Body of the encoder, (n, n_features) -> (n, n_hidden), in place of the MLP. Every fit
         starts from a copy, with its weights as they are.
@@ -429,9 +435,12 @@ class ClassVSCTransformer(VSCTransformer):
         Widths of the encoder's hidden layers; the decoder mirrors them.
     activation : {"relu", "gelu", "silu", "tanh"}, default="relu"
         Activation of the hidden layers, each normalised by LayerNorm before it.
-    likelihood : {"auto", "bernoulli", "gaussian"}, default="auto"
+    likelihood : str, default="auto"
         "bernoulli" for features in [0, 1]; "gaussian" standardises the features and learns one
-        noise level. "auto" is "bernoulli" for data in [0, 1], else "gaussian".
+        noise level. "auto" is "bernoulli" for data in [0, 1], else "gaussian". For counts, such as
+        words or molecules, "multinomial", "poisson" or, with one dispersion learned for each
+        feature, "negative_binomial": of means l softmax(theta), where l is the total of the
+        sample. The encoder then sees log(1 + x).
     encoder : nn.Module or None, default=None
         Body of the encoder, (n, n_features) -> (n, n_hidden), in place of the MLP. Every fit
         starts from a copy, with its weights as they are.

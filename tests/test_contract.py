@@ -30,7 +30,7 @@ ROOMS = [
     "_estimators",
 ]
 #: Imported by any room, and importing none.
-SHIMS = {"_sklearn"}
+SHIMS = {"_blocks", "_sklearn"}
 #: Beside the rooms: what `_base` may use although it has no number.
 BESIDE = {"_persistence", "_checkpoint", "distributed"}
 
