@@ -40,13 +40,11 @@ TASKS = {
         50_000,
         500,
     ),
-    "likelihoods": Task(
-        "the same under the other likelihoods", "", sparse.epochs_of_all, 50_000, 500
-    ),
+    "likelihoods": Task("the same, other likelihoods", "", sparse.epochs_of_all, 50_000, 500),
     "nonzeros": Task("time, as the non-zeros double", "linear", sparse.nonzeros, 5, 1),
     "against_dense": Task(
         "sparse batches against dense ones",
-        "faster where they are used",
+        "faster where used",
         sparse.against_dense,
         5,
         1,
