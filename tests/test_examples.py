@@ -10,7 +10,7 @@ import pytest
 pyplot = pytest.importorskip("matplotlib.pyplot", reason="the examples draw")
 
 EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"
-SLOW = {"plot_loss_weights"}
+SLOW = {"plot_loss_weights", "plot_text_counts"}
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +61,13 @@ def test_the_front_of_the_loss_weights_is_a_trade_of_contrast_for_fidelity(run):
     chosen = results.loc[example["search"].best_index_]
     assert chosen["on_front"]
     assert chosen["fidelity"] >= 0.95 * results["fidelity"].max()
+
+
+@pytest.mark.slow
+def test_the_code_of_texts_knows_more_than_the_frequencies_of_words(run):
+    example = run("plot_text_counts")
+    assert example["perplexity"]["model"] < 0.9 * example["perplexity"]["words alone"]
+    assert example["rising"]["feature"].str.startswith("t").mean() > 0.9  # words of topics
 
 
 def test_every_picture_of_the_pages_is_there():
