@@ -18,9 +18,11 @@ import torch
 from _common import Row, process_memory
 from _timing import epoch_of, interleave
 from scipy import sparse
+from scipy.special import gammaln
 
 from sklearn_classvsc import ClassVSCTransformer, CollapseWarning, _data
 from sklearn_classvsc.datasets import make_class_topics
+from sklearn_classvsc.metrics import role_recovery_score
 
 GB = 1e9
 #: Features, non-zeros of a sample, and classes: about those of the 20 newsgroups.
@@ -60,9 +62,9 @@ def epoch(n: int, likelihood: str = "multinomial") -> Row:
         f"{n:,} x {P:,} CSR, density {row['density']:.2%}, {likelihood}: an epoch of "
         f"{row['steps']} steps in {row['seconds'] / 60:.1f} min, on one thread; peak resident "
         f"memory of the whole process {row['peak'] / GB:.2f} GB, of which {row['before'] / GB:.2f} "
-        f"before the fit, for {row['parameters'] / 1e6:.1f} million weights; {1000 * n:,} values "
-        f"made dense would be {4 * n * P / GB:.0f} GB"
-    ).replace(f"{1000 * n:,} values ", "the data ")
+        f"before the fit, for {row['parameters'] / 1e6:.1f} million weights; made dense the data "
+        f"would be {4 * n * P / GB:.0f} GB"
+    )
     return row | {"measured": text, "met": row["peak"] < 2 * GB and row["seconds"] < 600}
 
 
@@ -164,6 +166,53 @@ def _under(wide: int, fit: Any) -> Any:
         return fit()
     finally:
         _data.WIDE = kept
+
+
+# -- learning ----------------------------------------------------------------------------------
+
+
+def learns(n: int, p: int = 5000) -> Row:
+    """Train each likelihood of counts on n generated texts, and score 1,000 others.
+
+    Perplexities of the models are upper bounds, by the ELBO.
+    """
+    topics = make_class_topics(
+        n + 1000, p, n_classes=5, n_global=1, n_shared=2, length=120, background=0.4, random_state=0
+    )
+    X, y, held = topics.data, topics.target, slice(n, None)
+    frequency = (X[:n].sum(axis=0).A1 + 0.5) / (X[:n].sum() + 0.5 * p)
+    sizes, held_out = X[held].sum(axis=1).A1, X[held].tocoo()
+    orders = gammaln(sizes + 1).sum() - gammaln(held_out.data + 1).sum()
+    totals = (sizes * np.log(sizes) - sizes - gammaln(sizes + 1)).sum()  # Poisson, of rates l
+    share = topics.codes[held] / topics.codes[held].sum(axis=1, keepdims=True)
+    of_topics = (share[held_out.row] * topics.dictionary[:, held_out.col].T).sum(axis=1)
+    true = np.log(0.6 * of_topics + 0.4 * topics.language[held_out.col])
+
+    def perplexity(log_p: float) -> float:
+        return float(np.exp(-log_p / sizes.sum()))
+
+    known = {
+        "words alone": perplexity((X[held] @ np.log(frequency)).sum()),
+        "the true topics": perplexity(held_out.data @ true),
+    }
+    models, recovered = {}, {}
+    for name in COUNTS:
+        model = ClassVSCTransformer(
+            16, likelihood=name, hidden_layer_sizes=(64,), max_epochs=20, random_state=0
+        )
+        with _quiet():
+            model.fit(X[:n], y[:n])
+        elbo = model.score_samples(X[held]).sum(dtype=np.float64)
+        models[name] = perplexity(elbo - orders - (0 if name == "multinomial" else totals))
+        recovered[name] = role_recovery_score(topics.supports, model.transform(X[held]), y[held])
+    text = (
+        f"perplexity of 1,000 held-out texts, {p:,} words, {n:,} texts to learn from: "
+        f"{', '.join(f'{k} {v:.0f}' for k, v in (known | models).items())} (models: upper bounds; "
+        "of the counts of a text given its length); roles recovered: "
+        f"{', '.join(f'{k} {v:.0%}' for k, v in recovered.items())}"
+    )
+    met = max(models.values()) < known["words alone"]
+    return {"measured": text, "met": met, "known": known, "models": models, "roles": recovered}
 
 
 @contextlib.contextmanager

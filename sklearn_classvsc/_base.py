@@ -435,8 +435,8 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
             )
         if survey.low < 0:
             raise ValueError(
-                f"X holds {survey.low:.3g}, but likelihood={likelihood!r} needs counts, which are "
-                "not negative: pass the counts themselves, or set likelihood='gaussian'."
+                f"Negative values in data: X holds {survey.low:.3g}, but likelihood={likelihood!r} "
+                "needs counts: pass the counts themselves, or set likelihood='gaussian'."
             )
 
     def _check_labels(self, X: Any, y: Any) -> NDArray[Any]:
@@ -589,6 +589,8 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
+        counts = [name for name, likelihood in LIKELIHOODS.items() if likelihood.counts]
+        tags.input_tags.positive_only = self.likelihood in counts
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
 

@@ -151,9 +151,9 @@ def coo(cells: Tensor, values: Tensor, shape: tuple[int, ...]) -> Tensor:
     return torch.sparse_coo_tensor(cells, values, shape, is_coalesced=True, check_invariants=False)
 
 
-def row_sums(x: Tensor, values: Tensor) -> Tensor:
-    """Return the sums over the rows of sparse x, (n,), with these in the place of its values."""
-    return values.new_zeros(len(x)).index_add(0, x.indices()[0], values)
+def row_sums(n: int, rows: Tensor, values: Tensor) -> Tensor:
+    """Return the sums, (n,), of the values, (m,), in each row."""
+    return values.new_zeros(n).index_add(0, rows, values)
 
 
 def _blocks(n: int, columns: Tensor, p: int) -> Iterator[tuple[slice, slice]]:

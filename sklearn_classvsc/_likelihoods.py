@@ -10,8 +10,7 @@ over all features that does not depend on x, plus one over the values of x.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from functools import partial
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -69,7 +68,7 @@ class Bernoulli(Likelihood):
     def log_prob(self, theta: Tensor | Blocks, x: Tensor) -> Tensor:
         if isinstance(theta, Blocks):
             zeros, at_values = theta.sum(_softplus, x)
-            return row_sums(x, x.values() * at_values) - zeros
+            return row_sums(len(x), x.indices()[0], x.values() * at_values) - zeros
         return -F.binary_cross_entropy_with_logits(theta, x, reduction="none").sum(1)
 
     def mean(self, theta: Tensor) -> Tensor:
@@ -148,10 +147,10 @@ class Poisson(Counts):
     """
 
     def log_prob(self, theta: Tensor | Blocks, x: Tensor) -> Tensor:
-        values, size, spread, add_up = _cells(x)
-        log_p, total = _log_softmax(theta, x)
-        log_rate = log_p + spread(size.clamp_min(TINY).log() - total)
-        return add_up(values * log_rate - torch.lgamma(values + 1)) - size
+        rows, _, values, size = cells = _cells(x)
+        log_p, total = _log_softmax(theta, x, cells)
+        log_rate = log_p + (size.clamp_min(TINY).log() - total)[rows]
+        return row_sums(len(x), rows, values * log_rate - torch.lgamma(values + 1)) - size
 
 
 class Multinomial(Poisson):
@@ -159,7 +158,7 @@ class Multinomial(Poisson):
 
     def log_prob(self, theta: Tensor | Blocks, x: Tensor) -> Tensor:
         # Of Poisson counts, given their sum: divided by its probability, l^l exp(-l) / l!.
-        return super().log_prob(theta, x) + _log_factorial_rest(_cells(x)[1])
+        return super().log_prob(theta, x) + _log_factorial_rest(_cells(x).size)
 
 
 class NegativeBinomial(Counts):
@@ -173,20 +172,20 @@ class NegativeBinomial(Counts):
         self.log_inverse_dispersion = nn.Parameter(torch.zeros(n_features))
 
     def log_prob(self, theta: Tensor | Blocks, x: Tensor) -> Tensor:
-        values, size, spread, add_up = _cells(x)
+        rows, columns, values, size = cells = _cells(x)
         log_r = self.log_inverse_dispersion.clamp(-10, 10).expand(x.shape[1])
-        log_p, total = _log_softmax(theta, x)
+        log_p, total = _log_softmax(theta, x, cells)
         row = size.clamp_min(TINY).log() - total
         if isinstance(theta, Blocks):
             of_zeros = theta.sum(_negative_binomial_zeros, x, row, log_r)[0]
-            log_r = log_r[x.indices()[1]]
         else:
-            of_zeros = _negative_binomial_zeros(log_p, row[:, None], log_r)
-        r, logits = log_r.exp(), log_p + spread(row) - log_r
+            of_zeros = _negative_binomial_zeros(theta, row[:, None], log_r)
+        log_r = log_r[columns]
+        r, logits = log_r.exp(), log_p + row[rows] - log_r
         # log Gamma(x + r) / (Gamma(r) x!), without the difference of large logarithms.
         ways = (r - 0.5) * torch.log1p(values / r) + _binet(values + r) - _binet(r)
         ways = ways + values * torch.log1p(r / values.clamp_min(TINY)) - _log_factorial_rest(values)
-        return of_zeros + add_up(ways + values * F.logsigmoid(logits))
+        return of_zeros + row_sums(len(x), rows, ways + values * F.logsigmoid(logits))
 
 
 LIKELIHOODS: dict[str, type[Likelihood]] = {
@@ -200,43 +199,40 @@ LIKELIHOODS: dict[str, type[Likelihood]] = {
 #: In place of a count of 0, by which its logarithm is multiplied.
 TINY = 1e-30
 
-Spread = Callable[[Tensor], Tensor]
+
+class Cells(NamedTuple):
+    """The m values of x that are not zero, or are stored, and the sums of the rows of x."""
+
+    rows: Tensor  # (m,)
+    columns: Tensor  # (m,)
+    values: Tensor  # (m,)
+    size: Tensor  # (n,)
 
 
-def _cells(x: Tensor) -> tuple[Tensor, Tensor, Spread, Spread]:
-    """Return the values of x, all or the non-zero ones, and how they and the rows correspond.
-
-    Returns
-    -------
-    values : Tensor
-        x, or the m values of sparse x.
-    size : Tensor of shape (n,)
-        Sums of the rows.
-    spread : callable
-        Brings a value for each row, (n,), to the values of x.
-    add_up : callable
-        Adds up over the rows what stands in the place of the values of x.
-    """
-    if not x.is_sparse:
-        return x, x.sum(1), lambda row: row[:, None], lambda cells: cells.sum(1)
-    values, rows = x.values(), x.indices()[0]
-    add_up = partial(row_sums, x)
-    return values, add_up(values), lambda row: row[rows], add_up
+def _cells(x: Tensor) -> Cells:
+    """Return the non-zero values of x: few, as a rule, and all that logarithms of x are due for."""
+    if x.is_sparse:
+        (rows, columns), values = x.indices(), x.values()
+    else:
+        rows, columns = x.nonzero().T
+        values = x[rows, columns]
+    return Cells(rows, columns, values, row_sums(len(x), rows, values))
 
 
-def _log_softmax(theta: Tensor | Blocks, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return a and b, (n,), with a - b the log-softmax of theta at the values of x."""
+def _log_softmax(theta: Tensor | Blocks, x: Tensor, cells: Cells) -> tuple[Tensor, Tensor]:
+    """Return theta at the cells, (m,), and the logarithm of the sum of exp(theta), (n,)."""
     if isinstance(theta, Blocks):
         total, at_values = theta.logsumexp(x)
         return at_values, total
-    return theta.log_softmax(1), theta.new_zeros(len(theta))
+    return theta[cells.rows, cells.columns], theta.logsumexp(1)
 
 
 def _squares(theta: Tensor | Blocks, x: Tensor) -> Tensor:
     """Return the squared errors of each sample, (n,)."""
     if isinstance(theta, Blocks):
         squares, at_values = theta.sum(_sum_of_squares, x)
-        return squares + row_sums(x, x.values() * (x.values() - 2 * at_values))
+        rows, values = x.indices()[0], x.values()
+        return squares + row_sums(len(x), rows, values * (values - 2 * at_values))
     return ((x - theta) ** 2).sum(1)
 
 

@@ -10,7 +10,7 @@ import pytest
 pyplot = pytest.importorskip("matplotlib.pyplot", reason="the examples draw")
 
 EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"
-SLOW = {"plot_loss_weights", "plot_optuna_search"}
+SLOW = {"plot_loss_weights", "plot_optuna_search", "plot_text_counts"}
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +82,13 @@ def test_optuna_finds_a_front_prunes_and_scores_as_a_fit_does(run):
     states = [trial.state for trial in study.trials]
     assert optuna.trial.TrialState.PRUNED in states
     assert example["n_fits"] < 3 * len(states)
+
+
+@pytest.mark.slow
+def test_the_code_of_texts_knows_more_than_the_frequencies_of_words(run):
+    example = run("plot_text_counts")
+    assert example["perplexity"]["model"] < 0.9 * example["perplexity"]["words alone"]
+    assert example["rising"]["feature"].str.startswith("t").mean() > 0.9  # words of topics
 
 
 def test_every_picture_of_the_pages_is_there():

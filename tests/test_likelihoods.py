@@ -351,6 +351,23 @@ def test_other_features_are_seen_as_they_are():
     assert not Bernoulli.counts
 
 
+@counts
+def test_stored_zeros_change_nothing(name):
+    likelihood, theta = LIKELIHOODS[name](4), torch.randn(2, 3, generator=torch.Generator())
+    weight = torch.randn(4, 3, generator=torch.Generator()).requires_grad_()
+    x = torch.tensor([[0.0, 2, 0, 1], [3, 0, 0, 0]])
+    cells = torch.cartesian_prod(torch.arange(2), torch.arange(4)).T
+    full = torch.sparse_coo_tensor(
+        cells, x.flatten(), x.shape, is_coalesced=True, check_invariants=True
+    )
+    found = []
+    for given in (full, x.to_sparse()):
+        log_p = likelihood.log_prob(Blocks(theta, weight, torch.zeros(4), torch.float32), given)
+        found.append([log_p.detach(), *torch.autograd.grad(log_p.sum(), weight)])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 # In blocks -------------------------------------------------------------------------------------
 
 

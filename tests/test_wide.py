@@ -7,6 +7,7 @@ import pytest
 import torch
 from helpers import small
 from scipy import sparse
+from sklearn.utils import estimator_checks, get_tags
 from test_blocks import LargestTensor
 from torch import nn
 
@@ -217,6 +218,23 @@ def test_what_is_negative_is_no_count(likelihood, topics):
     est = small(VAETransformer, likelihood=likelihood).fit(topics.data)
     with pytest.raises(ValueError, match="X holds -1"):
         est.partial_fit(X)
+
+
+@each_count
+@pytest.mark.parametrize(
+    "check",
+    [
+        estimator_checks.check_positive_only_tag_during_fit,
+        estimator_checks.check_estimator_sparse_array,
+        estimator_checks.check_fit_idempotent,
+        estimator_checks.check_methods_subset_invariance,
+        estimator_checks.check_readonly_memmap_input,
+    ],
+)
+def test_scikit_learn_knows_that_counts_are_positive(likelihood, check):
+    assert get_tags(VAETransformer(likelihood=likelihood)).input_tags.positive_only
+    assert not get_tags(VAETransformer()).input_tags.positive_only
+    check("VSCTransformer", small(VSCTransformer, likelihood=likelihood))
 
 
 @each_count
