@@ -41,6 +41,8 @@ def public_objects():
         "sklearn_classvsc.metrics",
         "sklearn_classvsc.datasets",
         "sklearn_classvsc.displays",
+        "sklearn_classvsc.editing",
+        "sklearn_classvsc.export",
         "sklearn_classvsc.inspection",
         "sklearn_classvsc.report",
     ):

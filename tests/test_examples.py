@@ -10,7 +10,7 @@ import pytest
 pyplot = pytest.importorskip("matplotlib.pyplot", reason="the examples draw")
 
 EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"
-SLOW = {"plot_loss_weights"}
+SLOW = {"plot_counterfactual", "plot_loss_weights"}
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +61,22 @@ def test_the_front_of_the_loss_weights_is_a_trade_of_contrast_for_fidelity(run):
     chosen = results.loc[example["search"].best_index_]
     assert chosen["on_front"]
     assert chosen["fidelity"] >= 0.95 * results["fidelity"].max()
+
+
+@pytest.mark.slow
+def test_counterfactuals_are_taken_for_the_class_they_go_to(run):
+    example = run("plot_counterfactual")
+    X, y = example["X_test"], example["y_test"]
+    for before, after in example["PAIRS"]:
+        sent = example["counterfactual"](
+            example["est"], X[y == before], example["profile"], to=after
+        )
+        judged = example["judge"].predict(sent.X_edited)
+        assert (judged == after).mean() > 0.8
+    # What the text claims: all classes have the first dimensions, and 1 and 8 the same ones.
+    has = example["profile"].activity >= 0.5
+    assert has[:, :5].all()
+    assert (has[1] == has[8]).all()
 
 
 def test_every_picture_of_the_pages_is_there():
