@@ -104,7 +104,7 @@ def to_onnx(
     >>> [node.op_type for node in model.graph.node][:3]
     ['Sub', 'Div', 'Cast']
     """
-    onnx = _import("onnx", "onnx")
+    onnx = _import("onnx")
     if not isinstance(est, SpikeSlabTransformer):
         raise ValueError(
             f"est is {type(est).__name__}, but must be a transformer of this package: convert a "
@@ -121,12 +121,12 @@ def to_onnx(
     result, result_kind = (_decode if decodes else _encode)(graph, now, method, source, kind)
     graph.add("Identity", result, output=target)
     widths = [now._architecture["n_features"], now._n_features_out][:: -1 if decodes else 1]
-    ends = (
+    given, made = (
         onnx.helper.make_tensor_value_info(name, _tensor_type(of), ["n", width])
         for name, of, width in zip((source, target), (kind, result_kind), widths, strict=True)
     )
     model = onnx.helper.make_model_gen_version(
-        onnx.helper.make_graph(graph.nodes, method, [next(ends)], [next(ends)], graph.initializers),
+        onnx.helper.make_graph(graph.nodes, method, [given], [made], graph.initializers),
         opset_imports=[onnx.helper.make_opsetid("", OPSET)],
         producer_name="sklearn-classvsc",
         producer_version=__version__,
@@ -167,7 +167,7 @@ def register_converters() -> None:
     >>> register_converters()
     >>> model = to_onnx(pipe, X[:1])
     """
-    skl2onnx = _import("skl2onnx", "skl2onnx")
+    skl2onnx = _import("skl2onnx")
     for cls in (VAETransformer, VSCTransformer, ClassVSCTransformer):
         skl2onnx.update_registered_converter(cls, f"Classvsc{cls.__name__}", _infer_shape, _convert)
 
@@ -228,22 +228,28 @@ def _mean_operator(est: Any) -> str | None:
 
 
 def _add_body(graph: _Graph, est: Any, name: str, x: str) -> str:
-    body = getattr(est.module_, name)
-    layers = [layer for layer in body.modules() if not isinstance(layer, nn.Sequential)]
-    adders = [_LAYERS.get(type(layer)) for layer in layers]
-    own = est._architecture[name] is None and isinstance(body, nn.Sequential)
-    if not own or None in adders:
+    body, ours = getattr(est.module_, name), est._architecture[name] is None
+    adders = [(_adder(layer), layer) for layer in body.modules() if not _is_chain(layer)]
+    if not (ours and _is_chain(body) and all(add for add, _ in adders)):
         width = est._architecture["n_features"] if name == "encoder" else est._n_features_out
         return graph.include(_translated(body, width, name), x)
-    for layer, add in zip(layers, adders, strict=True):
+    for add, layer in adders:
         assert add is not None
         x = add(graph, layer, x)
     return x
 
 
+def _is_chain(module: nn.Module) -> bool:
+    return getattr(type(module), "forward", None) is nn.Sequential.forward
+
+
+def _adder(layer: nn.Module) -> Callable[[_Graph, Any, str], str] | None:
+    return next((add for kind, add in _LAYERS.items() if isinstance(layer, kind)), None)
+
+
 def _translated(body: nn.Module, width: int, name: str) -> Any:
     """Return a body as torch's exporter translates it, an ONNX model."""
-    _import("onnxscript", "onnxscript")
+    _import("onnxscript")
     try:
         program = torch.onnx.export(
             copy.deepcopy(body).cpu(),
@@ -385,7 +391,7 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
         raise ValueError(
             f"target_opset is {container.target_opset_onnx}, but must be at least {OPSET}."
         )
-    onnx, graph = _import("onnx", "onnx"), _Graph()
+    onnx, graph = _import("onnx"), _Graph()
     names = {variable.full_name: variable.full_name for variable in operator.inputs}
     single = type(operator.inputs[0].type).__name__ == "FloatTensorType"
     kind = np.dtype(np.float32 if single else np.float64)
@@ -417,9 +423,9 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
 # -- helpers -----------------------------------------------------------------------------------
 
 
-def _import(module: str, package: str) -> Any:
+def _import(package: str) -> Any:
     try:
-        return import_module(module)
+        return import_module(package)
     except ImportError as error:
         raise ImportError(
             f"{package} is needed for this, but is not installed: pip install {package}"

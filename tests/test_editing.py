@@ -1,12 +1,15 @@
 """Factors edited, classes exchanged, ways between samples, and what is untypical."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 from helpers import small
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.datasets import load_iris
+from sklearn.datasets import load_digits, load_iris
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -251,6 +254,14 @@ def test_noise_is_less_typical_than_the_classes():
     typical, strange = (support_score_samples(est, part, profile) for part in (X[400:], noise))
     is_typical = np.repeat([True, False], 200)
     assert roc_auc_score(is_typical, np.concatenate([typical, strange])) > 0.7
+
+
+def test_the_lines_of_the_page_run():
+    page = (Path(__file__).parents[1] / "docs" / "editing.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    X, y = load_digits(return_X_y=True)
+    est = small(ClassVSCTransformer, alpha=0.9).fit(X, y)  # every dimension in use
+    exec(code, {"est": est, "X": X, "X_train": X, "y_train": y})
 
 
 # -- what is refused ---------------------------------------------------------------------------

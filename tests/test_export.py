@@ -278,6 +278,18 @@ def test_skl2onnx_converts_a_transformer_of_whole_numbers_twice_in_one_pipeline(
     assert_allclose(Z, pipe.transform(X), rtol=1e-4, atol=1e-4)
 
 
+def test_skl2onnx_converts_a_transformer_of_several_inputs(table):
+    skl2onnx = pytest.importorskip("skl2onnx")
+    X = table[0].set_axis([f"x{i}" for i in range(6)], axis=1)
+    est = small(VSCTransformer, max_epochs=20).fit(X)
+    register_converters()
+    kind = skl2onnx.common.data_types.DoubleTensorType([None, 1])
+    model = skl2onnx.to_onnx(est, initial_types=[(name, kind) for name in X.columns])
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    (Z,) = session.run(None, {name: X[[name]].to_numpy() for name in X.columns})
+    assert_allclose(Z, est.transform(X), rtol=1e-5, atol=1e-5)
+
+
 def test_skl2onnx_needs_an_opset_that_has_the_operators(digits):
     skl2onnx = pytest.importorskip("skl2onnx")
     est = small(VSCTransformer).fit(digits[0])

@@ -13,8 +13,8 @@ in the other class, and what would have to change for that.
 # -------------------
 #
 # ``class_profile`` counts how often each dimension is active in each class, and how strong it
-# typically is. The first dimensions are of all classes; rows that are equal, as those of 1 and 8,
-# are classes that differ in the values of their dimensions alone: nothing is to be switched there.
+# typically is. The first dimensions are of all classes. Where two rows are equal, the classes
+# differ in the values of their dimensions alone: between them nothing is to be switched.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -59,7 +59,7 @@ for (before, after), row in zip(PAIRS, axes, strict=True):
     row[0].set_ylabel(f"{before} to {after}")
     everyone = counterfactual(est, X_test[y_test == before], profile, to=after)
     taken_for = (judge.predict(everyone.X_edited) == after).mean()
-    print(f"{before} to {after}: {taken_for:.0%} are taken for a {after}")
+    print(f"{before} to {after}: {taken_for:.0%} are taken for the new digit")
 for ax, title in zip(axes[0], ["sample", "decoded", "counterfactual", "change"], strict=True):
     ax.set_title(title)
 for ax in axes.flat:
