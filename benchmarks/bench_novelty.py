@@ -149,8 +149,8 @@ images: {N_TRAIN:,} to train on, {N_TEST:,} held-out ones of either set.
 
 {_by_class(digits)}
 
-No score has seen an unknown sample. That the support is scored by probabilities, and not by on or
-off alone, was chosen after a look at five of the digits with the first seed; nothing else was tuned.
+No score has seen an unknown sample. That the support is scored by probabilities, not by on or off
+alone, was chosen after a look at five of the digits with the first seed; nothing else was tuned.
 The covariances of the Mahalanobis distances are shrunk (Ledoit, Wolf). {_warned(rows)}
 
 {common.environment_text(rows)}
