@@ -17,9 +17,9 @@ lower numbers only.
 
 Beside them `_blocks` decodes sparse samples of many features, `_persistence` saves and loads,
 `_checkpoint` lets a training go on after a crash, `distributed` has several processes train one
-model, `metrics` judges any codes, `inspection` says
-what a dimension does to the features, `displays` and `report` show it, and `datasets` makes data
-whose factors are known.
+model, `metrics` judges any codes, `inspection` says what a dimension does to the features,
+`displays` and `report` show it, `editing` changes samples by their codes, `export` writes ONNX
+models, and `datasets` makes data whose factors are known.
 """
 
 from importlib import import_module

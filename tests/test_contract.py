@@ -42,6 +42,8 @@ def public_objects():
         "sklearn_classvsc.datasets",
         "sklearn_classvsc.displays",
         "sklearn_classvsc.distributed",
+        "sklearn_classvsc.editing",
+        "sklearn_classvsc.export",
         "sklearn_classvsc.inspection",
         "sklearn_classvsc.report",
     ):
