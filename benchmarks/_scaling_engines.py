@@ -215,8 +215,8 @@ def rows_at_a_time(size: int) -> Row:
     }
 
 
-def other_engine(package: str, size: int) -> Row:
-    """Run the example that encodes with "pyspark" or "ray"; `size` is not used."""
+def other_engine(package: str) -> Row:
+    """Run the example that encodes with "pyspark" or "ray"."""
     if not find_spec(package):
         skipped = f"{package}: see `docs/examples/encode_with_{package}.py`"
         return {"measured": f"not run: no {package}", "met": None, "skipped": skipped}
@@ -235,17 +235,11 @@ def other_engine(package: str, size: int) -> Row:
     return {"measured": text, "met": "by 2 processes, identical: True" in text}
 
 
-#: Rows, by name: a function of a size, the size, and that of a quick run.
-ROWS = {
-    "search identical": (search_identical, 6, 2),
-    "search time": (search_time, 6, 2),
-    "transform identical": (transform_identical, 20, 3),
-    "rows at a time": (rows_at_a_time, 7, 7),
-    "spark": (partial(other_engine, "pyspark"), 1, 1),
-    "ray": (partial(other_engine, "ray"), 1, 1),
-}
+def spark(size: int) -> Row:
+    """Run the example that encodes with Spark."""
+    return other_engine("pyspark")
 
-if __name__ == "__main__":
-    quick = "--quick" in sys.argv
-    for name, (work, size, small) in ROWS.items():
-        print(f"{name}: {work(small if quick else size)}", flush=True)
+
+def ray(size: int) -> Row:
+    """Run the example that encodes with Ray."""
+    return other_engine("ray")

@@ -68,11 +68,13 @@ def _in_limit(path: str, n: int, labels: Any) -> Row:
 
 def _fit_memory_map(path: str, n: int, labels: Any, send: Connection) -> None:
     warnings.simplefilter("ignore", CollapseWarning)
-    # The system counts what is reserved; so much more may be taken as makes LIMIT resident.
-    limit = process_memory("VmData") + int((LIMIT - resident()) * MB)
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     X = np.memmap(path, np.float32, "r", shape=(n, P))
     y = np.resize(labels, n)
+    # The system counts what libraries reserve and never use: that first, in a small fit. So much
+    # more may then be taken as makes LIMIT resident.
+    ClassVSCTransformer(max_epochs=1).fit(X[: 4 * len(labels)], y[: 4 * len(labels)])
+    limit = process_memory("VmData") + int((LIMIT - resident()) * MB)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     found: Row = {"rest": resident(), "peak": 0.0}
     estimator = ClassVSCTransformer(
         hidden_layer_sizes=(64,), batch_size=BATCH, max_epochs=1, random_state=0

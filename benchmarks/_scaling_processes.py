@@ -1,15 +1,12 @@
 """Rows on several processes: the same optimisation, an end if one is lost, and the speed.
 
-Each row starts processes by ``torchrun`` that run this file. In short, and by itself::
-
-    python benchmarks/_scaling_processes.py 2000
+Each row starts processes by ``torchrun`` that run this file.
 """
 
 from __future__ import annotations
 
 import contextlib
 import copy
-import json
 import os
 import pickle
 import signal
@@ -134,14 +131,6 @@ def speed_up(size: int) -> Row:
     ]
     text = f"an epoch of {size:,} x 784, two processes of one thread, gloo: {'; '.join(parts)}"
     return {"measured": text, "met": None} | found
-
-
-ROWS: dict[str, Callable[[int], Row]] = {
-    "gradients": gradients,
-    "uneven": uneven,
-    "lost": lost,
-    "speed_up": speed_up,
-}
 
 
 # -- what the processes do -------------------------------------------------------------------------
@@ -363,8 +352,4 @@ def _main(job: str, folder: Path, *rest: str) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] in JOBS:
-        _main(sys.argv[1], Path(sys.argv[2]), *sys.argv[3:])
-    else:
-        for name, row in ROWS.items():
-            print(name, json.dumps(row(int(sys.argv[1])), default=str, indent=1), flush=True)
+    _main(sys.argv[1], Path(sys.argv[2]), *sys.argv[3:])

@@ -15,7 +15,10 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: a forked process has no threads of it
 
 import _rows
+import _scaling_engines as engines
 import _scaling_memory as memory
+import _scaling_processes as processes
+import _scaling_sparse as sparse
 from _rows import Task
 
 TASKS = {
@@ -30,6 +33,65 @@ TASKS = {
         "a stream that never ends, by `partial_fit`", "constant memory", memory.endless, 20_000, 50
     ),
     "sources": Task("the same table from every source", "", memory.sources, 50_000, 2000),
+    "epoch": Task(
+        "CSR of 50,000 x 100,000, 0.1 % of it not zero, multinomial",
+        "an epoch in minutes, less than 2 GB",
+        sparse.epoch,
+        50_000,
+        500,
+    ),
+    "likelihoods": Task("the same, other likelihoods", "", sparse.epochs_of_all, 50_000, 500),
+    "nonzeros": Task("time, as the non-zeros double", "linear", sparse.nonzeros, 5, 1),
+    "against_dense": Task(
+        "sparse batches against dense ones",
+        "faster where used",
+        sparse.against_dense,
+        5,
+        1,
+    ),
+    "gradients": Task(
+        "two and four processes against one: gradients (float64, noise off), weights, steps",
+        "1e-12, 1e-6, as many",
+        processes.gradients,
+        1,
+        1,
+        fork=False,
+    ),
+    "uneven": Task(
+        "data that do not divide, early stopping", "no hang", processes.uneven, 1, 1, fork=False
+    ),
+    "lost": Task(
+        "a process killed, or frozen", "an error within 60 s", processes.lost, 1, 1, fork=False
+    ),
+    "speed_up": Task(
+        "an epoch in two processes, beside one", "", processes.speed_up, 20_000, 1000, fork=False
+    ),
+    "search": Task(
+        "a search on two Dask workers",
+        "scores identical",
+        engines.search_identical,
+        6,
+        2,
+        fork=False,
+    ),
+    "search_time": Task("its time, beside one process", "", engines.search_time, 6, 2, fork=False),
+    "transform": Task(
+        "`map_blocks` on two Dask workers",
+        "identical, with true shapes and dtypes",
+        engines.transform_identical,
+        20,
+        3,
+        fork=False,
+    ),
+    "rows_at_a_time": Task(
+        "codes, by the number of rows in a call",
+        "identical in blocks of 1,024",
+        engines.rows_at_a_time,
+        7,
+        7,
+    ),
+    "spark": Task("`mapInPandas` of Spark", "identical", engines.spark, 1, 1, fork=False),
+    "ray": Task("`map_batches` of Ray", "identical", engines.ray, 1, 1, fork=False),
 }
 
 
@@ -49,5 +111,5 @@ takes them back when it needs them.
 
 
 if __name__ == "__main__":
-    packages = ["accelerate", "dask", "distributed", "pyarrow", "optuna"]
+    packages = ["accelerate", "dask", "distributed", "pyarrow", "pyspark", "ray"]
     raise SystemExit(_rows.main(__doc__ or "", "benchmark_scaling", TASKS, page, packages))

@@ -33,6 +33,7 @@ from sklearn_classvsc.report import factor_report
 
 DOCS = Path(__file__).resolve().parent
 EXAMPLES = {
+    "plot_counterfactual.py": "example_counterfactual.png",
     "plot_loss_weights.py": "example_loss_weights.png",
     "plot_metric_values.py": "metrics_values.png",
     "plot_optuna_search.py": "example_optuna_search.png",

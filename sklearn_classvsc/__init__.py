@@ -15,11 +15,12 @@ lower numbers only.
 10. `_base`: how an estimator is fitted.
 11. `_estimators`: the three transformers.
 
-Beside them `bodies` has networks for images and deep ones, `testing` checks networks of your own,
-`_persistence` saves and loads, `_checkpoint` lets a training go on after a crash,
-`distributed` has several processes train one model, `metrics` judges any codes, `inspection` says
-what a dimension does to the features, `displays` and `report` show it, and `datasets` makes data
-whose factors are known.
+Beside them `_blocks` decodes sparse samples of many features, `bodies` has networks for images and
+deep ones, `testing` checks networks of your own, `_persistence` saves and loads, `_checkpoint` lets
+a training go on after a crash, `distributed` has several processes train one model, `metrics`
+judges any codes, `inspection` says what a dimension does to the features, `displays` and `report`
+show it, `editing` changes samples by their codes, `export` writes ONNX models, and `datasets` makes
+data whose factors are known.
 """
 
 from importlib import import_module

@@ -100,10 +100,12 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features), or a source
-            Training samples, finite. Under the Bernoulli likelihood within [0, 1]. A source is
-            read in pieces, in every epoch anew and once before the first: a torch dataset, a Dask
-            array or DataFrame, a `pyarrow.dataset.Dataset`, or an iterable of chunks (X, y), or a
-            function that returns one. An iterator is read once, as by `partial_fit`.
+            Training samples, finite. Under the Bernoulli likelihood within [0, 1], counts not
+            negative. CSR data of 32,768 features or more are never made dense, not even a batch,
+            unless `encoder` is a body of your own. A source is read in pieces, in every epoch anew
+            and once before the first: a torch dataset, a Dask array or DataFrame, a
+            `pyarrow.dataset.Dataset`, or an iterable of chunks (X, y), or a function that returns
+            one. An iterator is read once, as by `partial_fit`.
         y : array-like of shape (n_samples,) or str, default=None
             Labels; of a source with columns the name of one, and None where the source has them.
             Ignored by `VAETransformer` and `VSCTransformer`.
@@ -210,8 +212,9 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
     def partial_fit(self, X: ArrayLike, y: Any = None, sample_weight: Any = None) -> Self:
         """Train for one pass over a chunk of data, at a constant learning rate.
 
-        The first call builds the model: its chunk decides how features are standardised and what
-        `likelihood="auto"` means. Weights that ramp reach their value after 2,000 steps.
+        The first call builds the model: its chunk decides how features are standardised, what
+        `likelihood="auto"` means and, of counts, the total of decoded samples. Weights that ramp
+        reach their value after 2,000 steps.
 
         Parameters
         ----------
@@ -388,7 +391,7 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
             part.standardization = data.standardization
             return part
 
-        data = StreamDataset(source, check, Survey(reset and likelihood in ("auto", "gaussian")))
+        data = StreamDataset(source, check, Survey(moments=reset and likelihood != "bernoulli"))
         labels = []
         for chunk in source.read():
             X, y, weight = self._check(*chunk, reset=reset and not data.sizes)
@@ -420,13 +423,20 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
         return X, y, weight
 
     def _check_range(self, data: ArrayDataset | StreamDataset, reset: bool) -> None:
-        if (self.likelihood if reset else self._architecture["likelihood"]) != "bernoulli":
+        """Check that the likelihood allows the values, if it is not to be chosen by them."""
+        likelihood = self.likelihood if reset else self._architecture["likelihood"]
+        if likelihood in ("auto", "gaussian"):
             return
         survey = data.survey(False)
-        if not (survey.low >= 0 and survey.high <= 1):
+        if likelihood == "bernoulli" and not (survey.low >= 0 and survey.high <= 1):
             raise ValueError(
                 f"X lies in [{survey.low:.3g}, {survey.high:.3g}], but the Bernoulli likelihood "
                 "needs [0, 1]: rescale X (MinMaxScaler), or set likelihood='gaussian'."
+            )
+        if survey.low < 0:
+            raise ValueError(
+                f"Negative values in data: X holds {survey.low:.3g}, but likelihood={likelihood!r} "
+                "needs counts: pass the counts themselves, or set likelihood='gaussian'."
             )
 
     def _check_labels(self, X: Any, y: Any) -> NDArray[Any]:
@@ -472,13 +482,17 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
             "gated": self.gated,
         }
         net = self._make_net(seed_from(self.random_state), check_device(self.device))
+        if LIKELIHOODS[likelihood].counts:
+            net.module.start_at(torch.from_numpy(data.survey(True).means()))
         self.net_, self._pending_state = net.initialize(), None
 
     def _make_net(self, seed: int, device: str) -> VSCNet:
         """Return a net around a new model of this architecture."""
         generator = torch.Generator().manual_seed(seed)
         parts = self._architecture | {
-            "likelihood": LIKELIHOODS[self._architecture["likelihood"]](),
+            "likelihood": LIKELIHOODS[self._architecture["likelihood"]](
+                self._architecture["n_features"]
+            ),
             "alpha": torch.tensor(self._architecture["alpha"], dtype=torch.float32),
         }
         return VSCNet(
@@ -575,6 +589,8 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
+        counts = [name for name, likelihood in LIKELIHOODS.items() if likelihood.counts]
+        tags.input_tags.positive_only = self.likelihood in counts
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
 

@@ -17,14 +17,20 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from ._blocks import coo
+
 #: Rows that are looked at together outside of training; bounds memory.
 CHUNK = 1024
+#: Of wide data fewer: about as many values, 64 MB in float32.
+VALUES = 2**24
+#: Features from which batches of a CSR array stay sparse.
+WIDE = 32_768
 
 
 class Batch(NamedTuple):
     """Some samples, as the objective takes them."""
 
-    x: Tensor  # standardised samples, (n, p), float32
+    x: Tensor  # standardised samples, (n, p), float32; of wide CSR data a coalesced COO tensor
     labels: Tensor  # class indices, -1 for none, (n,), int64
     weight: Tensor  # sample weights, (n,), float32
 
@@ -63,7 +69,7 @@ class Survey:
     def __init__(self, moments: bool) -> None:
         self.n_samples = self.n_features = 0
         self.low, self.high = math.inf, -math.inf
-        self._moments = moments
+        self._moments, self._wide = moments, False
         self._scaler: StandardScaler | None = None
         self._dtype: np.dtype[Any] = np.dtype(np.float32)
 
@@ -78,6 +84,7 @@ class Survey:
             with np.errstate(over="ignore", invalid="ignore"):
                 self._scaler.partial_fit(X, sample_weight=weight)
             self._dtype = self._dtype if X.dtype == np.float32 else np.dtype(np.float64)
+            self._wide |= is_wide(X)
         return self
 
     @property
@@ -85,14 +92,22 @@ class Survey:
         """The largest absolute value."""
         return max(-self.low, self.high)
 
+    def means(self) -> NDArray[np.float32]:
+        """Return the means of the features, (p,)."""
+        assert self._scaler is not None
+        means: NDArray[np.float32] = self._scaler.mean_.astype(np.float32)
+        return means
+
     def standardization(self) -> Standardization:
         """Return the mean and standard deviation of the features.
 
-        Constant features have scale 1. Numbers that overflow give what is not finite.
+        Constant features have scale 1. Numbers that overflow give what is not finite. Wide sparse
+        data have offset 0, so that zeros stay zeros.
         """
         assert self._scaler is not None
         mean, scale = self._scaler.mean_, self._scaler.scale_
-        return Standardization(mean.astype(self._dtype), scale.astype(self._dtype))
+        offset = np.zeros_like(mean) if self._wide else mean
+        return Standardization(offset.astype(self._dtype), scale.astype(self._dtype))
 
 
 class Rows:
@@ -114,11 +129,27 @@ class Rows:
         return self.X[self.rows[indices]]
 
 
+def is_wide(X: Any) -> bool:
+    """Return whether X is to stay sparse.
+
+    By its width alone: by its density, a sample's code could depend on those beside it.
+    """
+    while isinstance(X, Rows):
+        X = X.X
+    return hasattr(X, "toarray") and X.shape[1] >= WIDE
+
+
+def chunk_size(n_features: int) -> int:
+    """Return how many dense rows may be looked at together."""
+    return min(CHUNK, max(1, VALUES // n_features))
+
+
 class ArrayDataset(Dataset[Batch]):
     """An array that hands out whole batches.
 
     Nothing is copied but a batch at a time: indexing, densifying, standardising and the
-    conversion to float32 all happen per batch, so X may be a read-only memory map.
+    conversion to float32 all happen per batch, so X may be a read-only memory map. Batches of CSR
+    with `WIDE` features or more stay sparse, unless the standardisation turns zeros into others.
 
     Parameters
     ----------
@@ -142,6 +173,12 @@ class ArrayDataset(Dataset[Batch]):
         self.X, self.labels, self.weight = X, labels, weight
         self.standardization = standardization
 
+    @property
+    def sparse(self) -> bool:
+        """Whether batches are sparse tensors."""
+        centred = self.standardization is not None and self.standardization.offset.any()
+        return is_wide(self.X) and not centred
+
     def __len__(self) -> int:
         return int(self.X.shape[0])
 
@@ -157,11 +194,13 @@ class ArrayDataset(Dataset[Batch]):
         return Batch(x, torch.tensor(labels), torch.tensor(weight))
 
     def samples(self, indices: NDArray[np.intp] | slice, borrow: bool = False) -> Tensor:
-        """Return the standardised samples of these rows, (n, p).
+        """Return the standardised samples of these rows, (n, p), dense or a coalesced COO tensor.
 
         `borrow` lets a slice be a view of the caller's array, for who writes into nothing.
         """
         x = self.X[indices]
+        if self.sparse:
+            return self._sparse(x)
         if hasattr(x, "toarray"):
             x = x.toarray()
         if self.standardization is not None:
@@ -170,6 +209,20 @@ class ArrayDataset(Dataset[Batch]):
             return torch.from_numpy(
                 np.require(x, np.float32, ["C", "W"] if borrow else ["C", "O", "W"])
             )
+
+    def _sparse(self, x: Any) -> Tensor:
+        """Return rows of the array as a COO tensor of standardised values."""
+        if not x.has_canonical_format:  # sorted, each cell once
+            x = x.copy()
+            x.sum_duplicates()
+        values = x.data
+        if self.standardization is not None:
+            values = values / self.standardization.scale[x.indices]
+        rows = np.repeat(np.arange(x.shape[0]), np.diff(x.indptr))
+        cells = torch.from_numpy(np.stack([rows, x.indices.astype(np.int64, copy=False)]))
+        with np.errstate(over="ignore"):
+            values = torch.tensor(values.astype(np.float32))
+        return coo(cells, values, x.shape)
 
     def hold_out(self, fraction: float, random_state: Any) -> tuple[ArrayDataset, ArrayDataset]:
         """Return two parts, the second a `fraction` of the samples, of all classes where it can."""
@@ -199,9 +252,9 @@ class ArrayDataset(Dataset[Batch]):
 
     def survey(self, moments: bool) -> Survey:
         """Return what the rows hold, looking at a chunk of them at a time."""
-        survey = Survey(moments)
-        for start in range(0, len(self), CHUNK):
-            rows = slice(start, start + CHUNK)
+        survey, size = Survey(moments), CHUNK if is_wide(self.X) else chunk_size(self.X.shape[1])
+        for start in range(0, len(self), size):
+            rows = slice(start, start + size)
             survey.add(self.X[rows], None if self.weight is None else self.weight[rows])
         return survey
 

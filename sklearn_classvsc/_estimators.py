@@ -45,9 +45,12 @@ class VAETransformer(SpikeSlabTransformer):
         Widths of the encoder's hidden layers; the decoder mirrors them.
     activation : {"relu", "gelu", "silu", "tanh"}, default="relu"
         Activation of the hidden layers, each normalised by LayerNorm before it.
-    likelihood : {"auto", "bernoulli", "gaussian"}, default="auto"
+    likelihood : str, default="auto"
         "bernoulli" for features in [0, 1]; "gaussian" standardises the features and learns one
-        noise level. "auto" is "bernoulli" for data in [0, 1], else "gaussian".
+        noise level. "auto" is "bernoulli" for data in [0, 1], else "gaussian". For counts, such as
+        words or molecules, "multinomial", "poisson" or, with one dispersion learned for each
+        feature, "negative_binomial": of means l softmax(theta), where l is the total of the
+        sample. The encoder then sees log(1 + x).
     encoder : nn.Module, recipe or None, default=None
         Body of the encoder, (n, n_features) -> (n, n_hidden), in place of the MLP. A recipe, such
         as `bodies.ConvEncoder()`, builds one for every fit; of a module of your own, every fit
@@ -217,9 +220,12 @@ class VSCTransformer(VAETransformer):
         Widths of the encoder's hidden layers; the decoder mirrors them.
     activation : {"relu", "gelu", "silu", "tanh"}, default="relu"
         Activation of the hidden layers, each normalised by LayerNorm before it.
-    likelihood : {"auto", "bernoulli", "gaussian"}, default="auto"
+    likelihood : str, default="auto"
         "bernoulli" for features in [0, 1]; "gaussian" standardises the features and learns one
-        noise level. "auto" is "bernoulli" for data in [0, 1], else "gaussian".
+        noise level. "auto" is "bernoulli" for data in [0, 1], else "gaussian". For counts, such as
+        words or molecules, "multinomial", "poisson" or, with one dispersion learned for each
+        feature, "negative_binomial": of means l softmax(theta), where l is the total of the
+        sample. The encoder then sees log(1 + x).
     encoder : nn.Module, recipe or None, default=None
         Body of the encoder, (n, n_features) -> (n, n_hidden), in place of the MLP. A recipe, such
         as `bodies.ConvEncoder()`, builds one for every fit; of a module of your own, every fit
@@ -433,9 +439,12 @@ class ClassVSCTransformer(VSCTransformer):
         Widths of the encoder's hidden layers; the decoder mirrors them.
     activation : {"relu", "gelu", "silu", "tanh"}, default="relu"
         Activation of the hidden layers, each normalised by LayerNorm before it.
-    likelihood : {"auto", "bernoulli", "gaussian"}, default="auto"
+    likelihood : str, default="auto"
         "bernoulli" for features in [0, 1]; "gaussian" standardises the features and learns one
-        noise level. "auto" is "bernoulli" for data in [0, 1], else "gaussian".
+        noise level. "auto" is "bernoulli" for data in [0, 1], else "gaussian". For counts, such as
+        words or molecules, "multinomial", "poisson" or, with one dispersion learned for each
+        feature, "negative_binomial": of means l softmax(theta), where l is the total of the
+        sample. The encoder then sees log(1 + x).
     encoder : nn.Module, recipe or None, default=None
         Body of the encoder, (n, n_features) -> (n, n_hidden), in place of the MLP. A recipe, such
         as `bodies.ConvEncoder()`, builds one for every fit; of a module of your own, every fit

@@ -14,7 +14,7 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from torch import Tensor
 
-from ._data import CHUNK, ArrayDataset, Standardization, naming, seed_from
+from ._data import CHUNK, ArrayDataset, Standardization, chunk_size, naming, seed_from
 from ._streams import as_source
 
 if TYPE_CHECKING:
@@ -107,7 +107,8 @@ class SpikeSlabInference(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         Returns
         -------
         X : ndarray of shape (n_samples, n_features)
-            Means of p(x | z), float32, or float64 where standardised features were.
+            Means of p(x | z), float32, or float64 where standardised features were. Of counts, for
+            samples of the mean total of the training data, as codes do not tell the total.
 
         Raises
         ------
@@ -137,12 +138,14 @@ class SpikeSlabInference(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features), or a source
-            Samples, see `transform`. Under the Bernoulli likelihood within [0, 1].
+            Samples, see `transform`. Under the Bernoulli likelihood within [0, 1], counts not
+            negative.
 
         Returns
         -------
         elbo : ndarray of shape (n_samples,), float32
-            In nats, for densities in the units of X. Higher is better.
+            In nats, for densities in the units of X. Higher is better. Of counts,
+            given the total of each sample.
         """
         now = self._now()
 
@@ -153,7 +156,7 @@ class SpikeSlabInference(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             log_p = torch.zeros(len(x), dtype=torch.float64, device=x.device)
             for _ in range(DRAWS):
                 z = q.rsample(generator, common_noise=True)
-                log_p += model.likelihood.log_prob(model.decode(z), x)
+                log_p += model.likelihood.log_prob(model.decode_for(z, x), x)
             divergence = q.kl(model.alpha, model.prior_mean).sum(1)
             return (log_p / DRAWS - divergence).float().cpu().numpy()
 
@@ -247,7 +250,8 @@ class SpikeSlabInference(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         # A body of the user's own may write into what it is given; ours do not.
         borrow = self._architecture["encoder"] is None and self._architecture["decoder"] is None
         with torch.inference_mode():
-            for x in dataset.slices(CHUNK, borrow):
+            size = CHUNK if dataset.sparse else chunk_size(self._architecture["n_features"])
+            for x in dataset.slices(size, borrow):
                 yield x.to(device)
 
     def _decode(self, z: Tensor) -> NDArray[Any]:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import skip_init
 
-from ._likelihoods import Likelihood
+from ._blocks import Blocks, coo
+from ._likelihoods import Counts, Likelihood
 from ._spike_slab import SpikeSlab
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -29,7 +30,7 @@ class Pass(NamedTuple):
 
     q: SpikeSlab  # posterior of the codes, (n, d)
     z: Tensor  # sampled codes, (n, d)
-    theta: Tensor  # decoder output, (n, p)
+    theta: Tensor | Blocks  # decoder output, (n, p)
 
 
 class Recipe(Protocol):
@@ -105,7 +106,12 @@ class SpikeSlabAutoencoder(nn.Module):
         self.likelihood = likelihood
 
     def encode(self, x: Tensor) -> SpikeSlab:
-        """Return q(z | x) for x of shape (n, p)."""
+        """Return q(z | x) for x of shape (n, p), dense or a coalesced COO tensor."""
+        return self._posterior(self.likelihood.view(x))
+
+    def _posterior(self, x: Tensor) -> SpikeSlab:
+        if x.is_sparse and not isinstance(self.encoder, MLP):
+            x = x.to_dense()
         parameters = self.encoder_head(self.encoder(x))  # (n, 3 d), or (n, 2 d) without gates
         # Of lower precision, and then back, under autocast only.
         # Views, not copies: over rows of their own a sigmoid rounds alike, whatever the batch.
@@ -119,20 +125,45 @@ class SpikeSlabAutoencoder(nn.Module):
         theta: Tensor = self.decoder_head(self.decoder(z))
         return theta.to(z.dtype)
 
+    def decode_for(self, z: Tensor, x: Tensor) -> Tensor | Blocks:
+        """Return theta for z of shape (n, d), to compare with x: in blocks where x is sparse."""
+        if not x.is_sparse or not isinstance(self.decoder_head, nn.Linear):
+            return self.decode(z)
+        hidden, kind = self.decoder(z).to(z.dtype), z.device.type
+        low = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else z.dtype
+        return Blocks(hidden, self.decoder_head.weight, self.decoder_head.bias, low)
+
+    @torch.no_grad()
+    def start_at(self, means: Tensor) -> None:
+        """Let a new decoder of counts start at these means of the features, (p,).
+
+        A feature that is never seen counts half of the rarest.
+        """
+        assert isinstance(self.likelihood, Counts)
+        self.likelihood.library_size.copy_(means.sum())
+        if means.any() and isinstance(self.decoder_head, nn.Linear):
+            least = means[means > 0].min() / 2
+            self.decoder_head.bias.copy_((means.clamp_min(least) / means.sum()).log())
+
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Pass:
         """Encode, sample, decode."""
-        hide = self.training and self.input_dropout > 0
-        q = self.encode(hide_features(x, self.input_dropout, generator) if hide else x)
+        seen = self.likelihood.view(x)
+        if self.training and self.input_dropout > 0:
+            seen = hide_features(seen, self.input_dropout, generator)
+        q = self._posterior(seen)
         z = q.rsample(generator, self.temperature)
-        return Pass(q, z, self.decode(z))
+        return Pass(q, z, self.decode_for(z, x))
 
 
 def hide_features(x: Tensor, fraction: float, generator: torch.Generator | None) -> Tensor:
     """Set about a `fraction` of the values of x to 0, and scale the others up to make up for it.
 
     So many positions are drawn, with replacement, that each of many is hit with that probability:
-    a fifth of the time of a draw for every value. A handful of values may have none hidden.
+    a fifth of the time of a draw for every value. A handful of values may have none hidden. Of
+    sparse x the non-zero values are drawn from: to hide a zero changes nothing.
     """
+    if x.is_sparse:
+        return coo(x.indices(), hide_features(x.values(), fraction, generator), x.shape)
     n_draws = round(-math.log1p(-fraction) * x.numel())
     if not n_draws:
         return x
@@ -140,7 +171,28 @@ def hide_features(x: Tensor, fraction: float, generator: torch.Generator | None)
     return (x / (1 - fraction)).flatten().index_fill_(0, hidden, 0).view_as(x)
 
 
-def mlp(n_in: int, hidden: Sequence[int], activation: str) -> nn.Module:
+class Linear(nn.Linear):
+    """A linear layer that takes sparse samples too, coalesced COO tensors."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not x.is_sparse:
+            return super().forward(x)
+        rows, columns = x.indices()
+        is_used = torch.zeros(x.shape[1], dtype=torch.bool, device=x.device)
+        is_used[columns] = True
+        used, place = is_used.nonzero()[:, 0], is_used.cumsum(0) - 1
+        x = coo(torch.stack([rows, place[columns]]), x.values(), (len(x), len(used)))
+        # The used weights are brought together first: the product would go through all memory.
+        weight = self.weight.index_select(1, used).T.contiguous()
+        with torch.autocast(x.device.type, enabled=False):
+            return torch.sparse.mm(x, weight) + self.bias
+
+
+class MLP(nn.Sequential):
+    """A body of our own."""
+
+
+def mlp(n_in: int, hidden: Sequence[int], activation: str) -> MLP:
     """Return a body of (linear, LayerNorm, activation) layers, uninitialised.
 
     Normalising before each activation keeps features of any scale, and outliers, from
@@ -150,13 +202,13 @@ def mlp(n_in: int, hidden: Sequence[int], activation: str) -> nn.Module:
     for n_out in hidden:
         layers += [linear(n_in, n_out), nn.LayerNorm(n_out), ACTIVATIONS[activation]()]
         n_in = n_out
-    return nn.Sequential(*layers)
+    return MLP(*layers)
 
 
-def linear(n_in: int, n_out: int) -> nn.Linear:
+def linear(n_in: int, n_out: int) -> Linear:
     """Return a linear layer whose weights are left to `initialize`."""
-    layer = skip_init(nn.Linear, n_in, n_out)
-    assert isinstance(layer, nn.Linear)
+    layer = skip_init(Linear, n_in, n_out)
+    assert isinstance(layer, Linear)
     return layer
 
 

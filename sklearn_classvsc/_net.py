@@ -173,7 +173,7 @@ class VSCNet(NeuralNet):
         """
         if self.processes.size > 1:
             sums = [float(x.sum()) for x in self.module_.state_dict().values()]
-            seen = {"sums": sums, "generator": self.generator.get_state().tolist()}
+            seen = {"sums": sums, "generator": self.generator.get_state().numpy().tobytes()}
             if self.processes.differing(seen):
                 self.load_state(self.processes.first(self.state))
 

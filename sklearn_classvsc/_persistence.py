@@ -21,7 +21,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from itertools import pairwise
 from numbers import Integral, Real
 from pathlib import Path
@@ -586,7 +586,10 @@ def _refuse(found: str, expected: str, step: str = STEP) -> NoReturn:
 
 @lru_cache
 def _version(package: str) -> str:
-    return version(package)
+    try:
+        return version(package)
+    except PackageNotFoundError:  # on the path, but not installed: sources sent to a cluster
+        return "unknown"
 
 
 def _short(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Data with known class factors, and the image sets of the benchmarks."""
+"""Data with known class factors or topics, and the image sets of the benchmarks."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.random import RandomState
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csr_matrix
 from sklearn.datasets import fetch_openml
 from sklearn.utils import Bunch, check_random_state, check_scalar
 
-__all__ = ["fetch_images", "make_class_factors"]
+__all__ = ["fetch_images", "make_class_factors", "make_class_topics"]
 
 # Folder of the IDX files of each set, and the four files themselves.
 _FOLDERS = {"Fashion-MNIST": "fashion-mnist", "mnist_784": "mnist"}
@@ -119,16 +120,9 @@ def make_class_factors(
     >>> factors.roles.tolist()
     ['global', 'shared', 'class-specific', 'class-specific', 'class-specific']
     """
-    for name, value, least in (
-        ("n_samples", n_samples, 1),
-        ("n_features", n_features, 1),
-        ("n_classes", n_classes, 2),
-        ("n_global", n_global, 0),
-        ("n_shared", n_shared, 0),
-        ("n_specific", n_specific, 0),
-        ("classes_per_shared", classes_per_shared, 2),
-    ):
-        check_scalar(value, name, Integral, min_val=least)
+    _check_factors(
+        n_samples, n_features, n_classes, n_global, n_shared, n_specific, classes_per_shared
+    )
     check_scalar(activity, "activity", Real, min_val=0, max_val=1, include_boundaries="right")
     check_scalar(noise, "noise", Real, min_val=0)
     rng = check_random_state(random_state)
@@ -148,16 +142,188 @@ def make_class_factors(
         data = data.clip(0, 1)
     if return_X_y:
         return data, target
-    roles = np.repeat(
-        ["global", "shared", "class-specific"], [n_global, n_shared, n_classes * n_specific]
-    )
     return Bunch(
         data=data,
         target=target,
         supports=supports,
         codes=codes,
         dictionary=dictionary,
-        roles=roles,
+        roles=_roles(n_classes, n_global, n_shared, n_specific),
+    )
+
+
+def make_class_topics(
+    n_samples: int = 1000,
+    n_features: int = 2000,
+    *,
+    n_classes: int = 5,
+    n_global: int = 2,
+    n_shared: int = 3,
+    n_specific: int = 1,
+    classes_per_shared: int = 2,
+    activity: float = 1.0,
+    background: float = 0.5,
+    length: float = 100.0,
+    weights: ArrayLike | None = None,
+    return_X_y: bool = False,
+    random_state: int | RandomState | None = None,
+) -> Bunch | tuple[csr_matrix, NDArray[np.intp]]:
+    r"""Generate counts of words, as texts have them, of topics that classes have or share.
+
+    Classes have topics as they have factors in :func:`make_class_factors`. A text of class c has
+
+    .. math:: \text{length} \sim 1 + \operatorname{NegBin}, \quad
+              x \sim \operatorname{Multinomial}\Big(\text{length},\ b \, w_0 + (1 - b)
+              \sum_f z_f w_f / \sum_f z_f \Big), \quad
+              z_f = s_{cf} \, b_f \, v_f,
+
+    with :math:`b_f` and :math:`v_f` as there. The words w_0 of the language fall off as 1 / rank
+    (Zipf); half of all words belong to a topic, each to one, and a topic w_f is its words, as
+    frequent among themselves as in the language. Texts without an active topic are background.
+
+    Parameters
+    ----------
+    n_samples : int, default=1000
+        Number of texts.
+    n_features : int, default=2000
+        Number of words, at least two for each topic. Of newsgroups there are about 100,000.
+    n_classes : int, default=5
+        Number of classes, at least two.
+    n_global : int, default=2
+        Number of topics that every class has.
+    n_shared : int, default=3
+        Number of topics that `classes_per_shared` classes have, each its own set of classes.
+    n_specific : int, default=1
+        Number of topics *of each class* that no other has.
+    classes_per_shared : int, default=2
+        Classes that have a shared topic.
+    activity : float, default=1.0
+        Probability that a topic of its class is active in a text.
+    background : float, default=0.5
+        Fraction b of words that are from no topic, in [0, 1).
+    length : float, default=100.0
+        Mean number of words in a text, at least 1; their standard deviation is half of it, and
+        texts have one word at least.
+    weights : array-like of shape (n_classes,), default=None
+        Proportions of the classes, positive, up to a factor. By default they are equal.
+    return_X_y : bool, default=False
+        Return ``(data, target)`` instead of the Bunch.
+    random_state : int, RandomState instance or None, default=None
+        Draws everything.
+
+    Returns
+    -------
+    data : Bunch
+        - `data`: CSR matrix of int32 of shape (n_samples, n_features), counts;
+        - `target`: ndarray of shape (n_samples,), classes 0 to n_classes - 1;
+        - `supports`: boolean ndarray of shape (n_classes, n_topics), which topics a class has;
+        - `codes`: ndarray of shape (n_samples, n_topics), the true z;
+        - `dictionary`: ndarray of shape (n_topics, n_features), the probabilities w_f;
+        - `language`: ndarray of shape (n_features,), the probabilities w_0;
+        - `feature_names`: ndarray of shape (n_features,): "t3w0" for the most frequent word of
+          topic 3, "w0" for the most frequent one of none;
+        - `roles`: ndarray of shape (n_topics,), "global", "shared" or "class-specific", in this
+          order.
+
+    See Also
+    --------
+    make_class_factors : The same for real-valued features, and images.
+    sklearn.datasets.fetch_20newsgroups_vectorized : Real texts in this form, with
+        ``normalize=False``.
+
+    Examples
+    --------
+    >>> from sklearn_classvsc.datasets import make_class_topics
+    >>> topics = make_class_topics(n_classes=3, n_shared=1, random_state=0)
+    >>> topics.data.shape, topics.data.dtype
+    ((1000, 2000), dtype('int32'))
+    >>> topics.roles.tolist()
+    ['global', 'global', 'shared', 'class-specific', 'class-specific', 'class-specific']
+    """
+    _check_factors(
+        n_samples, n_features, n_classes, n_global, n_shared, n_specific, classes_per_shared
+    )
+    check_scalar(activity, "activity", Real, min_val=0, max_val=1, include_boundaries="right")
+    check_scalar(background, "background", Real, min_val=0, max_val=1, include_boundaries="left")
+    check_scalar(length, "length", Real, min_val=1)
+    rng = check_random_state(random_state)
+
+    supports = _supports(n_classes, n_global, n_shared, n_specific, classes_per_shared, rng)
+    n_topics = supports.shape[1]
+    if n_features < 2 * n_topics:
+        raise ValueError(
+            f"n_features is {n_features}, but each of the {n_topics} topics needs two words: "
+            "raise n_features, or lower the number of topics."
+        )
+    target = _labels(n_samples, n_classes, weights, rng)
+    active = supports[target] & (rng.uniform(size=(n_samples, n_topics)) < activity)
+    codes = active * rng.gamma(4, 1 / 4, size=active.shape)
+
+    rank = rng.permutation(n_features)  # of each word, from 0
+    language = 1 / (1 + rank)
+    language /= language.sum()
+    # Neighbours in rank go to different topics, so that all have frequent words.
+    owner = np.where(rank % 2 == 0, rank // 2 % n_topics, -1)
+    # The language is drawn from too, as the last topic.
+    shares = codes / np.maximum(codes.sum(axis=1, keepdims=True), np.finfo(float).tiny)
+    shares = np.c_[(1 - background) * shares, np.zeros(n_samples)]
+    shares[:, -1] = 1 - shares.sum(axis=1)
+    # Poisson of a gamma rate of shape 4: for long texts a standard deviation of half the mean.
+    lengths = 1 + rng.poisson((length - 1) * rng.gamma(4, 1 / 4, size=n_samples))
+    texts = np.repeat(np.arange(n_samples), lengths)
+    bounds = shares.cumsum(axis=1)
+    u, topic = rng.uniform(size=len(texts)), np.zeros(len(texts), np.intp)
+    for bound in bounds.T[:-1]:
+        topic += u >= bound[texts]
+    dictionary = (owner == np.arange(n_topics)[:, None]) * language
+    dictionary /= dictionary.sum(axis=1, keepdims=True)
+    words = np.empty(len(texts), np.int32)
+    for f, p in enumerate([*dictionary, language]):
+        drawn = np.flatnonzero(topic == f)
+        words[drawn] = rng.choice(n_features, size=len(drawn), p=p)
+    ones = np.ones(len(texts), np.int32)
+    data = csr_matrix((ones, words, np.r_[0, lengths.cumsum()]), shape=(n_samples, n_features))
+    data.sum_duplicates()
+    if return_X_y:
+        return data, target
+    place = np.where(owner >= 0, rank // 2 // n_topics, rank // 2).astype(str)  # among its own
+    prefix = np.where(owner >= 0, np.char.add("t", owner.astype(str)), "")
+    return Bunch(
+        data=data,
+        target=target,
+        supports=supports,
+        codes=codes,
+        dictionary=dictionary,
+        language=language,
+        feature_names=np.char.add(np.char.add(prefix, "w"), place),
+        roles=_roles(n_classes, n_global, n_shared, n_specific),
+    )
+
+
+def _check_factors(
+    n_samples: Any,
+    n_features: Any,
+    n_classes: Any,
+    n_global: Any,
+    n_shared: Any,
+    n_specific: Any,
+    classes_per_shared: Any,
+) -> None:
+    for name, value, least in (
+        ("n_samples", n_samples, 1),
+        ("n_features", n_features, 1),
+        ("n_classes", n_classes, 2),
+        ("n_global", n_global, 0),
+        ("n_shared", n_shared, 0),
+        ("n_specific", n_specific, 0),
+        ("classes_per_shared", classes_per_shared, 2),
+    ):
+        check_scalar(value, name, Integral, min_val=least)
+
+
+def _roles(n_classes: int, n_global: int, n_shared: int, n_specific: int) -> NDArray[np.str_]:
+    return np.repeat(
+        ["global", "shared", "class-specific"], [n_global, n_shared, n_classes * n_specific]
     )
 
 

@@ -129,7 +129,7 @@ def _connect(timeout: float) -> Accelerator:
             f"WORLD_SIZE={asked} processes were asked for, but Accelerate has connected "
             f"{accelerator.num_processes}: {launch}"
         )
-    if asked > 1 and not connected:  # they stay connected, since they could not be again
+    if dist.is_initialized() and not connected:  # and could not be again
         atexit.register(_disconnect)
     return accelerator
 

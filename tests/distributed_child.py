@@ -150,6 +150,9 @@ def noiseless_fits():
                 ).fit(X, y)
             ),
             "partial_fit": summary(partial_fits(X, y)),
+            "counts": summary(
+                small(VSCTransformer, likelihood="negative_binomial").fit(np.round(abs(X)))
+            ),
             "pieces": summary(
                 small(ClassVSCTransformer, batch_size=16).fit(
                     lambda: [(X[:50], y[:50], weight[:50]), (X[50:], y[50:], weight[50:])]

@@ -356,7 +356,7 @@ VALUES: dict[str, tuple[list[Any], list[Any], list[Any]]] = {
         [(0,), (-2,), (1.5,), ("a",), "abc", None, (3, None), (True, 0)],
     ),
     "activation": (["relu", "gelu", "silu", "tanh"], [], ["sigmoid", None, 1]),
-    "likelihood": (["auto", "gaussian"], [], ["poisson", None]),
+    "likelihood": (["auto", "gaussian"], [], ["binomial", None]),
     "kl_weight": ([0, 0.5, 1e-30], [1e9], [1e300, -1, np.nan, np.inf, "1"]),
     "max_epochs": ([1, 2], [], [0, -1, 1.5, "all", None]),
     "batch_size": ([1, 2, 7, 10**12], [], [0, -1, 2.5, "auto", None]),

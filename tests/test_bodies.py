@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 import torch
 from helpers import small
+from scipy import sparse
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV
 from torch import nn
 
-from sklearn_classvsc import ClassVSCTransformer, VAETransformer, VSCTransformer
+from sklearn_classvsc import ClassVSCTransformer, VAETransformer, VSCTransformer, _data
 from sklearn_classvsc.bodies import LARGEST, ConvDecoder, ConvEncoder, ResidualMLP
+from sklearn_classvsc.export import to_onnx
 from sklearn_classvsc.testing import check_body
 
 ESTIMATORS = [VAETransformer, VSCTransformer, ClassVSCTransformer]
@@ -100,6 +102,17 @@ def test_a_decoder_makes_theta_itself_so_that_no_head_is_needed(images):
     z = torch.zeros(3, 6)
     assert torch.equal(est.module_.decode(z), est.module_.decoder(z))
     assert small(VSCTransformer, encoder=ENCODER).fit(images[0]).module_.encoder_head.in_features
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian", "poisson", "negative_binomial"])
+def test_images_in_sparse_arrays_are_as_good_as_dense_ones(likelihood, monkeypatch):
+    monkeypatch.setattr(_data, "WIDE", 64)  # so that batches stay sparse
+    X = np.random.default_rng(0).binomial(1, 0.1, (40, 64)).astype(np.float32)
+    est = small(VSCTransformer, encoder=ENCODER, decoder=DECODER, likelihood=likelihood)
+    wide = clone(est).fit(sparse.csr_array(X))
+    # A Gaussian's wide sparse samples are scaled and not centred: another model.
+    expected = (wide if likelihood == "gaussian" else est.fit(X)).score_samples(X)
+    np.testing.assert_allclose(wide.score_samples(sparse.csr_array(X)), expected, rtol=1e-3)
 
 
 def test_a_residual_block_adds_to_what_it_is_given():
@@ -235,6 +248,20 @@ def test_skops_keeps_them(cls, images):
     again = skops.loads(data, trusted=skops.get_untrusted_types(data=data))
     assert np.array_equal(again.transform(X), est.transform(X))
     assert again.encoder == est.encoder
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("method", ["transform", "inverse_transform"])
+def test_onnx_models_have_them(method, images):
+    pytest.importorskip("onnxscript")
+    runtime = pytest.importorskip("onnxruntime")
+    X = images[0].astype(np.float32)
+    est = small(VSCTransformer, encoder=ENCODER, decoder=DECODER).fit(X)
+    given = X if method == "transform" else est.transform(X)
+    session = runtime.InferenceSession(to_onnx(est, method=method).SerializeToString())
+    (found,) = session.run(None, {session.get_inputs()[0].name: given})
+    np.testing.assert_allclose(found, getattr(est, method)(given), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("cls", ESTIMATORS)

@@ -30,7 +30,7 @@ ROOMS = [
     "_estimators",
 ]
 #: Imported by any room, and importing none.
-SHIMS = {"_sklearn"}
+SHIMS = {"_blocks", "_sklearn"}
 #: Beside the rooms: what `_base` may use although it has no number.
 BESIDE = {"_persistence", "_checkpoint", "distributed"}
 
@@ -43,6 +43,8 @@ def public_objects():
         "sklearn_classvsc.datasets",
         "sklearn_classvsc.displays",
         "sklearn_classvsc.distributed",
+        "sklearn_classvsc.editing",
+        "sklearn_classvsc.export",
         "sklearn_classvsc.inspection",
         "sklearn_classvsc.report",
         "sklearn_classvsc.testing",

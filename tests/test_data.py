@@ -8,7 +8,16 @@ from hypothesis import strategies as st
 from scipy import sparse
 from torch.utils.data import DataLoader
 
-from sklearn_classvsc._data import ArrayDataset, EvenBatches, Rows, Standardization, seed_from
+from sklearn_classvsc import _data
+from sklearn_classvsc._data import (
+    ArrayDataset,
+    EvenBatches,
+    Rows,
+    Standardization,
+    chunk_size,
+    is_wide,
+    seed_from,
+)
 
 quick = settings(max_examples=50, deadline=None)
 
@@ -324,3 +333,89 @@ def test_held_out_parts_are_no_copies(tmp_path):
     kept, held = data.hold_out(0.25, 0)
     assert (len(kept), len(held)) == (15, 5)
     assert kept.X.X is data.X and held.X.X is data.X
+
+
+# Wide sparse data ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def wide(monkeypatch):
+    """Let four features be many."""
+    monkeypatch.setattr(_data, "WIDE", 4)
+
+
+def counts(n=20, p=4):
+    return sparse.csr_array(np.maximum(array(n, p), 0))
+
+
+def test_width_alone_says_what_stays_sparse():
+    p = _data.WIDE
+    assert is_wide(sparse.csr_array((2, p)))
+    assert is_wide(sparse.csr_matrix(np.ones((2, p))))
+    assert not is_wide(sparse.csr_array((2, p - 1)))
+    assert not is_wide(np.zeros((2, p)))
+
+
+@pytest.mark.parametrize("rows", ROWS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int8, bool])
+@pytest.mark.parametrize("index", [np.int32, np.int64])
+def test_sparse_batches_are_coalesced_tensors_of_the_same_values(wide, rows, dtype, index):
+    X = counts().astype(dtype)
+    X.indices, X.indptr = X.indices.astype(index), X.indptr.astype(index)
+    x = ArrayDataset(X).samples(rows)
+    assert x.is_sparse
+    assert x.is_coalesced()
+    assert x.dtype == torch.float32
+    checked = torch.sparse_coo_tensor(x.indices(), x.values(), x.shape, check_invariants=True)
+    np.testing.assert_array_equal(checked.to_dense(), X.toarray()[rows].astype(np.float32))
+    x.values().fill_(9)
+    np.testing.assert_array_equal(X.toarray(), counts().astype(dtype).toarray())
+
+
+def test_cells_that_come_twice_or_in_no_order_are_added_up_in_a_copy(wide):
+    data, columns = np.array([1.0, 2, 3, 4]), np.array([2, 0, 2, 1])
+    X = sparse.csr_array((data, columns, [0, 3, 4]), shape=(2, 4))
+    x = ArrayDataset(X).samples(slice(0, 2))
+    assert x.is_coalesced()
+    assert x.indices().tolist() == [[0, 0, 1], [0, 2, 1]]
+    np.testing.assert_array_equal(x.to_dense(), [[2, 0, 4, 0], [0, 4, 0, 0]])
+    assert X.indices.tolist() == [2, 0, 2, 1]
+
+
+def test_wide_sparse_data_are_scaled_and_not_centred(wide):
+    X = counts()
+    standardization = ArrayDataset(X).survey(moments=True).standardization()
+    np.testing.assert_array_equal(standardization.offset, 0)
+    np.testing.assert_allclose(standardization.scale, X.toarray().std(axis=0))
+    x = ArrayDataset(X, standardization=standardization).samples(slice(0, 20))
+    assert x.is_sparse
+    np.testing.assert_allclose(x.to_dense(), X.toarray() / standardization.scale, rtol=1e-6)
+
+
+def test_an_offset_makes_them_dense(wide):
+    standardization = Standardization(np.array([1.0, 0, 0, 0]), np.ones(4))
+    x = ArrayDataset(counts(), standardization=standardization).samples(slice(0, 20))
+    assert not x.is_sparse
+    np.testing.assert_array_equal(x, counts().toarray() - [1, 0, 0, 0])
+
+
+def test_parts_of_them_are_sparse_too(wide):
+    kept, held = ArrayDataset(counts()).hold_out(0.3, 0)
+    assert kept.samples(slice(0, 9)).is_sparse
+    assert held.samples(slice(0, 9)).is_sparse
+
+
+def test_of_wide_dense_data_fewer_rows_are_looked_at():
+    assert chunk_size(4) == chunk_size(16_384) == _data.CHUNK
+    assert chunk_size(100_000) == 167
+    assert chunk_size(10**9) == 1
+
+
+@pytest.mark.parametrize("container", [np.asarray, sparse.csr_matrix, sparse.csr_array])
+def test_means_of_counts_are_weighted(container, monkeypatch):
+    monkeypatch.setattr(_data, "CHUNK", 7)
+    X, weight = container(counts().toarray()), np.arange(20, dtype=np.float32)
+    dense = counts().toarray()
+    np.testing.assert_allclose(ArrayDataset(X).survey(True).means(), dense.mean(axis=0), rtol=1e-6)
+    weighted = ArrayDataset(X, weight=weight).survey(True).means()
+    np.testing.assert_allclose(weighted, np.average(dense, axis=0, weights=weight), rtol=1e-6)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sklearn_classvsc import datasets
-from sklearn_classvsc.datasets import fetch_images, make_class_factors
+from sklearn_classvsc.datasets import fetch_images, make_class_factors, make_class_topics
 from sklearn_classvsc.metrics import class_consistency_score, dimension_roles
 
 # make_class_factors ----------------------------------------------------------------------------
@@ -129,6 +129,97 @@ def test_images_are_blobs_that_hardly_overlap():
 def test_parameters_out_of_range_are_named(params, message):
     with pytest.raises(ValueError, match=message):
         make_class_factors(**params)
+
+
+# make_class_topics -----------------------------------------------------------------------------
+
+
+def owners(topics):
+    """Return the topic of each word, -1 for none."""
+    owned = topics.dictionary > 0
+    assert owned.sum(axis=0).max() == 1
+    return np.where(owned.any(axis=0), owned.argmax(axis=0), -1)
+
+
+def test_topics_have_the_shapes_of_factors():
+    topics = make_class_topics(300, 500, n_classes=4, n_global=1, n_shared=2, random_state=0)
+    assert (topics.data.shape, topics.data.format, topics.data.dtype) == ((300, 500), "csr", "i4")
+    assert topics.data.has_canonical_format
+    assert topics.target.shape == (300,)
+    assert topics.supports.shape == (4, 7)
+    assert topics.codes.shape == (300, 7)
+    assert topics.language.shape == topics.feature_names.shape == (500,)
+    assert topics.dictionary.shape == (7, 500)
+    assert topics.roles.tolist() == ["global"] + ["shared"] * 2 + ["class-specific"] * 4
+    np.testing.assert_array_equal(topics.codes > 0, topics.supports[topics.target])
+
+
+def test_the_same_seed_gives_the_same_texts_and_leaves_the_global_state_alone():
+    state = np.random.get_state()[1].copy()
+    first, again = (make_class_topics(200, random_state=3) for _ in range(2))
+    assert (first.data != again.data).nnz == 0
+    assert (make_class_topics(200, random_state=4).data != first.data).nnz > 0
+    X, y = make_class_topics(200, random_state=3, return_X_y=True)
+    assert (X != first.data).nnz == 0
+    np.testing.assert_array_equal(y, first.target)
+    np.testing.assert_array_equal(np.random.get_state()[1], state)
+
+
+def test_lengths_have_the_mean_and_spread_they_should():
+    lengths = make_class_topics(5000, length=80, random_state=0).data.sum(axis=1).A1
+    assert lengths.min() >= 1
+    assert lengths.mean() == pytest.approx(80, rel=0.03)
+    assert lengths.std() == pytest.approx(40, rel=0.1)
+
+
+def test_the_language_follows_zipf():
+    topics = make_class_topics(5000, 1000, background=0.9, n_global=0, random_state=0)
+    total = topics.data.sum(axis=0).A1
+    common = topics.feature_names == "w0", topics.feature_names == "w4"  # of ranks 2 and 10
+    assert owners(topics)[common[0]] == -1
+    np.testing.assert_allclose(topics.language.sum(), 1)
+    np.testing.assert_allclose(topics.dictionary.sum(axis=1), 1)
+    assert total[common[0]] / total[common[1]] == pytest.approx(5, rel=0.1)
+
+
+def test_words_of_a_topic_come_in_its_texts_alone_but_for_the_background():
+    topics = make_class_topics(2000, 500, background=0.0, activity=0.7, random_state=0)
+    of_topic = np.column_stack(
+        [topics.data[:, owners(topics) == f].sum(axis=1) for f in range(len(topics.roles))]
+    )
+    active = topics.codes > 0
+    assert of_topic[~active & active.any(axis=1, keepdims=True)].sum() == 0
+    words = topics.data.sum(axis=1).A1
+    shares = topics.codes / np.maximum(topics.codes.sum(axis=1, keepdims=True), 1e-300)
+    texts = active.any(axis=1)
+    deviation = np.asarray(of_topic)[texts] - (shares * words[:, None])[texts]
+    assert abs(deviation.mean(axis=0)).max() < 0.3
+
+
+def test_every_topic_has_words_and_their_names_say_so():
+    topics = make_class_topics(50, 101, random_state=0)
+    n_topics = len(topics.roles)
+    assert len(set(topics.feature_names)) == 101
+    np.testing.assert_array_equal(np.unique(owners(topics)), np.arange(-1, n_topics))
+    for name, owner in zip(topics.feature_names, owners(topics), strict=True):
+        assert name.startswith("w" if owner < 0 else f"t{owner}w")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"n_features": 19}, "n_features is 19.*10 topics"),
+        ({"background": 1.0}, "background"),
+        ({"length": 0.5}, "length"),
+        ({"activity": 0}, "activity"),
+        ({"n_classes": 1}, "n_classes"),
+        ({"n_shared": 99}, "n_shared is 99"),
+        ({"weights": [1, 2]}, "weights"),
+    ],
+)
+def test_topics_that_cannot_be_are_named(changes, message):
+    with pytest.raises(ValueError, match=message):
+        make_class_topics(**changes)
 
 
 # fetch_images ----------------------------------------------------------------------------------

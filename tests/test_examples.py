@@ -10,7 +10,12 @@ import pytest
 pyplot = pytest.importorskip("matplotlib.pyplot", reason="the examples draw")
 
 EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"
-SLOW = {"plot_loss_weights", "plot_optuna_search"}
+SLOW = {
+    "plot_counterfactual",
+    "plot_loss_weights",
+    "plot_optuna_search",
+    "plot_text_counts",
+}
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +87,26 @@ def test_optuna_finds_a_front_prunes_and_scores_as_a_fit_does(run):
     states = [trial.state for trial in study.trials]
     assert optuna.trial.TrialState.PRUNED in states
     assert example["n_fits"] < 3 * len(states)
+
+
+@pytest.mark.slow
+def test_the_code_of_texts_knows_more_than_the_frequencies_of_words(run):
+    example = run("plot_text_counts")
+    assert example["perplexity"]["model"] < 0.9 * example["perplexity"]["words alone"]
+    assert example["rising"]["feature"].str.startswith("t").mean() > 0.9  # words of topics
+
+
+@pytest.mark.slow
+def test_counterfactuals_are_taken_for_the_class_they_go_to(run):
+    example = run("plot_counterfactual")
+    X, y = example["X_test"], example["y_test"]
+    for before, after in example["PAIRS"]:
+        sent = example["counterfactual"](
+            example["est"], X[y == before], example["profile"], to=after
+        )
+        judged = example["judge"].predict(sent.X_edited)
+        assert (judged == after).mean() > 0.8
+    assert (example["profile"].activity[:, :5] >= 0.5).all()  # as the text says
 
 
 def test_every_picture_of_the_pages_is_there():

@@ -8,8 +8,17 @@ import pytest
 import torch
 from torch import nn
 
-from sklearn_classvsc._likelihoods import LIKELIHOODS, Bernoulli, Gaussian
-from sklearn_classvsc._modules import ACTIVATIONS, initialize, linear, make_autoencoder, mlp
+from sklearn_classvsc._blocks import Blocks
+from sklearn_classvsc._likelihoods import LIKELIHOODS, Bernoulli, Gaussian, Multinomial
+from sklearn_classvsc._modules import (
+    ACTIVATIONS,
+    Linear,
+    hide_features,
+    initialize,
+    linear,
+    make_autoencoder,
+    mlp,
+)
 
 
 def seeded(seed=0):
@@ -118,7 +127,7 @@ def test_hidden_layers_are_mirrored_in_the_decoder():
 @pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
 def test_a_body_normalises_before_each_activation(activation):
     body = mlp(5, [8, 4], activation)
-    one = [nn.Linear, nn.LayerNorm, ACTIVATIONS[activation]]
+    one = [Linear, nn.LayerNorm, ACTIVATIONS[activation]]
     assert [type(layer) for layer in body] == one + one
     initialize(body, seeded())
     x = samples()
@@ -323,3 +332,107 @@ def test_a_body_that_would_draw_its_own_weights_is_refused():
     with pytest.raises(ValueError, match=r"encoder=LazyLinear.*lazy"):
         autoencoder(encoder=nn.LazyLinear(4))
     assert torch.equal(torch.get_rng_state(), state)
+
+
+# Sparse samples and counts ---------------------------------------------------------------------
+
+
+def sparse_samples(n=6, p=9, seed=0):
+    x = samples(n, p, seed).abs()
+    x[x < 1] = 0
+    x[2] = 0
+    x[:, 4] = 0
+    return x
+
+
+def assert_close(a, b):
+    torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_a_linear_layer_takes_sparse_samples():
+    layer, x = linear(9, 4), sparse_samples()
+    initialize(layer, seeded())
+    layer.bias.data.fill_(0.5)
+    gradients = []
+    for given in (x, x.to_sparse()):
+        out = layer(given)
+        assert_close(out, torch.nn.functional.linear(x, layer.weight, layer.bias))
+        gradients.append(torch.autograd.grad(out.sin().sum(), list(layer.parameters())))
+    for one, other in zip(*gradients, strict=True):
+        assert_close(one, other)
+
+
+def test_a_linear_layer_takes_samples_of_nothing():
+    layer = linear(9, 4)
+    initialize(layer, seeded())
+    out = layer(torch.zeros(3, 9).to_sparse())
+    assert_close(out, layer.bias.expand(3, 4))
+    out.sum().backward()
+    assert_close(layer.weight.grad, torch.zeros(4, 9))
+
+
+@pytest.mark.parametrize("hidden", [[], [8], [8, 4]])
+@pytest.mark.parametrize("likelihood", sorted(LIKELIHOODS))
+def test_sparse_samples_give_the_same_codes_and_blocks_of_the_same_theta(hidden, likelihood):
+    parts = {"hidden_layer_sizes": hidden, "likelihood": LIKELIHOODS[likelihood](9)}
+    model, x = autoencoder(9, **parts), sparse_samples()
+    dense, sparse = model(x, seeded(1)), model(x.to_sparse(), seeded(1))
+    assert_close(sparse.q.mu, dense.q.mu)
+    assert_close(sparse.z, dense.z)
+    assert isinstance(sparse.theta, Blocks)
+    hidden, weight, bias, _ = sparse.theta
+    assert_close(hidden @ weight.T + bias, dense.theta)
+
+
+def test_the_encoder_sees_counts_through_the_likelihood():
+    model, x = autoencoder(likelihood=Multinomial()), samples().abs().round()
+    expected = model.encoder_head(model.encoder(torch.log1p(x)))
+    assert_close(model.encode(x).mu, expected[:, :3])
+    assert_close(model(x, seeded()).q.mu, expected[:, :3])
+
+
+def test_of_sparse_samples_only_non_zeros_are_hidden():
+    x = (torch.arange(2000) % 10 == 0).float().view(20, 100).to_sparse()
+    hidden = hide_features(x, 0.25, seeded())
+    assert hidden.is_coalesced()
+    assert torch.equal(hidden.indices(), x.indices())
+    assert set(hidden.values().tolist()) <= {0.0, torch.tensor(1 / 0.75).item()}
+    assert 0.15 < (hidden.values() == 0).float().mean() < 0.35
+    assert torch.equal(x.values(), torch.ones(200))
+
+
+def test_a_users_own_encoder_gets_dense_samples():
+    class Body(nn.Linear):
+        def forward(self, x):
+            assert not x.is_sparse
+            return super().forward(x)
+
+    model, x = autoencoder(9, encoder=Body(9, 4)), sparse_samples()
+    assert_close(model.encode(x.to_sparse()).mu, model.encode(x).mu)
+
+
+def test_counts_start_at_their_means():
+    model = autoencoder(likelihood=Multinomial())
+    model.start_at(torch.tensor([4.0, 2.0, 0.0, 1.0, 3.0]))
+    assert model.likelihood.library_size == 10
+    assert_close(model.decoder_head.bias.exp(), torch.tensor([0.4, 0.2, 0.05, 0.1, 0.3]))
+
+
+def test_counts_of_nothing_leave_the_start_as_it_is():
+    model = autoencoder(likelihood=Multinomial())
+    model.start_at(torch.zeros(5))
+    assert model.likelihood.library_size == 0
+    assert_close(model.decoder_head.bias, torch.zeros(5))
+
+
+def test_autocast_reaches_the_blocks():
+    model, x = autoencoder(9), sparse_samples().to_sparse()
+    with torch.autocast("cpu", torch.bfloat16):
+        low = model(x, seeded(1))
+    whole = model(x, seeded(1))
+    assert low.theta.dtype == torch.bfloat16
+    assert whole.theta.dtype == torch.float32
+    torch.testing.assert_close(low.q.mu, whole.q.mu, rtol=0.1, atol=0.05)
+    loss = model.likelihood.reconstruction(low.theta, x, torch.full((6,), 1 / 6))
+    loss.backward()
+    assert loss.dtype == model.decoder_head.weight.grad.dtype == torch.float32

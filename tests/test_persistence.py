@@ -3,6 +3,8 @@
 import contextlib
 import os
 import pickle
+import subprocess
+import sys
 import tracemalloc
 from pathlib import Path
 
@@ -191,6 +193,23 @@ def test_histories_of_unlike_epochs_come_back(tmp_path):
 def test_saving_twice_gives_the_same_bytes_and_changes_nothing(model, content, tmp_path):
     save(round_trip(model, tmp_path), tmp_path / "again")
     assert (tmp_path / "again").read_bytes() == content
+
+
+def test_a_package_that_is_on_the_path_but_not_installed_saves(tmp_path):
+    """As where a cluster's workers get its sources as an archive."""
+    code = """
+import importlib.metadata as metadata
+def missing(name):
+    raise metadata.PackageNotFoundError(name)
+metadata.version, found = missing, metadata.version
+from sklearn_classvsc import VAETransformer, _persistence
+metadata.version = found
+VAETransformer(2, max_epochs=1).fit([[0.0], [1.0], [2.0]]).save("model")
+VAETransformer.load("model")
+"""
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
 
 
 def test_other_tools_read_the_tensors(model, content):

@@ -249,6 +249,16 @@ def test_fit_of_an_iterator_is_partial_fit_of_its_chunks(cls):
     pd.testing.assert_frame_equal(streamed.history_, chunked.history_)
 
 
+@pytest.mark.parametrize("likelihood", ["poisson", "negative_binomial", "multinomial"])
+def test_counts_in_pieces_start_where_those_of_an_array_do(likelihood):
+    counts = np.round(16 * X)
+    params = {"likelihood": likelihood, "max_epochs": 1, "learning_rate": 1e-12}
+    array = state(small(VSCTransformer, **params).fit(counts))
+    pieces = state(small(VSCTransformer, **params).fit(lambda: [counts[:200], counts[200:]]))
+    for name in ("likelihood.library_size", "decoder_head.bias"):
+        np.testing.assert_allclose(pieces[name], array[name], rtol=1e-5)
+
+
 def test_partial_fit_reads_sources_chunk_by_chunk():
     chunked = small()
     for x, y in PIECES:

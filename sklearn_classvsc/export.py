@@ -1,0 +1,468 @@
+"""ONNX: what a fitted model computes, as a graph that needs neither Python nor torch to run."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from importlib import import_module
+from os import PathLike, fspath
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import DTypeLike
+from sklearn.utils.validation import check_is_fitted
+from torch import nn
+
+from . import __version__
+from ._base import SpikeSlabTransformer
+from ._data import Standardization
+from ._estimators import ClassVSCTransformer, VAETransformer, VSCTransformer
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+__all__ = ["register_converters", "to_onnx"]
+
+Method: TypeAlias = Literal["transform", "activation_proba", "inverse_transform"]
+
+#: The version of ONNX's operators: onnxruntime 1.14, of 2023, and later run it.
+OPSET = 18
+#: Input and output of each method.
+_ENDS = {
+    "transform": ("X", "Z"),
+    "activation_proba": ("X", "gamma"),
+    "inverse_transform": ("Z", "X_hat"),
+}
+SINGLE = np.dtype(np.float32)
+#: How E[x | theta] is had of theta; None: it is theta.
+_MEANS = {"bernoulli": "Sigmoid", "gaussian": None}
+
+
+def to_onnx(
+    est: Any,
+    path: str | PathLike[str] | None = None,
+    method: Method = "transform",
+    *,
+    dtype: DTypeLike | None = None,
+) -> ModelProto:
+    """Return a method of a fitted estimator as an ONNX model, for any number of samples.
+
+    The model has the standardisation of the features inside, in the precision that the estimator
+    does it in, so that features far from 0 keep their digits; codes have exact zeros, as dense
+    arrays. Results are those of the estimator up to the rounding of float32. A gate whose
+    probability is within that of `threshold`, some 1e-6, may fall on the other side of it, as it
+    may from one processor to another. What the estimator refuses, not finite, comes out as NaN.
+
+    Parameters
+    ----------
+    est : estimator
+        A fitted transformer of this package. For a pipeline, see `register_converters`.
+    path : str, path-like or None, default=None
+        A file to write the model to; by convention it ends in ".onnx".
+    method : {"transform", "activation_proba", "inverse_transform"}, default="transform"
+        What the model computes. Its input is called "X", its output "Z" or "gamma"; of
+        "inverse_transform", "Z" and "X_hat".
+    dtype : {np.float32, np.float64} or None, default=None
+        Type of the input, which ONNX wants to know. None: float64 for samples if the estimator
+        standardises and was fitted to float64, for else float32 might lose the digits that
+        matter; float32 otherwise, and for codes.
+
+    Returns
+    -------
+    model : onnx.ModelProto
+        Of opset 18. Its `metadata_props` have the estimator's class, `method`, the version of
+        this package, likelihood and threshold and, as JSON, the names of features, dimensions and
+        classes.
+
+    Raises
+    ------
+    ImportError
+        If onnx is not installed.
+    ValueError
+        If an argument is not as described, or a body of the user's own cannot be exported.
+
+    See Also
+    --------
+    register_converters : For pipelines.
+
+    Notes
+    -----
+    The graph is written node by node, which takes milliseconds and needs onnx alone. A body of
+    the user's own is translated by torch's exporter, which needs onnxscript and some seconds, and
+    is less quiet.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn_classvsc import VSCTransformer
+    >>> from sklearn_classvsc.export import to_onnx
+    >>> X, _ = load_iris(return_X_y=True)
+    >>> vsc = VSCTransformer(n_components=3, max_epochs=2, random_state=0).fit(X)
+    >>> model = to_onnx(vsc)
+    >>> [node.op_type for node in model.graph.node][:3]
+    ['Sub', 'Div', 'Cast']
+    """
+    onnx = _import("onnx")
+    if not isinstance(est, SpikeSlabTransformer):
+        raise ValueError(
+            f"est is {type(est).__name__}, but must be a transformer of this package: convert a "
+            "pipeline by skl2onnx, after sklearn_classvsc.export.register_converters()."
+        )
+    check_is_fitted(est)
+    if method not in _ENDS:
+        raise ValueError(f"method is {method!r}, but must be one of {list(_ENDS)}.")
+    now = est._now()
+    decodes = method == "inverse_transform"
+    kind = _check_dtype(dtype, None if decodes else now._standardization)
+    source, target = _ENDS[method]
+    graph = _Graph()
+    result, result_kind = (_decode if decodes else _encode)(graph, now, method, source, kind)
+    graph.add("Identity", result, output=target)
+    widths = [now._architecture["n_features"], now._n_features_out][:: -1 if decodes else 1]
+    given, made = (
+        onnx.helper.make_tensor_value_info(name, _tensor_type(of), ["n", width])
+        for name, of, width in zip((source, target), (kind, result_kind), widths, strict=True)
+    )
+    model = onnx.helper.make_model_gen_version(
+        onnx.helper.make_graph(graph.nodes, method, [given], [made], graph.initializers),
+        opset_imports=[onnx.helper.make_opsetid("", OPSET)],
+        producer_name="sklearn-classvsc",
+        producer_version=__version__,
+    )
+    onnx.helper.set_model_props(model, _metadata(now, method))
+    onnx.checker.check_model(model, full_check=True)
+    if path is not None:
+        onnx.save_model(model, fspath(path))
+    return model
+
+
+def register_converters() -> None:
+    """Let skl2onnx convert pipelines that have a transformer of this package as a step.
+
+    To be called once, before `skl2onnx.to_onnx` or `skl2onnx.convert_sklearn`, with a target opset
+    of at least 18. It adds the three transformers to skl2onnx's registry of converters.
+
+    Raises
+    ------
+    ImportError
+        If skl2onnx is not installed.
+
+    See Also
+    --------
+    to_onnx : Converts a transformer, its `inverse_transform` too.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from skl2onnx import to_onnx
+    >>> from sklearn_classvsc import VSCTransformer
+    >>> from sklearn_classvsc.export import register_converters
+    >>> X, y = load_iris(return_X_y=True)
+    >>> vsc = VSCTransformer(n_components=3, alpha=0.9, max_epochs=20, random_state=0)
+    >>> pipe = make_pipeline(vsc, LogisticRegression()).fit(X, y)
+    >>> register_converters()
+    >>> model = to_onnx(pipe, X[:1])
+    """
+    skl2onnx = _import("skl2onnx")
+    for cls in (VAETransformer, VSCTransformer, ClassVSCTransformer):
+        skl2onnx.update_registered_converter(cls, f"Classvsc{cls.__name__}", _infer_shape, _convert)
+
+
+# -- what the model computes -------------------------------------------------------------------
+
+
+def _encode(
+    graph: _Graph, est: Any, method: str, x: str, kind: np.dtype[Any]
+) -> tuple[str, np.dtype[Any]]:
+    """Add `transform` or `activation_proba` of x; return the result and its type."""
+    _mean_operator(est)  # what has no mean here may look at x in a way of its own, too
+    standardization, module = est._standardization, est.module_
+    if standardization is not None:
+        offset, scale = standardization
+        wide = np.result_type(kind, offset)
+        x = graph.cast(x, kind, wide)
+        x = graph.add("Sub", x, graph.constant(offset.astype(wide)))
+        x, kind = graph.add("Div", x, graph.constant(scale.astype(wide))), wide
+    x = graph.cast(x, kind, SINGLE)
+    hidden = _add_body(graph, est, "encoder", x)
+    d, head = est._n_features_out, module.encoder_head
+    mu = graph.linear(hidden, head.weight[:d], head.bias[:d])
+    if module.gated:
+        gamma = graph.add("Sigmoid", graph.linear(hidden, head.weight[2 * d :], head.bias[2 * d :]))
+    else:
+        gamma = graph.add("Exp", graph.add("Mul", mu, graph.constant(np.float32(0))))
+    if method == "activation_proba":
+        return gamma, SINGLE
+    # Not `Where(gamma > threshold, mu, 0)`: NaN is not off.
+    off = graph.add("LessOrEqual", gamma, graph.constant(np.float32(est._threshold())))
+    return graph.add("Where", off, graph.constant(np.float32(0)), mu), SINGLE
+
+
+def _decode(
+    graph: _Graph, est: Any, method: str, z: str, kind: np.dtype[Any]
+) -> tuple[str, np.dtype[Any]]:
+    """Add `inverse_transform` of z; return the result and its type."""
+    module, mean = est.module_, _mean_operator(est)
+    hidden = _add_body(graph, est, "decoder", graph.cast(z, kind, SINGLE))
+    head = module.decoder_head  # none, of a decoder that makes theta itself
+    x = graph.linear(hidden, head.weight, head.bias) if isinstance(head, nn.Linear) else hidden
+    if mean is not None:
+        x = graph.add(mean, x)
+    if est._standardization is None:
+        return x, SINGLE
+    offset, scale = est._standardization
+    x = graph.add("Mul", graph.cast(x, SINGLE, scale.dtype), graph.constant(scale))
+    return graph.add("Add", x, graph.constant(offset)), scale.dtype
+
+
+def _mean_operator(est: Any) -> str | None:
+    likelihood = est._architecture["likelihood"]
+    if likelihood not in _MEANS:
+        raise ValueError(
+            f"likelihood={likelihood!r} cannot be exported; those that can are {list(_MEANS)}."
+        )
+    return _MEANS[likelihood]
+
+
+def _add_body(graph: _Graph, est: Any, name: str, x: str) -> str:
+    body, ours = getattr(est.module_, name), est._architecture[name] is None
+    adders = [(_adder(layer), layer) for layer in body.modules() if not _is_chain(layer)]
+    if not (ours and _is_chain(body) and all(add for add, _ in adders)):
+        width = est._architecture["n_features"] if name == "encoder" else est._n_features_out
+        return graph.include(_translated(body, width, name), x)
+    for add, layer in adders:
+        assert add is not None
+        x = add(graph, layer, x)
+    return x
+
+
+def _is_chain(module: nn.Module) -> bool:
+    return getattr(type(module), "forward", None) is nn.Sequential.forward
+
+
+def _adder(layer: nn.Module) -> Callable[[_Graph, Any, str], str] | None:
+    return next((add for kind, add in _LAYERS.items() if isinstance(layer, kind)), None)
+
+
+def _translated(body: nn.Module, width: int, name: str) -> Any:
+    """Return a body as torch's exporter translates it, an ONNX model."""
+    _import("onnxscript")
+    try:
+        program = torch.onnx.export(
+            copy.deepcopy(body).cpu(),
+            (torch.zeros(2, width),),
+            dynamo=True,
+            dynamic_shapes=({0: torch.export.Dim("n")},),
+            opset_version=OPSET,
+            verbose=False,
+        )
+        assert program is not None
+        model = program.model_proto
+    except Exception as error:  # a user's code, and the exporter, may raise anything
+        raise ValueError(
+            f"{name}={body!r} cannot be exported: torch.onnx.export raised {error!r}."
+        ) from error
+    foreign = sorted({node.op_type for node in model.graph.node if node.domain})
+    nested = sorted({n.op_type for n in model.graph.node for a in n.attribute if a.g.ByteSize()})
+    if foreign or nested:
+        raise ValueError(
+            f"{name}={body!r} cannot be exported: it needs {foreign + nested}, which are not "
+            "plain operators of ONNX."
+        )
+    return model.graph
+
+
+def _relu(graph: _Graph, layer: Any, x: str) -> str:
+    return graph.add("Relu", x)
+
+
+def _tanh(graph: _Graph, layer: Any, x: str) -> str:
+    return graph.add("Tanh", x)
+
+
+def _silu(graph: _Graph, layer: Any, x: str) -> str:
+    return graph.add("Mul", x, graph.add("Sigmoid", x))
+
+
+def _gelu(graph: _Graph, layer: Any, x: str) -> str:
+    erf = graph.add("Erf", graph.add("Mul", x, graph.constant(np.float32(np.sqrt(0.5)))))
+    both = graph.add("Mul", x, graph.add("Add", erf, graph.constant(np.float32(1))))
+    return graph.add("Mul", both, graph.constant(np.float32(0.5)))
+
+
+def _linear(graph: _Graph, layer: Any, x: str) -> str:
+    return graph.linear(x, layer.weight, layer.bias)
+
+
+def _layer_norm(graph: _Graph, layer: Any, x: str) -> str:
+    weight, bias = graph.constant(layer.weight), graph.constant(layer.bias)
+    return graph.add("LayerNormalization", x, weight, bias, epsilon=layer.eps)
+
+
+#: The layers of our own bodies.
+_LAYERS: dict[type[nn.Module], Callable[[_Graph, Any, str], str]] = {
+    nn.Linear: _linear,
+    nn.LayerNorm: _layer_norm,
+    nn.ReLU: _relu,
+    nn.GELU: _gelu,
+    nn.SiLU: _silu,
+    nn.Tanh: _tanh,
+}
+
+
+# -- the graph ---------------------------------------------------------------------------------
+
+
+class _Graph:
+    """Nodes and constants, which go by the names of their results."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Any] = []
+        self.initializers: list[Any] = []
+
+    def constant(self, value: Any) -> str:
+        if isinstance(value, torch.Tensor):
+            value = value.detach().cpu().numpy()
+        name = f"constant_{len(self.initializers)}"
+        from_array = import_module("onnx.numpy_helper").from_array
+        self.initializers.append(from_array(np.asarray(value), name))
+        return name
+
+    def add(self, operator: str, *inputs: str, output: str = "", **attributes: Any) -> str:
+        name = output or f"{operator.lower()}_{len(self.nodes)}"
+        make_node = import_module("onnx.helper").make_node
+        self.nodes.append(make_node(operator, inputs, [name], name, **attributes))
+        return name
+
+    def cast(self, x: str, before: np.dtype[Any], after: np.dtype[Any]) -> str:
+        return x if before == after else self.add("Cast", x, to=_tensor_type(after))
+
+    def linear(self, x: str, weight: torch.Tensor, bias: torch.Tensor) -> str:
+        return self.add("Gemm", x, self.constant(weight), self.constant(bias), transB=1)
+
+    def include(self, other: Any, x: str) -> str:
+        """Add another graph, an ONNX one of one input and output, as a function of x."""
+        prefix, given = f"body_{len(self.nodes)}/", other.input[0].name
+
+        def rename(name: str) -> str:
+            return x if name == given else prefix + name
+
+        initializers, nodes = _renamed(other.initializer, other.node, rename)
+        self.initializers += initializers
+        self.nodes += nodes
+        return rename(other.output[0].name)
+
+
+def _renamed(
+    initializers: Any, nodes: Any, rename: Callable[[str], str]
+) -> tuple[list[Any], list[Any]]:
+    """Return copies whose results go by other names."""
+    initializers, nodes = copy.deepcopy([list(initializers), list(nodes)])
+    for tensor in initializers:
+        tensor.name = rename(tensor.name)
+    for node in nodes:
+        for names in (node.input, node.output):
+            names[:] = [name and rename(name) for name in names]  # "": an input left out
+        node.name = node.output[0]
+    return initializers, nodes
+
+
+# -- skl2onnx ----------------------------------------------------------------------------------
+
+
+def _infer_shape(operator: Any) -> None:
+    """Tell skl2onnx what `transform` returns: what comes in as float64 goes on as float64."""
+    kinds = import_module("skl2onnx.common.data_types")
+    given = operator.inputs[0].type
+    kind = kinds.DoubleTensorType if _is_double(operator) else kinds.FloatTensorType
+    operator.outputs[0].type = kind([given.shape[0], operator.raw_operator._n_features_out])
+
+
+def _is_double(operator: Any) -> bool:
+    return type(operator.inputs[0].type).__name__ == "DoubleTensorType"
+
+
+def _convert(scope: Any, operator: Any, container: Any) -> None:
+    """Add `transform` to the graph that skl2onnx makes."""
+    if container.target_opset_onnx < OPSET:
+        raise ValueError(
+            f"target_opset is {container.target_opset_onnx}, but must be at least {OPSET}."
+        )
+    onnx, graph = _import("onnx"), _Graph()
+    names = {variable.full_name: variable.full_name for variable in operator.inputs}
+    single = type(operator.inputs[0].type).__name__ == "FloatTensorType"
+    kind = np.dtype(np.float32 if single else np.float64)
+    x, *more = names
+    if more:
+        x = graph.add("Concat", x, *more, axis=1)
+    if not single:  # whole numbers, too
+        x = graph.add("Cast", x, to=_tensor_type(kind))
+    result, _ = _encode(graph, operator.raw_operator._now(), "transform", x, kind)
+    if _is_double(operator):
+        result = graph.cast(result, SINGLE, kind)
+    names[result] = operator.outputs[0].full_name
+
+    def rename(name: str) -> str:
+        if name not in names:
+            names[name] = scope.get_unique_variable_name(name)
+        return names[name]
+
+    initializers, nodes = _renamed(graph.initializers, graph.nodes, rename)
+    for tensor in initializers:
+        container.add_initializer(tensor.name, tensor.data_type, list(tensor.dims), tensor)
+    for node in nodes:
+        attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+        container.add_node(
+            node.op_type, list(node.input), list(node.output), name=node.name, **attributes
+        )
+
+
+# -- helpers -----------------------------------------------------------------------------------
+
+
+def _import(package: str) -> Any:
+    try:
+        return import_module(package)
+    except ImportError as error:
+        raise ImportError(
+            f"{package} is needed for this, but is not installed: pip install {package}"
+        ) from error
+
+
+def _check_dtype(dtype: Any, standardization: Standardization | None) -> np.dtype[Any]:
+    """Return the type of the input."""
+    if dtype is None:
+        return SINGLE if standardization is None else standardization.offset.dtype
+    kind = np.dtype(dtype)
+    if kind not in (np.float32, np.float64):
+        raise ValueError(f"dtype is {dtype!r}, but must be np.float32 or np.float64.")
+    return kind
+
+
+def _tensor_type(kind: np.dtype[Any]) -> int:
+    return int(import_module("onnx.helper").np_dtype_to_tensor_dtype(kind))
+
+
+def _metadata(est: Any, method: str) -> dict[str, str]:
+    """Return what stands in the model beside its graph."""
+    names = {
+        "feature_names_in": getattr(est, "feature_names_in_", None),
+        "feature_names_out": est.get_feature_names_out(),
+        "classes": getattr(est, "classes_", None),
+    }
+    return {
+        "estimator": type(est).__name__,
+        "method": method,
+        "version": __version__,
+        "likelihood": est._architecture["likelihood"],
+        "threshold": str(est._threshold()),
+        **{
+            name: json.dumps(values.tolist(), default=str)
+            for name, values in names.items()
+            if values is not None
+        },
+    }
