@@ -61,8 +61,8 @@ BODIES: dict[str, type[Body]] = {x.__name__: x for x in (ConvEncoder, ConvDecode
 LIBRARIES = (FORMAT, "numpy", "scikit-learn", "skorch", "torch")
 #: Parameters that can hold code or a live generator, and what to do about them.
 NOT_DATA = {
-    "encoder": "retrain with one of `bodies`, or None: the weights mean nothing without its code",
-    "decoder": "retrain with one of `bodies`, or None: the weights mean nothing without its code",
+    "encoder": "retrain with encoder=None or one of `bodies`: weights mean nothing without code",
+    "decoder": "retrain with decoder=None or one of `bodies`: weights mean nothing without code",
     "callbacks": "set_params(callbacks=None), which leaves the trained weights as they are",
     "random_state": "set_params(random_state=0), which leaves the trained weights as they are",
     "checkpoint": "save leaves it out, so that a file never says where to write",

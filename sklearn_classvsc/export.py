@@ -36,8 +36,6 @@ _ENDS = {
     "inverse_transform": ("Z", "X_hat"),
 }
 SINGLE = np.dtype(np.float32)
-#: How E[x | theta] is had of theta; None: it is theta.
-_MEANS = {"bernoulli": "Sigmoid", "gaussian": None}
 
 
 def to_onnx(
@@ -179,7 +177,6 @@ def _encode(
     graph: _Graph, est: Any, method: str, x: str, kind: np.dtype[Any]
 ) -> tuple[str, np.dtype[Any]]:
     """Add `transform` or `activation_proba` of x; return the result and its type."""
-    _mean_operator(est)  # what has no mean here may look at x in a way of its own, too
     standardization, module = est._standardization, est.module_
     if standardization is not None:
         offset, scale = standardization
@@ -188,6 +185,8 @@ def _encode(
         x = graph.add("Sub", x, graph.constant(offset.astype(wide)))
         x, kind = graph.add("Div", x, graph.constant(scale.astype(wide))), wide
     x = graph.cast(x, kind, SINGLE)
+    if module.likelihood.counts:
+        x = graph.add("Log", graph.add("Add", x, graph.constant(np.float32(1))))
     hidden = _add_body(graph, est, "encoder", x)
     d, head = est._n_features_out, module.encoder_head
     mu = graph.linear(hidden, head.weight[:d], head.bias[:d])
@@ -206,26 +205,20 @@ def _decode(
     graph: _Graph, est: Any, method: str, z: str, kind: np.dtype[Any]
 ) -> tuple[str, np.dtype[Any]]:
     """Add `inverse_transform` of z; return the result and its type."""
-    module, mean = est.module_, _mean_operator(est)
+    module, likelihood = est.module_, est._architecture["likelihood"]
     hidden = _add_body(graph, est, "decoder", graph.cast(z, kind, SINGLE))
     head = module.decoder_head  # none, of a decoder that makes theta itself
     x = graph.linear(hidden, head.weight, head.bias) if isinstance(head, nn.Linear) else hidden
-    if mean is not None:
-        x = graph.add(mean, x)
+    if module.likelihood.counts:
+        size = graph.constant(module.likelihood.library_size)
+        x = graph.add("Mul", graph.add("Softmax", x, axis=1), size)
+    elif likelihood == "bernoulli":
+        x = graph.add("Sigmoid", x)
     if est._standardization is None:
         return x, SINGLE
     offset, scale = est._standardization
     x = graph.add("Mul", graph.cast(x, SINGLE, scale.dtype), graph.constant(scale))
     return graph.add("Add", x, graph.constant(offset)), scale.dtype
-
-
-def _mean_operator(est: Any) -> str | None:
-    likelihood = est._architecture["likelihood"]
-    if likelihood not in _MEANS:
-        raise ValueError(
-            f"likelihood={likelihood!r} cannot be exported; those that can are {list(_MEANS)}."
-        )
-    return _MEANS[likelihood]
 
 
 def _add_body(graph: _Graph, est: Any, name: str, x: str) -> str:
