@@ -225,12 +225,18 @@ class _Check:
         loaded = self._build(1).eval()
         loaded.load_state_dict(module.state_dict())
         try:
-            pickled = pickle.loads(pickle.dumps(module))
+            pickled, body = pickle.loads(pickle.dumps((module, self.body)))
         except Exception as error:  # a user's code may raise anything
             raise AssertionError(
                 f"{self.name}: cannot be pickled ({error!r}), which searches in several processes "
                 "need: define its classes and functions at the top of a module."
             ) from error
+        self._expect(
+            repr(body) == repr(self.body),
+            f"another repr after pickle, {body!r} for {self.body!r}",
+            "derive the recipe from sklearn.base.BaseEstimator: processes that train together "
+            "compare their parameters so",
+        )
         for how, twin in (
             ("copy.deepcopy", copy.deepcopy(module)),
             ("pickle", pickled),

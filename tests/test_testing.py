@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sklearn.base import BaseEstimator
 from torch import nn
 from torch.nn.utils import skip_init
 
@@ -29,7 +30,7 @@ class Perceptron(nn.Module):
         return torch.relu(self.norm(self.linear(x)))
 
 
-class Orthogonal:
+class Orthogonal(BaseEstimator):
     """A recipe of one layer."""
 
     def build(self, n_in, generator):
@@ -130,7 +131,7 @@ class Dimmer(Perceptron):
         return self.dim * super().forward(x)
 
 
-class Dims:
+class Dims(BaseEstimator):
     def build(self, n_in, generator):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(torch.randint(99, (), generator=generator)))
@@ -150,6 +151,10 @@ class Rounds(nn.Linear):
 class Norm(nn.Linear):
     def forward(self, x):
         return super().forward(x.square().sum(1, keepdim=True).sqrt() * x)
+
+
+class Anonymous:
+    build = Orthogonal.build
 
 
 def builds(function):
@@ -196,6 +201,7 @@ BAD = {
         "other weights of the same generator",
     ),
     "same weights": (builds(lambda n, g: _filled(n, 1.0)), "same weights of different"),
+    "no repr": (Anonymous(), "another repr after pickle.*BaseEstimator"),
     "state outside": (Dims(), "another output after load_state_dict"),
 }
 
