@@ -12,6 +12,7 @@ objective ask the one that `current` returns, and know no more of it.
 from __future__ import annotations
 
 import atexit
+import importlib
 import os
 import pickle
 from collections.abc import Callable, Iterable, Iterator
@@ -113,6 +114,8 @@ def _connect(timeout: float) -> Accelerator:
             "MASTER_ADDR is set, so several processes were asked for, but there is one, and "
             f"WORLD_SIZE is missing (`accelerate launch --cpu` does that): {launch}"
         )
+    # Imported once a group is there, it would hold it for good, in default arguments.
+    importlib.import_module("torch.distributed.nn")
     connected = dist.is_initialized()
     if asked > 1 and is_initialized() and not connected:
         raise ProcessLostError(LOST)
@@ -135,6 +138,8 @@ def _connect(timeout: float) -> Accelerator:
 
 
 def _disconnect() -> None:
+    # The group's threads end with its last reference. Had Python gone before them, they would
+    # abort the process (pytorch/pytorch#179291).
     if dist.is_initialized():
         dist.destroy_process_group()
 

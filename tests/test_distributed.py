@@ -224,6 +224,33 @@ def test_the_example_trains_and_saves_one_model(tmp_path):
     assert est.n_iter_ == 5 and est.transform(X).shape == (300, 32)
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="asks Linux for the threads")
+def test_no_thread_of_the_connection_outlives_python(tmp_path):
+    """It would abort the process, now and then: here 4 of 12, on busy processors."""
+    (tmp_path / "last.py").write_text(
+        """
+import atexit, sys
+from pathlib import Path
+
+@atexit.register  # before any other, to be called after them
+def tell():
+    tasks = Path("/proc/self/task").glob("*/comm")
+    print("threads", sorted(task.read_text().strip() for task in tasks), flush=True)
+
+import numpy as np
+from sklearn_classvsc import VAETransformer
+from sklearn_classvsc.distributed import data_parallel
+
+with data_parallel():
+    VAETransformer(max_epochs=1).fit(np.eye(9))
+"""
+    )
+    launch = torchrun(tmp_path / "last.py")
+    assert launch.returncode == 0, launch.stderr
+    assert launch.stdout.count("threads") == 2 and "python" in launch.stdout
+    assert "gloo" not in launch.stdout
+
+
 def test_the_command_line_prints_once(tmp_path):
     """Both processes print the same, but only the first is heard; so are errors."""
     launch = torchrun("-m", "sklearn_classvsc", "--max-epochs=1", "--out", tmp_path)

@@ -200,7 +200,9 @@ def test_warnings_are_one_line_with_the_system(write, capsys, monkeypatch):
         return dict.fromkeys(FIGURES, 0.0)
 
     monkeypatch.setattr("sklearn_classvsc.__main__.measure", measure)
-    assert main(["--data", write(flowers()), "--target", "kind", *QUICK]) == 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")  # whatever threads of other tests have left behind
+        assert main(["--data", write(flowers()), "--target", "kind", *QUICK]) == 0
     lines = capsys.readouterr().err.splitlines()
     assert {f"warning: {system}: two lines." for system in SYSTEMS} <= set(lines)
     assert all(line.startswith("warning: ") for line in lines)

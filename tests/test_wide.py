@@ -50,9 +50,9 @@ def test_a_wide_sparse_fit_is_the_dense_one(cls, likelihood, topics, wide, monke
     changes = {"likelihood": likelihood, "learning_rate": 1e-3, "max_epochs": 2}
     model = cls._model
     monkeypatch.setattr(cls, "_model", lambda self: model(self) | {"input_dropout": 0.0})
-    scale = _data.measure(X, None)
-    monkeypatch.setattr("sklearn_classvsc._base.measure", lambda X, weight: scale)
     sparse_est = small(cls, **changes).fit(X, y)
+    standardization = _data.Survey(moments=True).add(X).standardization()  # the dense one centres
+    monkeypatch.setattr(_data.Survey, "standardization", lambda survey: standardization)
     dense_est = small(cls, **changes).fit(X.toarray(), y)
     np.testing.assert_allclose(sparse_est.history_, dense_est.history_, rtol=1e-3, atol=1e-3)
     for name in ("activation_proba", "score_samples"):
