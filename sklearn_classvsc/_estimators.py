@@ -37,6 +37,9 @@ class VAETransformer(SpikeSlabTransformer):
 
     .. math:: -\mathbb{E} \log p(x | s) + \beta \sum_j KL(N(\mu_j, \sigma_j^2) \| N(0, 1)).
 
+    Two more weights, 0 by default, ask for dimensions that go each its own way: beta-TCVAE by
+    their total correlation, DIP-VAE by their covariance.
+
     Parameters
     ----------
     n_components : int, default=32
@@ -60,6 +63,12 @@ class VAETransformer(SpikeSlabTransformer):
         Body of the decoder, (n, n_components) -> (n, n_hidden), likewise.
     kl_weight : float, default=1.0
         Weight beta of the divergence from the prior; 1 is the VAE, more the beta-VAE.
+    total_correlation_weight : float, default=0.0
+        Weight of the total correlation of the codes, KL(q(s) || prod_j q(s_j)), estimated within
+        each batch: beta - 1 makes the beta-TCVAE. Time grows with the square of `batch_size`.
+    covariance_weight : float, default=0.0
+        Weight of || Cov(s) - I ||^2, of the codes' covariance within each batch, which is not in
+        nats: lambda_od, and as much lambda_d, of DIP-VAE-II.
     max_epochs : int or "auto", default="auto"
         Passes over the data. "auto": 20, or as many as make 2,000 gradient steps if that is more.
     batch_size : int, default=256
@@ -124,6 +133,10 @@ class VAETransformer(SpikeSlabTransformer):
     ----------
     Kingma, Welling: Auto-Encoding Variational Bayes, ICLR 2014.
     Higgins et al.: beta-VAE, ICLR 2017.
+    Chen, Li, Grosse, Duvenaud: Isolating Sources of Disentanglement in Variational Autoencoders,
+    NeurIPS 2018.
+    Kumar, Sattigeri, Balakrishnan: Variational Inference of Disentangled Latent Concepts from
+    Unlabeled Observations, ICLR 2018.
 
     Examples
     --------
@@ -137,6 +150,12 @@ class VAETransformer(SpikeSlabTransformer):
 
     gated = False
 
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **SpikeSlabTransformer._parameter_constraints,
+        "total_correlation_weight": [WEIGHT],
+        "covariance_weight": [WEIGHT],
+    }
+
     def __init__(
         self,
         n_components: int = 32,
@@ -147,6 +166,8 @@ class VAETransformer(SpikeSlabTransformer):
         encoder: nn.Module | Recipe | None = None,
         decoder: nn.Module | Recipe | None = None,
         kl_weight: float = 1.0,
+        total_correlation_weight: float = 0.0,
+        covariance_weight: float = 0.0,
         max_epochs: int | str = "auto",
         batch_size: int = 256,
         learning_rate: float = 0.016,
@@ -169,6 +190,8 @@ class VAETransformer(SpikeSlabTransformer):
         self.encoder = encoder
         self.decoder = decoder
         self.kl_weight = kl_weight
+        self.total_correlation_weight = total_correlation_weight
+        self.covariance_weight = covariance_weight
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -189,7 +212,12 @@ class VAETransformer(SpikeSlabTransformer):
         return {"alpha": np.full(self.n_components, 0.5, np.float32), "prior_mean": 0.0}
 
     def _objective(self) -> Objective:
-        return Objective({"reconstruction": Weight(1), "slab_kl": Weight(self.kl_weight)})
+        weights = {"reconstruction": Weight(1), "slab_kl": Weight(self.kl_weight)}
+        more = {
+            "total_correlation": self.total_correlation_weight,
+            "covariance": self.covariance_weight,
+        }
+        return Objective(weights | {name: Weight(value) for name, value in more.items() if value})
 
 
 class VSCTransformer(VAETransformer):
@@ -313,7 +341,7 @@ class VSCTransformer(VAETransformer):
     gated = True
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **VAETransformer._parameter_constraints,
+        **SpikeSlabTransformer._parameter_constraints,
         "alpha": [Real, "array-like"],
         "threshold": [Interval(Real, 0, 1, closed="left")],
         "usage_weight": [WEIGHT],

@@ -14,12 +14,13 @@ without a label is a class of its own: its spike informs about itself, and is ne
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from ._modules import Pass, SpikeSlabAutoencoder
 from ._spike_slab import SpikeSlab, bernoulli_entropy, bernoulli_kl
@@ -215,6 +216,94 @@ def class_terms(
     }
 
 
+def total_correlation(z: Tensor, mu: Tensor, log_var: Tensor, weight: Tensor) -> Tensor:
+    """Total correlation of dense codes, KL(q(z) || prod_j q(z_j)), in nats.
+
+    By minibatch-weighted sampling: q(z) is the mixture of the q(z | x) of this batch, and the mean
+    over q(z) that over one draw from each. Of a batch that is all the data, exact but for the
+    draws. Published code divides the mixture by the number N of samples as well: that adds
+    (d - 1) log N, which has no gradient, so N is not needed.
+
+    Parameters
+    ----------
+    z : Tensor of shape (n, d)
+        Draws from q(z | x), one for each sample.
+    mu, log_var : Tensor of shape (n, d)
+        Means and logarithms of the variances of q(z | x).
+    weight : Tensor of shape (n,)
+        Sample weights that sum to 1.
+
+    Returns
+    -------
+    Tensor, a scalar
+        0 for a single sample or a single dimension. Time grows with n^2 d, memory with n^2.
+
+    References
+    ----------
+    Chen, Li, Grosse, Duvenaud: Isolating Sources of Disentanglement in Variational Autoencoders,
+    NeurIPS 2018.
+    """
+    tc: Tensor = _TotalCorrelation.apply(z, mu, log_var, weight)
+    return tc
+
+
+class _TotalCorrelation(torch.autograd.Function):
+    """One dimension after the other, forth and back: all at once would take n^2 d numbers."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, mu: Tensor, log_var: Tensor, weight: Tensor) -> Tensor:
+        log_weight = weight.log()
+        joint = log_weight.expand(len(weight), -1).clone()  # log w_b q(z_a | x_b), (n, n)
+        marginals = torch.empty_like(z)  # log q(z_aj), (n, d)
+        for j, log_q in enumerate(_log_densities(z, mu, log_var)):
+            joint += log_q
+            marginals[:, j] = (log_q + log_weight).logsumexp(1)
+        log_q = joint.logsumexp(1)  # log q(z_a), (n,)
+        share = joint.sub_(log_q[:, None]).exp_()  # of each x_b in it
+        ctx.save_for_backward(z, mu, log_var, weight, share, marginals)
+        return weight @ (log_q - marginals.sum(1))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        z, mu, log_var, weight, share, marginals = ctx.saved_tensors
+        log_weight, precision = weight.log(), torch.exp(-log_var)
+        to_z, to_mu, to_log_var = (torch.empty_like(z) for _ in range(3))
+        for j, log_q in enumerate(_log_densities(z, mu, log_var)):
+            share_j = log_q.add_(log_weight).sub_(marginals[:, j, None]).exp_()
+            slope = (share - share_j).mul_(weight[:, None])  # by log q(z_aj | x_bj)
+            distance = z[:, j, None] - mu[:, j]
+            pull = slope * distance
+            to_z[:, j] = -(pull @ precision[:, j])
+            to_mu[:, j] = pull.sum(0) * precision[:, j]
+            to_log_var[:, j] = 0.5 * (pull.mul_(distance).sum(0) * precision[:, j] - slope.sum(0))
+        return grad * to_z, grad * to_mu, grad * to_log_var, None
+
+
+def _log_densities(z: Tensor, mu: Tensor, log_var: Tensor) -> Iterator[Tensor]:
+    """Yield log q(z_aj | x_bj), but for a constant, of each dimension, (n, n)."""
+    for z_j, mu_j, log_var_j in zip(z.T, mu.T, log_var.T, strict=True):
+        square = (z_j[:, None] - mu_j).square_()
+        yield torch.addcmul(-0.5 * log_var_j, square, torch.exp(-log_var_j), value=-0.5)
+
+
+def covariance_penalty(mu: Tensor, log_var: Tensor, weight: Tensor) -> Tensor:
+    """Squared distance of the codes' covariance, over a batch, from that of the prior.
+
+    || Cov(mu) + mean diag(sigma^2) - I ||^2, the squares of all entries: DIP-VAE-II with
+    lambda_d = lambda_od. Parameters as for `total_correlation`.
+
+    References
+    ----------
+    Kumar, Sattigeri, Balakrishnan: Variational Inference of Disentangled Latent Concepts from
+    Unlabeled Observations, ICLR 2018.
+    """
+    centred = mu - weight @ mu
+    covariance = centred.T @ (weight[:, None] * centred)  # (d, d)
+    excess = covariance + torch.diag(weight @ log_var.exp() - 1)
+    return (excess**2).sum()
+
+
 class Objective:
     """A weighted sum of named terms.
 
@@ -234,7 +323,9 @@ class Objective:
         - "recognition": cross-entropy of the label among the classes in the batch, each scored by
           how well the sample's gates match its running profile: a bound on I(Gamma; Y) without
           new parameters;
-        - "overlap": 1 - contrast of the classes' profiles, over the non-global dimensions.
+        - "overlap": 1 - contrast of the classes' profiles, over the non-global dimensions;
+        - "total_correlation", "covariance": of codes without gates, whether their dimensions are
+          independent, or at least uncorrelated; see `total_correlation`, `covariance_penalty`.
     n_classes : int
         Number C of classes; 0 without labels.
     consistency : {"centroid", "pairwise"}
@@ -281,12 +372,24 @@ class Objective:
             "reconstruction": model.likelihood.reconstruction(out.theta, x, weight, processes),
             "slab_kl": weight @ out.q.slab_kl(model.prior_mean).sum(1),
         }
+        if self.weights.keys() & {"total_correlation", "covariance"}:
+            terms |= self._code_terms(out, weight, processes)
         if not terms.keys() >= self.weights.keys():
             terms |= self._gate_terms(model, out, labels, weight, processes)
         if processes.size > 1:  # those that are still of this part alone
             parts = {name: terms[name] for name in ("slab_kl", "recognition") if name in terms}
             terms |= zip(parts, processes.total(torch.stack([*parts.values()])), strict=True)
         return {name: terms[name] for name in self.weights}
+
+    def _code_terms(self, out: Pass, weight: Tensor, processes: Alone) -> dict[str, Tensor]:
+        """Return the terms on how dimensions go together that are in use: of the whole batch."""
+        q, terms = out.q, {}
+        z, mu, log_var, weight = map(processes.gather, (out.z, q.mu, q.log_var, weight))
+        if "total_correlation" in self.weights:
+            terms["total_correlation"] = total_correlation(z, mu, log_var, weight)
+        if "covariance" in self.weights:
+            terms["covariance"] = covariance_penalty(mu, log_var, weight)
+        return terms
 
     def _gate_terms(
         self,

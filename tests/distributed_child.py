@@ -38,6 +38,7 @@ from sklearn_classvsc.distributed import current, data_parallel
 
 CASES = {
     "VAE": VAETransformer(),
+    "disentangled": VAETransformer(total_correlation_weight=3, covariance_weight=2),
     "VSC": VSCTransformer(),
     "balanced": ClassVSCTransformer(),
     "balanced, unlabeled": ClassVSCTransformer(unlabeled=2),
@@ -82,8 +83,8 @@ def gradients(name, n, likelihood="gaussian", many=_objective.MANY):
     ).double()
     part = np.array_split(np.arange(n), processes.size)[processes.rank]
     x = torch.tensor(X[part] if likelihood == "gaussian" else X[part] > 0, dtype=torch.float64)
-    labels = torch.tensor(np.where(y == est.unlabeled, -1, y)[part] if name not in ("VAE", "VSC")
-                          else np.full(len(part), -1))  # fmt: skip
+    unlabeled = y == est.unlabeled if isinstance(est, ClassVSCTransformer) else True
+    labels = torch.tensor(np.where(unlabeled, -1, y)[part])
     weight = torch.tensor(1.0 + part % 3)
     objective = est._objective()
     with noise_off(), mock.patch.object(_objective, "MANY", many):

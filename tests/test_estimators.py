@@ -67,6 +67,90 @@ def test_beta_vae_pays_less_divergence(digits):
     assert slab_kl == sorted(slab_kl, reverse=True)
 
 
+@pytest.fixture(scope="module")
+def tied():
+    """Samples of two factors that go together: the codes of a VAE are correlated."""
+    rng = np.random.default_rng(0)
+    factors = rng.normal(size=(600, 2)) @ np.linalg.cholesky([[1, 0.8], [0.8, 1]]).T
+    return np.hstack([np.repeat(factors, 3, axis=1), rng.normal(size=(600, 2))])
+
+
+@pytest.mark.parametrize("term", ["total_correlation", "covariance"])
+def test_the_disentangling_weights_lower_what_they_weigh(tied, term):
+    def figure(weight):
+        history = small(VAETransformer, max_epochs=60, **{f"{term}_weight": weight}).fit(tied)
+        return history.history_[term].iloc[-1]
+
+    assert figure(20) < 0.8 * figure(1e-6)
+
+
+@pytest.mark.parametrize("kl_weight", [1, 4])
+def test_the_disentangling_terms_are_named_and_weighted(tied, kl_weight):
+    est = small(
+        VAETransformer, kl_weight=kl_weight, total_correlation_weight=3, covariance_weight=2.5
+    ).fit(tied, sample_weight=np.arange(600) % 3)
+    h = est.history_
+    terms = h["reconstruction"] + kl_weight * h["slab_kl"]
+    terms += 3 * h["total_correlation"] + 2.5 * h["covariance"]
+    np.testing.assert_allclose(h["train_loss"], terms, rtol=1e-5)
+    assert h["total_correlation"].max() > 0 and h["covariance"].min() > 0
+
+
+def test_the_disentangling_terms_draw_no_noise(tied):
+    """With hardly any weight the codes are the VAE's: the draws are the same."""
+    plain = small(VAETransformer).fit(tied)
+    weights = {"total_correlation_weight": 1e-12, "covariance_weight": 1e-12}
+    almost = small(VAETransformer, **weights).fit(tied)
+    np.testing.assert_allclose(almost.transform(tied), plain.transform(tied), atol=1e-4)
+    none = dict.fromkeys(weights, 0)
+    assert np.array_equal(
+        small(VAETransformer, **none).fit(tied).transform(tied), plain.transform(tied)
+    )
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"batch_size": 1},
+        {"batch_size": 599},
+        {"early_stopping": True},
+        {"n_components": 1},
+        {"precision": "bfloat16"},
+        {"likelihood": "negative_binomial"},
+    ],
+    ids=str,
+)
+def test_the_disentangling_terms_go_with_everything(tied, how, tmp_path):
+    X = np.round(abs(tied)) if "likelihood" in how else tied
+    X = X[:40] if how.get("batch_size") == 1 else X
+    est = small(VAETransformer, total_correlation_weight=5, covariance_weight=5, **how).fit(X)
+    assert np.isfinite(est.history_.to_numpy(float)).all()
+    est.partial_fit(X[:1]).partial_fit(X[:30])
+    assert np.isfinite(est.history_[["total_correlation", "covariance"]].to_numpy()).all()
+    est.save(tmp_path / "vae.safetensors")
+    again = VAETransformer.load(tmp_path / "vae.safetensors")
+    assert again.total_correlation_weight == again.covariance_weight == 5
+    assert np.array_equal(again.partial_fit(X).transform(X), est.partial_fit(X).transform(X))
+
+
+def test_the_disentangling_terms_of_pieces(tied):
+    est = small(VAETransformer, total_correlation_weight=5, covariance_weight=5)
+    est.fit(lambda: [tied[:250], tied[250:]])
+    assert np.isfinite(est.transform(tied)).all()
+    assert {"total_correlation", "covariance"} <= set(est.history_)
+
+
+@pytest.mark.parametrize("name", ["total_correlation_weight", "covariance_weight"])
+def test_only_the_vae_has_the_disentangling_weights(iris, name):
+    for value in (-1.0, np.nan, "much"):
+        with pytest.raises(ValueError, match=rf"The '{name}' parameter"):
+            small(VAETransformer, **{name: value}).fit(iris[0])
+    for cls in (VSCTransformer, ClassVSCTransformer):
+        assert name not in cls().get_params()
+        with pytest.raises(TypeError, match=name):
+            cls(**{name: 1.0})
+
+
 def test_vsc_loss_is_the_elbo(iris):
     """With unit weights and no ramp, the loss is reconstruction + the whole divergence."""
     history = small(VSCTransformer).fit(iris[0]).history_

@@ -18,9 +18,11 @@ from sklearn_classvsc._objective import (
     centroid_divergence,
     class_gates,
     class_overlap,
+    covariance_penalty,
     free_usage,
     pairwise_divergence,
     recognition_loss,
+    total_correlation,
 )
 from sklearn_classvsc._spike_slab import SpikeSlab, bernoulli_entropy, bernoulli_kl
 from sklearn_classvsc.metrics import class_contrast_score, jensen_shannon_consistency
@@ -705,10 +707,129 @@ def test_gradients_of_all_terms_equal_finite_differences(names, balanced):
     assert torch.autograd.gradcheck(lambda logits: function(logits)[1:], e.logits)
 
 
+# Codes without gates ---------------------------------------------------------------------------
+
+
+def gaussian_codes(n=7, d=3, seed=0, scale=1.0):
+    """Draws, means, logarithms of variances, (n, d), and weights, (n,), that sum to 1."""
+    generator = torch.Generator().manual_seed(seed)
+    noise, mu, log_var = torch.randn(3, n, d, generator=generator, dtype=torch.float64)
+    weight = torch.rand(n, generator=generator, dtype=torch.float64) + 0.1
+    z = scale * mu + torch.exp(0.5 * log_var) * noise
+    return z, scale * mu, log_var, weight / weight.sum()
+
+
+def published_total_correlation(z, mu, log_var, n_samples):
+    """Minibatch-weighted sampling as published, pair by pair: log 1/(N M) sum_b q(z_a | x_b)."""
+    n, d = z.shape
+    total = 0.0
+    for a in range(n):
+        log_q = np.zeros((n, d))
+        for b in range(n):
+            for j in range(d):
+                sd = math.exp(log_var[b, j] / 2)
+                t = (z[a, j] - mu[b, j]) / sd
+                log_q[b, j] = -0.5 * t * t - math.log(sd * math.sqrt(2 * math.pi))
+        joint = np.log(np.exp(log_q.sum(1)).sum() / (n_samples * n))
+        marginals = np.log(np.exp(log_q).sum(0) / (n_samples * n))
+        total += joint - marginals.sum()
+    return total / n
+
+
+@pytest.mark.parametrize("n, d", [(7, 3), (5, 1), (2, 4), (1, 3)])
+def test_the_total_correlation_is_the_published_one_less_a_constant(n, d):
+    z, mu, log_var, _ = gaussian_codes(n, d)
+    weight = torch.full((n,), 1 / n, dtype=torch.float64)
+    for n_samples in (n, 60_000):
+        published = published_total_correlation(z.numpy(), mu.numpy(), log_var.numpy(), n_samples)
+        assert total_correlation(z, mu, log_var, weight).item() == pytest.approx(
+            published - (d - 1) * math.log(n_samples), abs=1e-12
+        )
+
+
+def test_independent_dimensions_have_no_total_correlation():
+    """All the data in one batch, on a grid: q(z) is the product of its marginals."""
+    axes = [torch.randn(n, generator=torch.Generator().manual_seed(n)) for n in (5, 4, 3)]
+    mu = torch.cartesian_prod(*axes).double()
+    z = torch.randn(mu.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    log_var = torch.tensor([0.3, -1.0, 0.5], dtype=torch.float64).expand_as(mu)
+    weight = torch.full((60,), 1 / 60, dtype=torch.float64)
+    assert total_correlation(z, mu, log_var, weight).item() == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("rho", [0, 0.5, 0.9])
+def test_the_total_correlation_of_correlated_gaussians(rho):
+    """Of q(z) = N(0, C) it is -log(1 - rho^2) / 2."""
+    generator = torch.Generator().manual_seed(0)
+    n, variance = 1500, 0.1
+    noise, e = torch.randn(2, n, 2, generator=generator, dtype=torch.float64)
+    covariance = torch.tensor([[1, rho], [rho, 1]]).double() - variance * torch.eye(2)
+    mu = e @ torch.linalg.cholesky(covariance).T
+    log_var = torch.full((n, 2), math.log(variance), dtype=torch.float64)
+    z = mu + math.sqrt(variance) * noise
+    weight = torch.full((n,), 1 / n, dtype=torch.float64)
+    expected = -0.5 * math.log(1 - rho**2)
+    assert total_correlation(z, mu, log_var, weight).item() == pytest.approx(expected, abs=0.06)
+
+
+def test_the_covariance_penalty_is_the_squared_distance_from_the_identity():
+    _, mu, log_var, weight = gaussian_codes(n=20)
+    covariance = np.cov(mu.T, aweights=weight, bias=True)
+    covariance += np.diag(weight.numpy() @ log_var.exp().numpy())
+    penalty = covariance_penalty(mu, log_var, weight)
+    assert penalty.item() == pytest.approx(((covariance - np.eye(3)) ** 2).sum())
+
+
+def test_codes_distributed_as_the_prior_says_have_no_covariance_penalty():
+    """A dimension may be informative or not, as long as its variance is 1 in all."""
+    mu = torch.cartesian_prod(*[torch.tensor([-0.8, 0.8])] * 2, torch.zeros(1)).double()
+    log_var = torch.log(torch.tensor([0.36, 0.36, 1])).double().expand_as(mu)
+    weight = torch.full((4,), 0.25, dtype=torch.float64)
+    assert covariance_penalty(mu, log_var, weight).item() == pytest.approx(0, abs=1e-12)
+
+
+CODES = {
+    "total_correlation": total_correlation,
+    "covariance": lambda z, *rest: covariance_penalty(*rest),
+}
+
+
+@pytest.mark.parametrize("name", sorted(CODES))
+def test_a_sample_of_weight_two_is_two_samples(name):
+    z, mu, log_var, _ = gaussian_codes(n=3)
+    twice = [0, 0, 1, 2]
+    whole = CODES[name](*(x[twice] for x in (z, mu, log_var)), torch.full((4,), 0.25).double())
+    weighted = CODES[name](z, mu, log_var, torch.tensor([0.5, 0.25, 0.25]).double())
+    torch.testing.assert_close(weighted, whole)
+
+
+@pytest.mark.parametrize("name", sorted(CODES))
+@pytest.mark.parametrize("n, d", [(6, 3), (1, 2), (4, 1)])
+def test_gradients_of_the_terms_on_codes_equal_finite_differences(name, n, d):
+    *codes, weight = gaussian_codes(n, d)
+    leaves = [x.detach().requires_grad_() for x in codes]
+    assert torch.autograd.gradcheck(lambda *x: CODES[name](*x, weight), leaves)
+
+
+@pytest.mark.parametrize("scale", [0, 1, 1e4])
+@pytest.mark.parametrize("log_var", [-10, 6])
+@pytest.mark.parametrize("name", sorted(CODES))
+def test_the_terms_on_codes_are_finite_in_float32(name, log_var, scale):
+    z, mu, _, weight = (x.float() for x in gaussian_codes(n=9, scale=scale))
+    leaves = [x.requires_grad_() for x in (z, mu, torch.full_like(mu, log_var))]
+    weight[0] = 1e-45
+    term = CODES[name](*leaves, weight / weight.sum())
+    term.backward()
+    assert term.isfinite()
+    assert all(x.grad.isfinite().all() for x in leaves if x.grad is not None)
+
+
 # The sum ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("names, balanced", [(BASE, False), (PAPER, False), (BALANCED, True)])
+@pytest.mark.parametrize(
+    "names, balanced", [(BASE, False), (PAPER, False), (BALANCED, True), ([*BASE, *CODES], False)]
+)
 def test_terms_are_those_in_use_each_a_scalar(names, balanced):
     terms = terms_of(make_example(specific=True), names, balanced=balanced)
     assert list(terms) == names

@@ -1,0 +1,60 @@
+"""The table of all systems: its own measures, and that it is written; see bench_systems.py."""
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sklearn_classvsc.datasets import make_class_factors
+
+pytest.importorskip("matplotlib")
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def bench(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    return importlib.import_module("bench_systems")
+
+
+def test_the_share_between_classes(bench):
+    y = np.repeat([0, 1, 2, 3], [10, 20, 30, 40])
+    within = np.tile([-1.0, 1.0], 50)
+    Z = np.column_stack([y == 2, within, within + 2.0 * (y == 0), np.full(100, 7.0)])
+    expected = [1, 0, 0.36 / 1.36, 0]
+    np.testing.assert_allclose(bench.between_classes(Z, y), expected, atol=1e-12)
+
+
+def test_true_codes_recover_all_factors_and_class_labels_only_where_factors_are(bench):
+    made = make_class_factors(2000, n_global=2, n_shared=3, random_state=0)
+    truth = bench.Truth(made.codes, made.supports, made.roles)
+    rng = np.random.default_rng(0)
+    shuffled = -3 * made.codes[:, rng.permutation(len(made.roles))]
+    row = bench.recovery(truth, shuffled, made.target)
+    assert row["role_recovery"] == 1
+    np.testing.assert_allclose(row["found"] + row["graded"], 1)
+
+    indicators = (made.target[:, None] == np.arange(5)).astype(float)
+    row = bench.recovery(truth, indicators, made.target)
+    assert row["found_class-specific"] > 0.7 and row["graded_class-specific"] == 0
+    assert row["found_global"] == row["graded_global"] == 0
+
+
+@pytest.mark.slow
+def test_a_page_with_a_picture_is_written_and_finished_runs_are_kept(tmp_path):
+    command = [sys.executable, BENCHMARKS / "bench_systems.py", "--quick", "--n-train=300"]
+    command += ["--epochs=1", "--datasets=factors", f"--output-dir={tmp_path}"]
+    command += [f"--results={tmp_path / 'rows.jsonl'}"]
+    command += ["--systems", "vae", "beta-tcvae", "dip-vae", "classvsc-shuffled", "pca", "nmf"]
+    for told in ("5 runs, 0 of them", "5 runs, 5 of them"):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert told in done.stdout
+    page = (tmp_path / "benchmark_systems.md").read_text()
+    for label in ("VAE", "beta-TCVAE, beta 4", "DIP-VAE-II, lambda 10", "PCA"):
+        assert page.count(f"\n| {label} |") == 2
+        assert f"\n- {label}: " in page
+    assert (tmp_path / "images" / "bench_systems.png").stat().st_size > 5000
