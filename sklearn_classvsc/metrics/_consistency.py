@@ -176,7 +176,7 @@ def ordinal_sharing_score(activations: MatrixLike, y: ArrayLike) -> float:
     >>> size = np.repeat([36, 38, 40, 42], 5)
     >>> activations = np.column_stack([abs(size - first) < 3 for first in (34, 36, 38, 40, 42)])
     >>> round(ordinal_sharing_score(activations, size), 2)
-    0.93
+    0.94
     """
     counts = class_counts(activations, y).with_min_samples(at_least=3)
     first, second = np.triu_indices(len(counts.classes), 1)
