@@ -428,14 +428,13 @@ class Objective:
                 )
             )
         on_classes = self.weights.keys() & {"class_usage", "recognition", "overlap"}
-        if on_classes or several:
-            if model.training:
-                step = self.momentum * (gates.share > 0)[:, None]
-                profile = profile.lerp(gates.pi_c.detach(), step.to(profile.dtype))
-                if n_classes < self.n_classes:
-                    model.class_profile[present] = profile
-                else:
-                    model.class_profile.copy_(profile)
+        if model.training and (on_classes or several):
+            step = self.momentum * (gates.share > 0)[:, None]
+            profile = profile.lerp(gates.pi_c.detach(), step.to(profile.dtype))
+            if n_classes < self.n_classes:
+                model.class_profile[present] = profile
+            else:
+                model.class_profile.copy_(profile)
         if on_classes:
             terms |= class_terms(out.q, gates, labels, model.alpha, profile / self.temperature)
         return terms

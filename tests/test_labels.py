@@ -1,5 +1,9 @@
 """Specification of the kinds of labels: indicators, hierarchies, bins of a number, few labels."""
 
+import re
+import warnings
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -475,3 +479,18 @@ def test_few_labels_keep_their_classes_apart():
     est = small(ClassVSCTransformer, unlabeled=-1, n_components=8, max_epochs=60)
     est.fit(X[:1000], few)
     assert contrast_scorer(est, X[1000:], y[1000:]) > 0.5
+
+
+# The page --------------------------------------------------------------------------------------
+
+
+def test_the_page_on_labels_runs(capsys):
+    page = (Path(__file__).parents[1] / "docs" / "labels.md").read_text(encoding="utf-8")
+    namespace = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for code in re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL):
+            exec(compile(code, "labels.md", "exec"), namespace)
+    assert "['red' 'old' 'tall' 'dear']" in capsys.readouterr().out
+    assert namespace["tall"].shape == (5, 64) and namespace["new"].shape == (3, 64)
+    assert namespace["ordinal"] > 0 and namespace["score"] > 0
