@@ -688,14 +688,17 @@ class ClassVSCTransformer(VSCTransformer):
             return self._encode_indicator(y, classes, reset)
         with naming("y", y):
             labeled = self._has_label(y)
-            if self.bins is not None:
+            if self.bins is not None if reset else hasattr(self, "bin_edges_"):
                 return self._encode_bins(y, labeled, classes, reset)
-            if type_of_target(y[labeled]) == "continuous":
+            try:
+                check_classification_targets(y[labeled])
+            except ValueError as error:
+                if type_of_target(y[labeled]) != "continuous":
+                    raise
                 raise ValueError(
-                    f"Unknown label type: continuous. y holds {y[labeled][0]!r}, and classes are "
-                    "needed: set bins, such as bins=5, to cut y into its quantiles."
-                )
-            check_classification_targets(y[labeled])
+                    f"Unknown label type: continuous. y holds {y[labeled].tolist()[0]!r}, and "
+                    "classes are needed: set bins, such as bins=5, to cut y into its quantiles."
+                ) from error
         if reset:
             name, values = ("y", y[labeled]) if classes is None else ("classes", classes)
             with naming(name, values):
@@ -719,10 +722,11 @@ class ClassVSCTransformer(VSCTransformer):
     def _encode_indicator(self, y: Any, classes: Any, reset: bool) -> NDArray[np.bool_]:
         """Return which of `classes_` each sample has, (n, C)."""
         if not isinstance(y, Indicator) or not self._several:
-            known = ["one label", f"an indicator of {len(self.classes_)} labels"][self._several]
+            found = "several labels" if isinstance(y, Indicator) else "one label"
+            known = f"an indicator of {len(self.classes_)} labels" if self._several else "one label"
             raise ValueError(
-                f"y has {'several labels' if not self._several else 'one label'} for each sample, "
-                f"but the estimator was fitted to {known}: pass y as then, or fit afresh."
+                f"y has {found} for each sample, but the estimator was fitted to {known}: pass y "
+                "as then, or fit afresh."
             )
         pairwise = self.objective == "paper" and self.consistency == "pairwise"
         for name, unfit in (
@@ -765,7 +769,6 @@ class ClassVSCTransformer(VSCTransformer):
         self, y: NDArray[Any], labeled: NDArray[np.bool_], classes: Any, reset: bool
     ) -> NDArray[np.int64]:
         """Return the bin of each sample, which `reset` learns."""
-        assert self.bins is not None
         known = y[labeled].astype(np.float64)
         if classes is not None:
             raise ValueError(
@@ -773,6 +776,7 @@ class ClassVSCTransformer(VSCTransformer):
                 "of what y holds in the first call: leave one of them out."
             )
         if reset:
+            assert self.bins is not None
             inner = np.linspace(0, 1, self.bins + 1)[1:-1]
             edges = np.unique(np.quantile(known, inner)) if known.size else known
             bins = np.searchsorted(edges, known, side="right")
@@ -788,16 +792,18 @@ class ClassVSCTransformer(VSCTransformer):
 
     def _bins_of(self, y: NDArray[Any], labeled: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Return the number of the bin of each sample; -1 where it has no label."""
-        bins = np.searchsorted(self.bin_edges_, y.astype(np.float64), side="right")
-        return np.where(labeled, bins, -1)
+        bins = np.full(len(y), -1)
+        values = y[labeled].astype(np.float64)
+        bins[labeled] = np.searchsorted(self.bin_edges_, values, side="right")
+        return bins
 
     def _has_label(self, y: NDArray[Any]) -> NDArray[np.bool_]:
         return np.ones(len(y), bool) if self.unlabeled is None else y != self.unlabeled
 
     def _seen_labels(self, y: Any) -> Any:
-        return (
-            y if self.bins is not None and not isinstance(y, Indicator) else super()._seen_labels(y)
-        )
+        if self.bins is not None and not isinstance(y, Indicator):
+            return y  # quantiles need all values
+        return super()._seen_labels(y)
 
     def labels_of(self, y: ArrayLike) -> NDArray[Any]:
         """Return the class of each sample as functions of labels want it, where `y` is continuous.

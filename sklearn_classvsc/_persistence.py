@@ -420,11 +420,13 @@ def _check_values(state: dict[str, Any]) -> None:
         _expect(positive, "scales that are not positive", "positive ones")
     if classes is not None:
         valid = classes.ndim == 1 < len(classes) == len(set(classes.tolist()))
-        any_order = state.get("_several") is True  # columns are in the user's order
-        valid = valid and (any_order or np.array_equal(np.unique(classes), classes))
+        several = state.get("_several", False)  # its columns are in the user's order
+        _expect(type(several) is bool, f"_several={_short(several)}", "True or False")
+        valid = valid and (several or np.array_equal(np.unique(classes), classes))
         _expect(valid, f"classes {_short(classes)}", "at least two, sorted")
         edges = state.get("bin_edges_", np.arange(len(classes) - 1.0))
-        valid = edges.shape == (len(classes) - 1,) and bool((np.diff(edges) > 0).all())
+        valid = edges.dtype.kind == "f" and edges.shape == (len(classes) - 1,)
+        valid = valid and bool((np.diff(edges) > 0).all())
         _expect(valid, f"edges of bins {_short(edges)}", f"those of {len(classes)} bins")
 
 

@@ -85,7 +85,7 @@ def as_indicator(y: Any) -> Indicator | None:
     if len(shape) != 2 or shape[1] < 2:
         return None
     values = y.toarray() if hasattr(y, "toarray") else np.asarray(y)
-    members = values == 1
+    members = np.ascontiguousarray(values == 1)
     other = values[~(members | (values == 0))]
     if other.size:
         raise ValueError(

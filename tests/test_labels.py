@@ -254,6 +254,15 @@ def test_pieces_of_an_indicator_are_those_of_the_whole(factors):
     assert chunks.classes_.tolist() == list("abcde")
 
 
+def test_a_fit_to_an_indicator_goes_on_from_its_checkpoint(factors, tmp_path):
+    X, Y = factors.data, pd.DataFrame(factors.target, columns=list("edcba"))
+    est = small(ClassVSCTransformer, checkpoint=tmp_path / "file").fit(X, Y)
+    again = small(ClassVSCTransformer, checkpoint=tmp_path / "file").fit(X, Y, resume=True)
+    assert np.array_equal(again.transform(X), est.transform(X))
+    with pytest.raises(ValueError, match=r"other parameters or data: y"):
+        again.fit(X, Y.replace({0: 1}), resume=True)
+
+
 def test_early_stopping_and_weights_take_an_indicator(factors):
     X, Y = factors.data, factors.target
     weight = np.arange(len(X)) % 3
@@ -390,6 +399,11 @@ def test_values_without_a_label_are_in_no_bin():
     est = small(ClassVSCTransformer, bins=3, unlabeled=-1).fit(X, y)
     assert np.array_equal(est.bin_edges_, np.quantile(y[1::2], [1 / 3, 2 / 3]))
     assert set(est.labels_of(y)) == {-1, 0, 1, 2}
+    named = np.where(y == -1, "none", y.astype(object))
+    est = small(ClassVSCTransformer, bins=3, unlabeled="none").fit(X, named)
+    assert set(est.labels_of(named)) == {-1, 0, 1, 2}
+    edges = est.bin_edges_
+    assert np.array_equal(est.set_params(bins=None).partial_fit(X, named).bin_edges_, edges)
 
 
 @pytest.mark.parametrize(
