@@ -15,7 +15,8 @@ lower numbers only.
 10. `_base`: how an estimator is fitted.
 11. `_estimators`: the three transformers.
 
-Beside them `_blocks` decodes sparse samples of many features, `bodies` has networks for images and
+Beside them `_blocks` decodes sparse samples of many features, `labels` has
+hierarchies of classes, `bodies` has networks for images and
 deep ones, `testing` checks networks of your own, `_persistence` saves and loads, `_checkpoint` lets
 a training go on after a crash, `distributed` has several processes train one model, `metrics`
 judges any codes, `inspection` says what a dimension does to the features, `displays` and `report`

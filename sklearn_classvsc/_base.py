@@ -30,6 +30,7 @@ from ._objective import Objective
 from ._sklearn import HasMethods, Interval, StrOptions, check_sample_weight, fit_context
 from ._streams import Chunk, Source, StreamDataset, as_source
 from .distributed import current
+from .labels import Indicator, as_indicator, pick
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -85,9 +86,13 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
         """Return the loss."""
         raise NotImplementedError
 
-    def _encode_labels(self, y: Any, classes: Any, reset: bool) -> NDArray[np.int64] | None:
-        """Return class indices, -1 for none; None if the estimator takes no labels."""
+    def _encode_labels(self, y: Any, classes: Any, reset: bool) -> NDArray[Any] | None:
+        """Return class indices, -1 for none, or which labels; None if it takes no labels."""
         return None
+
+    def _seen_labels(self, y: Any) -> Any:
+        """Return what to remember of the labels of a piece, for `_encode_labels` to learn from."""
+        return pick(y, slice(0)) if isinstance(y, Indicator) else np.unique(y)
 
     # -- fitting -------------------------------------------------------------------------------
 
@@ -106,9 +111,11 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
             and once before the first: a torch dataset, a Dask array or DataFrame, a
             `pyarrow.dataset.Dataset`, or an iterable of chunks (X, y), or a function that returns
             one. An iterator is read once, as by `partial_fit`.
-        y : array-like of shape (n_samples,) or str, default=None
+        y : array-like of shape (n_samples,) or (n_samples, n_labels), or str, default=None
             Labels; of a source with columns the name of one, and None where the source has them.
-            Ignored by `VAETransformer` and `VSCTransformer`.
+            A binary indicator, an array, DataFrame or sparse matrix with a column for each label,
+            where samples have several; a row of zeros has none. Ignored by `VAETransformer` and
+            `VSCTransformer`.
         sample_weight : array-like of shape (n_samples,) or str, default=None
             Non-negative weights of the samples in every term of the loss, given as `y` is; None
             means 1.
@@ -399,11 +406,14 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
                 largest = max(largest, weight.max())
             if y is not None:
                 with naming("y", y):
-                    labels.append(y := np.unique(y))
+                    labels.append(y := self._seen_labels(y))
             data.add(X[:], y, weight)
         if not data.sizes:
             raise ValueError("X holds no samples: pass a source that yields some when it is read.")
-        self._encode_labels(np.concatenate(labels) if labels else None, None, reset)
+        if labels and isinstance(labels[0], Indicator):
+            self._encode_labels(labels[0], None, reset)
+        else:
+            self._encode_labels(np.concatenate(labels) if labels else None, None, reset)
         self._check_range(data, reset)
         return data
 
@@ -419,7 +429,7 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
         weight = _check_weight(X, sample_weight)
         kept = np.flatnonzero(weight)  # a sample of weight 0 is no sample, nor is its class a class
         if len(kept) < len(weight):
-            X, weight, y = Rows(X, kept), weight[kept], None if y is None else y[kept]
+            X, weight, y = Rows(X, kept), weight[kept], None if y is None else pick(y, kept)
         return X, y, weight
 
     def _check_range(self, data: ArrayDataset | StreamDataset, reset: bool) -> None:
@@ -439,26 +449,29 @@ class SpikeSlabTransformer(SpikeSlabInference, BaseEstimator):
                 "needs counts: pass the counts themselves, or set likelihood='gaussian'."
             )
 
-    def _check_labels(self, X: Any, y: Any) -> NDArray[Any]:
-        """Return y as a vector, one label for each sample."""
+    def _check_labels(self, X: Any, y: Any) -> NDArray[Any] | Indicator:
+        """Return y as a vector, one label for each sample, or as the indicator that it is."""
         if y is None:
             raise ValueError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None."
             )
         with naming("y", y):
-            y = column_or_1d(y, warn=True)
-            assert_all_finite(y, input_name="y")
-        missing = y[pd.isna(y)]
-        if missing.size:
+            indicator = as_indicator(y)
+            if indicator is None:
+                y = column_or_1d(y, warn=True)
+                assert_all_finite(y, input_name="y")
+        if indicator is None and (missing := y[pd.isna(y)]).size:
             raise ValueError(
                 f"y holds {missing[0]!r}, which is no label: leave such samples out, or give them "
                 "a label that unlabeled names."
             )
-        if len(y) != X.shape[0]:
+        n_labels = len(y if indicator is None else indicator.members)
+        if n_labels != X.shape[0]:
             raise ValueError(
-                f"X and y have inconsistent numbers of samples: X has {X.shape[0]} and y {len(y)}."
+                "X and y have inconsistent numbers of samples: "
+                f"X has {X.shape[0]} and y {n_labels}."
             )
-        return y
+        return y if indicator is None else indicator
 
     # -- the model -----------------------------------------------------------------------------
 

@@ -58,7 +58,11 @@ def summarize(
             second = q.gamma * (q.mu**2 + q.log_var.exp())
             columns = [q.gamma > threshold, q.gamma, q.gamma * q.mu, second]
             values = torch.cat([column.double() for column in columns], dim=1).cpu().numpy()
-        np.add.at(sums, labels, np.c_[np.ones(len(labels)), values])
+        rows = np.c_[np.ones(len(labels)), values]
+        if labels.ndim == 2:
+            sums += labels.T.astype(float) @ rows
+        else:
+            np.add.at(sums, labels, rows)
     return ClassSummary(sums[:, 0], *np.split(sums[:, 1:], 4, axis=1))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from numbers import Integral
 from typing import Any, NamedTuple
@@ -25,13 +25,15 @@ CHUNK = 1024
 VALUES = 2**24
 #: Features from which batches of a CSR array stay sparse.
 WIDE = 32_768
+#: Part of a training batch that has labels, at least, where any sample has one.
+LABELED = 0.25
 
 
 class Batch(NamedTuple):
     """Some samples, as the objective takes them."""
 
     x: Tensor  # standardised samples, (n, p), float32; of wide CSR data a coalesced COO tensor
-    labels: Tensor  # class indices, -1 for none, (n,), int64
+    labels: Tensor  # class indices, -1 for none, (n,), int64; or which labels, (n, C), bool
     weight: Tensor  # sample weights, (n,), float32
 
 
@@ -155,8 +157,8 @@ class ArrayDataset(Dataset[Batch]):
     ----------
     X : ndarray, CSR or Rows of shape (n, p)
         Samples, of any real dtype.
-    labels : ndarray of shape (n,) or None
-        Class indices, -1 for none. None: no sample has a label.
+    labels : ndarray of shape (n,) or (n, C), or None
+        Class indices, -1 for none; or which labels a sample has. None: no sample has a label.
     weight : ndarray of shape (n,) or None
         Sample weights; None: all 1.
     standardization : Standardization or None
@@ -166,7 +168,7 @@ class ArrayDataset(Dataset[Batch]):
     def __init__(
         self,
         X: Any,
-        labels: NDArray[np.int64] | None = None,
+        labels: NDArray[Any] | None = None,
         weight: NDArray[np.float32] | None = None,
         standardization: Standardization | None = None,
     ) -> None:
@@ -233,6 +235,8 @@ class ArrayDataset(Dataset[Batch]):
                 f"validation_fraction={fraction} leaves none of the {n} samples to train on: "
                 "lower it, or set early_stopping=False."
             )
+        if labels is not None and labels.ndim == 2:
+            labels = None
         if labels is not None:
             counts = np.unique(labels, return_counts=True)[1]
             if counts.min() < 2 or min(n_held, n - n_held) < len(counts):
@@ -262,10 +266,17 @@ class ArrayDataset(Dataset[Batch]):
         """Return how many batches an epoch has."""
         return -(-len(self) // batch_size)
 
-    def labeled(self, n_most: int, size: int) -> Iterator[tuple[Tensor, NDArray[np.int64]]]:
+    @property
+    def labeled_rows(self) -> NDArray[np.intp]:
+        """The rows that have a label."""
+        if self.labels is None:
+            return np.arange(0)
+        return np.flatnonzero(self.labels.any(1) if self.labels.ndim == 2 else self.labels >= 0)
+
+    def labeled(self, n_most: int, size: int) -> Iterator[tuple[Tensor, NDArray[Any]]]:
         """Yield about `n_most` labeled samples, evenly spread over the data, `size` at a time."""
         assert self.labels is not None
-        rows = np.flatnonzero(self.labels >= 0)
+        rows = self.labeled_rows
         rows = rows[:: max(1, len(rows) // n_most)]
         for start in range(0, len(rows), size):
             chunk = rows[start : start + size]
@@ -292,6 +303,10 @@ class EvenBatches(Sampler[NDArray[np.intp]]):
         Source of the shuffle, drawn anew in each epoch; None keeps the order.
     part : tuple of (int, int)
         (i, n): give the i-th of n parts of every batch, as even as possible; it may be empty.
+    labeled : ndarray of int or None
+        The indices with a label. Where they are less than a quarter of all, batches are larger by
+        as many of them, drawn at random, as a quarter lacks: the terms of a few samples of a few
+        classes are noise.
     """
 
     def __init__(
@@ -300,9 +315,10 @@ class EvenBatches(Sampler[NDArray[np.intp]]):
         batch_size: int,
         generator: torch.Generator | None = None,
         part: tuple[int, int] = (0, 1),
+        labeled: NDArray[np.intp] | None = None,
     ) -> None:
         self.n_samples, self.batch_size, self.generator = n_samples, batch_size, generator
-        self.part = part
+        self.part, self.labeled = part, labeled
 
     def __len__(self) -> int:
         return -(-self.n_samples // self.batch_size)
@@ -312,10 +328,16 @@ class EvenBatches(Sampler[NDArray[np.intp]]):
             order = np.arange(self.n_samples)
         else:
             order = torch.randperm(self.n_samples, generator=self.generator).numpy()
+        batches: Iterable[NDArray[np.intp]] = np.array_split(order, len(self))
+        if self.labeled is not None and 0 < len(self.labeled) < LABELED * self.n_samples:
+            lacking = LABELED - len(self.labeled) / self.n_samples
+            shape = len(self), math.ceil(lacking * self.n_samples / len(self))
+            drawn = torch.randint(len(self.labeled), shape, generator=self.generator).numpy()
+            batches = map(np.append, batches, self.labeled[drawn])
         # Ascending indices read a memory map in order; the order within a batch means nothing.
-        batches = (np.sort(batch) for batch in np.array_split(order, len(self)))
+        batches = map(np.sort, batches)
         i, n = self.part
-        return batches if n == 1 else (np.array_split(batch, n)[i] for batch in batches)
+        return iter(batches) if n == 1 else (np.array_split(batch, n)[i] for batch in batches)
 
 
 def seed_from(random_state: Any) -> int:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from numbers import Real
+from numbers import Integral, Real
 from os import PathLike
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import Tags
-from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import check_is_fitted
 
 from ._base import WEIGHT, SpikeSlabTransformer
@@ -19,6 +19,7 @@ from ._data import ArrayDataset, naming
 from ._objective import Objective, Weight
 from ._sklearn import Interval, StrOptions, fit_context
 from ._streams import StreamDataset
+from .labels import Indicator
 
 if TYPE_CHECKING:
     from torch import nn
@@ -449,7 +450,10 @@ class ClassVSCTransformer(VSCTransformer):
     objective : {"balanced", "paper"}, default="balanced"
         The loss. None in a weight below stands for the objective's own.
     unlabeled : object, default=None
-        The value in `y` that means "no label"; None: every sample has one.
+        The value in `y` that means "no label"; None: every sample has one. In an indicator, a row
+        of zeros means it.
+    bins : int or None, default=None
+        Cut a continuous `y` into so many quantile bins, at least 2, which are then the classes.
     alpha : float, array-like of shape (n_components,) or None, default=None
         Prior probability of a dimension to be on, strictly between 0 and 1. Under "balanced", a
         dimension is global if its alpha exceeds one half. None: 0.99 for 16 % of the dimensions
@@ -523,7 +527,11 @@ class ClassVSCTransformer(VSCTransformer):
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        The labels.
+        The labels; of an indicator the names or numbers of its columns, with `bins` the median of
+        `y` in each bin.
+    bin_edges_ : ndarray of shape (n_classes - 1,)
+        Where one bin ends and the next begins, with `bins` only. Bins that repeated values leave
+        empty are none.
     n_features_in_ : int
         Number of features.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -568,7 +576,9 @@ class ClassVSCTransformer(VSCTransformer):
     """
 
     classes_: NDArray[Any]
+    bin_edges_: NDArray[np.float64]
     _class_summary: ClassSummary
+    _several = False  # labels of a sample: y was an indicator
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **VSCTransformer._parameter_constraints,
@@ -576,6 +586,7 @@ class ClassVSCTransformer(VSCTransformer):
         "consistency": [StrOptions({"centroid", "pairwise"})],
         "objective": [StrOptions({"balanced", "paper"})],
         "unlabeled": "no_validation",
+        "bins": [Interval(Integral, 2, None, closed="left"), None],
         "alpha": [Real, "array-like", None],
         "usage_weight": [WEIGHT, None],
         "information_weight": [WEIGHT, None],
@@ -590,6 +601,7 @@ class ClassVSCTransformer(VSCTransformer):
         consistency: str = "centroid",
         objective: str = "balanced",
         unlabeled: Any = None,
+        bins: int | None = None,
         alpha: float | ArrayLike | None = None,
         threshold: float = 0.5,
         usage_weight: float | None = None,
@@ -648,6 +660,7 @@ class ClassVSCTransformer(VSCTransformer):
         self.consistency = consistency
         self.objective = objective
         self.unlabeled = unlabeled
+        self.bins = bins
 
     def _model(self) -> dict[str, Any]:
         balanced, n_classes = self.objective == "balanced", len(self.classes_)
@@ -687,7 +700,8 @@ class ClassVSCTransformer(VSCTransformer):
                 "inconsistency": Weight(1),
                 "consistency": Weight(weight, warmup),
             }
-        return Objective(weights, len(self.classes_), self.consistency, balanced)
+        guess = balanced and self.unlabeled is not None
+        return Objective(weights, len(self.classes_), self.consistency, balanced, guess)
 
     def _default_usage_weight(self) -> float:
         """Weight at which being on for a class costs a dimension less than never being on."""
@@ -695,12 +709,27 @@ class ClassVSCTransformer(VSCTransformer):
         specific = alpha[alpha <= 0.5]
         return max(5.0, 1.2 / float(specific.mean())) if specific.size else 5.0
 
-    def _encode_labels(self, y: Any, classes: Any, reset: bool) -> NDArray[np.int64]:
+    def _encode_labels(self, y: Any, classes: Any, reset: bool) -> NDArray[Any]:
         if np.ndim(self.unlabeled) or self.unlabeled != self.unlabeled:
             raise ValueError(f"unlabeled={self.unlabeled!r} must be one label, and not NaN.")
+        if reset:
+            self._several = isinstance(y, Indicator)
+            self.__dict__.pop("bin_edges_", None)
+        if self._several or isinstance(y, Indicator):
+            return self._encode_indicator(y, classes, reset)
         with naming("y", y):
-            labeled = np.ones(len(y), bool) if self.unlabeled is None else y != self.unlabeled
-            check_classification_targets(y[labeled])
+            labeled = self._has_label(y)
+            if self.bins is not None if reset else hasattr(self, "bin_edges_"):
+                return self._encode_bins(y, labeled, classes, reset)
+            try:
+                check_classification_targets(y[labeled])
+            except ValueError as error:
+                if type_of_target(y[labeled]) != "continuous":
+                    raise
+                raise ValueError(
+                    f"Unknown label type: continuous. y holds {y[labeled].tolist()[0]!r}, and "
+                    "classes are needed: set bins, such as bins=5, to cut y into its quantiles."
+                ) from error
         if reset:
             name, values = ("y", y[labeled]) if classes is None else ("classes", classes)
             with naming(name, values):
@@ -720,6 +749,114 @@ class ClassVSCTransformer(VSCTransformer):
         labels = np.full(len(y), -1)
         labels[labeled] = np.searchsorted(self.classes_, y[labeled])
         return labels
+
+    def _encode_indicator(self, y: Any, classes: Any, reset: bool) -> NDArray[np.bool_]:
+        """Return which of `classes_` each sample has, (n, C)."""
+        if not isinstance(y, Indicator) or not self._several:
+            found = "several labels" if isinstance(y, Indicator) else "one label"
+            known = f"an indicator of {len(self.classes_)} labels" if self._several else "one label"
+            raise ValueError(
+                f"y has {found} for each sample, but the estimator was fitted to {known}: pass y "
+                "as then, or fit afresh."
+            )
+        pairwise = self.objective == "paper" and self.consistency == "pairwise"
+        for name, unfit in (
+            ("unlabeled", self.unlabeled is not None),
+            ("bins", self.bins is not None),
+            ("consistency", pairwise),
+        ):
+            if unfit:
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r} is for one label of each sample, but y is an "
+                    f"indicator of {y.members.shape[1]}: leave the default (a row of zeros has no "
+                    "label)."
+                )
+        names = y.names if classes is None else np.asarray(classes)
+        n_labels = y.members.shape[1]
+        if reset:
+            names = np.arange(n_labels) if names is None else names
+            if len(names) != n_labels or len(set(names.tolist())) != n_labels:
+                raise ValueError(
+                    f"y has {n_labels} columns, but the names of its labels are {names.tolist()}: "
+                    "there must be one for each, and no two the same."
+                )
+            if len(y.members) and y.members.any(0).sum() < 2:
+                raise ValueError(
+                    "ClassVSCTransformer needs samples of at least 2 classes, but y has samples "
+                    f"of {y.members.any(0).sum()} of its {n_labels} labels."
+                )
+            self.classes_ = names
+        if n_labels != len(self.classes_) or (
+            names is not None and not np.array_equal(names, self.classes_)
+        ):
+            found = n_labels if names is None else names.tolist()
+            raise ValueError(
+                f"y has the columns {found}, but the estimator was fitted to the labels "
+                f"{self.classes_.tolist()}: pass one column for each, in this order."
+            )
+        return y.members
+
+    def _encode_bins(
+        self, y: NDArray[Any], labeled: NDArray[np.bool_], classes: Any, reset: bool
+    ) -> NDArray[np.int64]:
+        """Return the bin of each sample, which `reset` learns."""
+        known = y[labeled].astype(np.float64)
+        if classes is not None:
+            raise ValueError(
+                f"classes={classes!r} was passed beside bins={self.bins}, which makes the classes "
+                "of what y holds in the first call: leave one of them out."
+            )
+        if reset:
+            assert self.bins is not None
+            inner = np.linspace(0, 1, self.bins + 1)[1:-1]
+            edges = np.unique(np.quantile(known, inner)) if known.size else known
+            bins = np.searchsorted(edges, known, side="right")
+            used = np.unique(bins)
+            if len(used) < 2:
+                raise ValueError(
+                    f"bins={self.bins} leaves {len(used)} bin of the {len(np.unique(known))} "
+                    "values of y: pass a y that varies."
+                )
+            self.bin_edges_ = edges[used[1:] - 1]
+            self.classes_ = np.array([np.median(known[bins == b]) for b in used])
+        return self._bins_of(y, labeled)
+
+    def _bins_of(self, y: NDArray[Any], labeled: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Return the number of the bin of each sample; -1 where it has no label."""
+        bins = np.full(len(y), -1)
+        values = y[labeled].astype(np.float64)
+        bins[labeled] = np.searchsorted(self.bin_edges_, values, side="right")
+        return bins
+
+    def _has_label(self, y: NDArray[Any]) -> NDArray[np.bool_]:
+        return np.ones(len(y), bool) if self.unlabeled is None else y != self.unlabeled
+
+    def _seen_labels(self, y: Any) -> Any:
+        if self.bins is not None and not isinstance(y, Indicator):
+            return y  # quantiles need all values
+        return super()._seen_labels(y)
+
+    def labels_of(self, y: ArrayLike) -> NDArray[Any]:
+        """Return the class of each sample as functions of labels want it, where `y` is continuous.
+
+        For `metrics` and the like: ``class_contrast_score(est.transform(X), est.labels_of(y))``.
+
+        Parameters
+        ----------
+        y : array-like of shape (n_samples,)
+            Labels, or values to be cut as in `fit`. Values beyond those that `fit` has seen are in
+            the first or last bin.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,)
+            With `bins`, the number of the bin, from 0 in the order of `classes_`, or -1 where
+            `unlabeled` says that there is none; without them `y`.
+        """
+        now = self._now()
+        check_is_fitted(now)
+        y = np.asarray(y)
+        return now._bins_of(y, now._has_label(y)) if hasattr(now, "bin_edges_") else y
 
     def _finish(self, dataset: ArrayDataset | StreamDataset, stop_reason: str) -> None:
         super()._finish(dataset, stop_reason)
@@ -744,10 +881,12 @@ class ClassVSCTransformer(VSCTransformer):
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features), or a source
             Samples, finite. The pieces of a source, see `fit`, are taken one after the other.
-        y : array-like of shape (n_samples,), default=None
-            Labels, required; `unlabeled` where there is none.
+        y : array-like of shape (n_samples,) or (n_samples, n_labels), default=None
+            Labels, required; `unlabeled`, or in an indicator zeros, where there is none. With
+            `bins`, the first call decides where they end.
         classes : array-like of shape (n_classes,) or None, default=None
             All labels that will ever come, needed at the first call unless its `y` has them all.
+            Of an indicator the names of the columns. Not with `bins`.
         sample_weight : array-like of shape (n_samples,), default=None
             Non-negative weights of the samples; None means 1.
 
@@ -777,7 +916,7 @@ class ClassVSCTransformer(VSCTransformer):
         n_samples : int, default=1
             Number of samples, at least 1.
         y : object, default=None
-            One of `classes_`; None draws from the prior.
+            One of `classes_`, or with `bins` any value; None draws from the prior.
 
         Returns
         -------
@@ -793,7 +932,10 @@ class ClassVSCTransformer(VSCTransformer):
         check_is_fitted(now)
         if y is None:
             return super().sample(n_samples)
-        (index,) = np.nonzero(now.classes_ == y)
+        if hasattr(now, "bin_edges_"):
+            index = now._bins_of(np.array([y]), np.array([True]))
+        else:
+            (index,) = np.nonzero(now.classes_ == y)
         if not index.size:
             raise ValueError(
                 f"y={y!r} is none of the classes the estimator knows: {now.classes_.tolist()}."
@@ -803,6 +945,7 @@ class ClassVSCTransformer(VSCTransformer):
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.target_tags.required = True
+        tags.target_tags.multi_output = True
         return tags
 
 

@@ -276,7 +276,8 @@ class VSCNet(NeuralNet):
         if isinstance(dataset, StreamDataset):
             batched = dataset.batched(self.batch_size, shuffle, part)
             return DataLoader(batched, batch_size=None, **how)
-        batches = EvenBatches(len(dataset), self.batch_size, shuffle, part)
+        labeled = dataset.labeled_rows if training else None
+        batches = EvenBatches(len(dataset), self.batch_size, shuffle, part, labeled)
         return DataLoader(dataset, batch_sampler=batches, **how)  # type: ignore[arg-type]
 
     def train_step(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:

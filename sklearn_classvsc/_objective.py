@@ -10,6 +10,8 @@ batch, the spike's divergence splits exactly (Y the label)::
 
 so that VAE, VSC and the paper's ClassVSC differ in the weights of these terms alone. A sample
 without a label is a class of its own: its spike informs about itself, and is never inconsistent.
+Where a sample may have several labels, pi_c is replaced by what its labels together predict, see
+`label_gates`: the sum is as exact, and inconsistency is what the spike tells beyond the labels.
 """
 
 from __future__ import annotations
@@ -108,6 +110,81 @@ def class_gates(
     return ClassGates(weight, share, pi, pi_c, conditional, entropy)
 
 
+def label_gates(
+    gamma: Tensor,
+    members: Tensor,
+    weight: Tensor,
+    profile: Tensor,
+    balanced: bool = False,
+    processes: Alone = ALONE,
+) -> ClassGates:
+    """Summarise the gates of a batch in which samples may have several labels.
+
+    A dimension is on if one of the sample's labels switches it on (noisy-or): with pi_cj the
+    probability that label c does,
+
+        e_xj = 1 - prod_{c of x} (1 - pi_cj),
+
+    and `conditional_entropy` is the cross-entropy of gamma and e, at least what any function of
+    the labels leaves open. pi_c is an EM step from `profile`: each gate is attributed to the
+    labels of its sample, in the ratio of what they were known to switch on. Where each sample has
+    one label, e_x and pi_c are that label's mean, and all is as in `class_gates`.
+
+    Parameters
+    ----------
+    gamma : Tensor of shape (n, d)
+        Activation probabilities.
+    members : Tensor of bool of shape (n, C)
+        Which labels a sample has; a row of none is a sample without a label.
+    weight : Tensor of shape (n,)
+        Sample weights that sum to 1.
+    profile : Tensor of shape (C, d)
+        The last known pi_c.
+    balanced : bool
+        Give every label in the batch the same share, and samples without a label none. `pi` is
+        then the mean of pi_c: how often a dimension stands for a label.
+    processes : Alone or Processes
+        Who have the parts of the batch.
+
+    Returns
+    -------
+    ClassGates
+        With C labels in place of classes.
+    """
+    info = torch.finfo(gamma.dtype)
+    with torch.no_grad():
+        member = members.to(gamma.dtype)
+        count = member.sum(1, keepdim=True)  # (n, 1)
+        share = processes.total((member / count.clamp_min(1) * weight[:, None]).sum(0))
+        average = member * weight[:, None]  # (n, C)
+        average = average / processes.total(average.sum(0)).clamp_min(info.tiny)
+        if balanced:
+            present = (share > 0).to(weight.dtype)
+            share = present / present.sum().clamp_min(1)
+            weight = average @ share
+    own = weight  # of this process; below are all samples
+    if processes.size > 1:  # the prediction for one sample depends on all
+        parts = (gamma, member, average, weight, count)
+        gamma, member, average, weight, count = map(processes.gather, parts)
+    with torch.no_grad():
+        before = profile.clamp(0.01, 1 - info.eps)  # from 0 there is no way back
+        cause = -torch.expm1(member @ torch.log1p(-before))  # (n, d)
+        labeled = count[:, 0] > 0
+    h = bernoulli_entropy(gamma)
+    pi_c = before * (average.T @ (gamma / cause.clamp_min(info.eps)))  # (C, d)
+    log_off = member @ torch.log1p(-pi_c.clamp_max(1 - info.eps))  # log(1 - e), (n, d)
+    log_on = torch.log(-torch.expm1(log_off.clamp_max(-info.eps)))
+    surprise = -(gamma * log_on + (1 - gamma) * log_off)
+    return ClassGates(
+        weight=own,
+        share=share,
+        pi=share @ pi_c if balanced else weight @ gamma,
+        pi_c=pi_c,
+        conditional_entropy=(weight * labeled) @ surprise + (weight * ~labeled) @ h,
+        entropy=weight @ h,
+    )
+
+
 def centroid_divergence(gates: ClassGates) -> Tensor:
     """Jensen-Shannon divergence of the gates within the classes, over the labeled samples.
 
@@ -178,9 +255,22 @@ def class_overlap(pi_c: Tensor, present: Tensor) -> Tensor:
 
 
 def recognition_loss(scores: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
-    """Cross-entropy of the labels given class scores (n, C), in nats; -1 is no label."""
-    losses = F.cross_entropy(scores, labels, reduction="none", ignore_index=-1)
-    return weight @ losses
+    """Cross-entropy of the labels given class scores (n, C), in nats; -1 is no label.
+
+    Of several labels (n, C), the mean cross-entropy of each against those that the sample has not.
+    """
+    if labels.ndim == 1:
+        losses = F.cross_entropy(scores, labels, reduction="none", ignore_index=-1)
+        return weight @ losses
+    others = scores.masked_fill(labels, torch.finfo(scores.dtype).min)
+    losses = F.softplus(others.logsumexp(1, keepdim=True) - scores) * labels
+    return weight @ (losses.sum(1) / labels.sum(1).clamp_min(1))
+
+
+def class_scores(q: SpikeSlab, alpha: Tensor, profile: Tensor) -> Tensor:
+    """Return how well the gates match each class, (n, C), over the dimensions not global."""
+    assert q.logits is not None
+    return q.logits @ (profile * (alpha <= 0.5)).T
 
 
 def class_terms(
@@ -194,20 +284,19 @@ def class_terms(
         Posterior of the codes.
     gates : ClassGates
         Their summary.
-    labels : Tensor of shape (n,)
-        Class indices; -1 where there is no label.
+    labels : Tensor of shape (n,) or (n, C)
+        Class indices, -1 where there is no label; or which labels a sample has.
     alpha : Tensor of shape (d,)
         Prior probability of each dimension to be active.
     profile : Tensor of shape (C, d)
         What the logits of a sample are compared with, for each class.
     """
-    assert q.logits is not None
+    scores = class_scores(q, alpha, profile)
     specific = (alpha <= 0.5).to(alpha.dtype)  # (d,)
     n_specific = specific.sum().clamp_min(1)
     alpha = (alpha @ specific / n_specific).clamp_min(1e-6)  # if there is none
     pi_c, present = gates.pi_c * specific, gates.share > 0
     on = pi_c.sum(1)  # (C,)
-    scores = q.logits @ (profile * specific).T  # (n, C)
     scores = scores.masked_fill(~present, torch.finfo(scores.dtype).min)
     return {
         "class_usage": gates.share @ bernoulli_kl(on / n_specific, alpha) * n_specific,
@@ -333,6 +422,9 @@ class Objective:
     balanced : bool
         Let every class of a batch count the same in the terms of the gates. Without it, each
         counts by its frequency, and the split is that of the spike's divergence.
+    guess : bool
+        In training, let a sample without a label count as one of the class that its gates are
+        recognised as, once they are so with a probability above `sure`.
 
     Notes
     -----
@@ -342,6 +434,7 @@ class Objective:
     #: Softness of the recognition, and the step of the running profiles it compares with.
     temperature = 4.0
     momentum = 0.1
+    sure = 0.95
 
     def __init__(
         self,
@@ -349,9 +442,10 @@ class Objective:
         n_classes: int = 0,
         consistency: str = "centroid",
         balanced: bool = False,
+        guess: bool = False,
     ) -> None:
         self.weights, self.n_classes = dict(weights), n_classes
-        self.consistency, self.balanced = consistency, balanced
+        self.consistency, self.balanced, self.guess = consistency, balanced, guess
 
     def terms(
         self,
@@ -400,14 +494,22 @@ class Objective:
         processes: Alone,
     ) -> dict[str, Tensor]:
         """Return the split of the spike's divergence, and the terms on classes that are in use."""
-        n_classes, profile = self.n_classes, model.class_profile
-        if n_classes > (len(labels) if processes.size == 1 else MANY):
+        n_classes, profile, several = self.n_classes, model.class_profile, labels.ndim == 2
+        if self.guess and model.training and not several:
+            scores = class_scores(out.q, model.alpha, profile / self.temperature).detach()
+            likely = scores.softmax(1).max(1)
+            guessed = (labels < 0) & (likely.values > self.sure)
+            labels = torch.where(guessed, likely.indices, labels)
+        if n_classes > (len(labels) if processes.size == 1 else MANY) and not several:
             # Those in the batch are enough, and time grows with them.
             everyone = processes.gather(labels)
             present = everyone[everyone >= 0].unique()
             labels = torch.where(labels < 0, labels, torch.searchsorted(present, labels))
             n_classes, profile = len(present), profile[present]
-        gates = class_gates(out.q.gamma, labels, n_classes, weight, self.balanced, processes)
+        if several:
+            gates = label_gates(out.q.gamma, labels, weight, profile, self.balanced, processes)
+        else:
+            gates = class_gates(out.q.gamma, labels, n_classes, weight, self.balanced, processes)
         prior = free_usage(gates.pi, model.alpha) if self.balanced else model.alpha
         indecision, conditional = gates.entropy.sum(), gates.conditional_entropy.sum()
         terms = {
@@ -428,14 +530,15 @@ class Objective:
                     processes.gather(weight),
                 )
             )
-        if self.weights.keys() & {"class_usage", "recognition", "overlap"}:
-            if model.training:
-                step = self.momentum * (gates.share > 0)[:, None]
-                profile = profile.lerp(gates.pi_c.detach(), step.to(profile.dtype))
-                if n_classes < self.n_classes:
-                    model.class_profile[present] = profile
-                else:
-                    model.class_profile.copy_(profile)
+        on_classes = self.weights.keys() & {"class_usage", "recognition", "overlap"}
+        if model.training and (on_classes or several):
+            step = self.momentum * (gates.share > 0)[:, None]
+            profile = profile.lerp(gates.pi_c.detach(), step.to(profile.dtype))
+            if n_classes < self.n_classes:
+                model.class_profile[present] = profile
+            else:
+                model.class_profile.copy_(profile)
+        if on_classes:
             terms |= class_terms(out.q, gates, labels, model.alpha, profile / self.temperature)
         return terms
 

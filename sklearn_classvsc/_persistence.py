@@ -419,8 +419,15 @@ def _check_values(state: dict[str, Any]) -> None:
         positive = bool((state["_standardization"].scale > 0).all())
         _expect(positive, "scales that are not positive", "positive ones")
     if classes is not None:
-        valid = classes.ndim == 1 < len(classes) and np.array_equal(np.unique(classes), classes)
+        valid = classes.ndim == 1 < len(classes) == len(set(classes.tolist()))
+        several = state.get("_several", False)  # its columns are in the user's order
+        _expect(type(several) is bool, f"_several={_short(several)}", "True or False")
+        valid = valid and (several or np.array_equal(np.unique(classes), classes))
         _expect(valid, f"classes {_short(classes)}", "at least two, sorted")
+        edges = state.get("bin_edges_", np.arange(len(classes) - 1.0))
+        valid = edges.dtype.kind == "f" and edges.shape == (len(classes) - 1,)
+        valid = valid and bool((np.diff(edges) > 0).all())
+        _expect(valid, f"edges of bins {_short(edges)}", f"those of {len(classes)} bins")
 
 
 # -- the file -----------------------------------------------------------------------------------

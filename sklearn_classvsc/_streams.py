@@ -295,7 +295,9 @@ class StreamDataset(IterableDataset[Batch]):
 
     def __iter__(self) -> Iterator[Batch]:
         for data in self._pools():
-            for rows in EvenBatches(len(data), self.batch_size, self.generator, self.part):
+            labeled = None if self.generator is None else data.labeled_rows
+            part = self.generator, self.part
+            for rows in EvenBatches(len(data), self.batch_size, *part, labeled):
                 yield data.__getitems__(rows)
 
     def _pools(self) -> Iterator[ArrayDataset]:
@@ -309,13 +311,14 @@ class StreamDataset(IterableDataset[Batch]):
         if any(map(len, pool)):
             yield concatenate(pool)
 
-    def labeled(self, n_most: int, size: int) -> Iterator[tuple[Tensor, NDArray[np.int64]]]:
+    def labeled(self, n_most: int, size: int) -> Iterator[tuple[Tensor, NDArray[Any]]]:
         """Yield about `n_most` samples, evenly spread, and of these the labeled ones."""
         step, start = max(1, len(self) // n_most), 0
         for data in map(self.check, self.source.read()):
             assert data.labels is not None
+            has_label = np.isin(np.arange(len(data)), data.labeled_rows)
             for rows in np.split(r := np.arange(start, len(data), step), range(size, len(r), size)):
-                rows = rows[data.labels[rows] >= 0]
+                rows = rows[has_label[rows]]
                 yield data.samples(rows), data.labels[rows]
             start = (start - len(data)) % step
 

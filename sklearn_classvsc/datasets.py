@@ -39,6 +39,7 @@ def make_class_factors(
     classes_per_shared: int = 2,
     activity: float = 1.0,
     noise: float = 0.1,
+    n_labels: float = 1.0,
     weights: ArrayLike | None = None,
     image_shape: tuple[int, int] | None = None,
     return_X_y: bool = False,
@@ -80,6 +81,9 @@ def make_class_factors(
         true codes is this figure in expectation.
     noise : float, default=0.1
         Standard deviation of the noise.
+    n_labels : float, default=1.0
+        Mean number of classes that a sample is of. Above 1, it is of each class beside its first
+        with the same probability, has the factors of them all, and `target` is an indicator.
     weights : array-like of shape (n_classes,), default=None
         Proportions of the classes, positive, up to a factor. By default they are equal. Class
         sizes differ from them by rounding alone.
@@ -96,7 +100,8 @@ def make_class_factors(
     -------
     data : Bunch
         - `data`: ndarray of shape (n_samples, n_features);
-        - `target`: ndarray of shape (n_samples,), classes 0 to n_classes - 1;
+        - `target`: ndarray of shape (n_samples,), classes 0 to n_classes - 1; of several labels
+          an indicator of shape (n_samples, n_classes);
         - `supports`: boolean ndarray of shape (n_classes, n_factors), which factors a class has;
         - `codes`: ndarray of shape (n_samples, n_factors), the true z;
         - `dictionary`: ndarray of shape (n_factors, n_features), D;
@@ -125,12 +130,18 @@ def make_class_factors(
     )
     check_scalar(activity, "activity", Real, min_val=0, max_val=1, include_boundaries="right")
     check_scalar(noise, "noise", Real, min_val=0)
+    check_scalar(n_labels, "n_labels", Real, min_val=1, max_val=n_classes)
     rng = check_random_state(random_state)
 
     supports = _supports(n_classes, n_global, n_shared, n_specific, classes_per_shared, rng)
     n_factors = supports.shape[1]
     target = _labels(n_samples, n_classes, weights, rng)
-    active = supports[target] & (rng.uniform(size=(n_samples, n_factors)) < activity)
+    having = supports[target]
+    if n_labels > 1:
+        others = rng.uniform(size=(n_samples, n_classes)) < (n_labels - 1) / (n_classes - 1)
+        target = (others | np.eye(n_classes, dtype=bool)[target]).astype(np.intp)
+        having = target @ supports > 0
+    active = having & (rng.uniform(size=(n_samples, n_factors)) < activity)
     codes = active * rng.gamma(4, 1 / 4, size=active.shape)
     if image_shape is None:
         dictionary = _disjoint_patterns(n_factors, n_features, rng)

@@ -44,6 +44,8 @@ CASES = {
     "balanced, unlabeled": ClassVSCTransformer(unlabeled=2),
     "paper": ClassVSCTransformer(objective="paper"),
     "pairwise": ClassVSCTransformer(objective="paper", consistency="pairwise"),
+    "indicator": ClassVSCTransformer(),
+    "indicator, paper": ClassVSCTransformer(objective="paper"),
 }
 
 
@@ -52,6 +54,14 @@ def table(n=103, n_classes=4):
     y = rng.integers(0, n_classes, n)
     X = np.eye(n_classes)[y] @ rng.normal(size=(n_classes, 9)) + rng.normal(size=(n, 9))
     return X.astype(np.float32), y
+
+
+def indicator(y):
+    """Two labels of some samples, of all the others one, and none of a few."""
+    members = y[:, None] == np.arange(4)
+    members[::3, 0] = True
+    members[::10] = False
+    return members
 
 
 @contextlib.contextmanager
@@ -85,6 +95,8 @@ def gradients(name, n, likelihood="gaussian", many=_objective.MANY):
     x = torch.tensor(X[part] if likelihood == "gaussian" else X[part] > 0, dtype=torch.float64)
     unlabeled = y == est.unlabeled if isinstance(est, ClassVSCTransformer) else True
     labels = torch.tensor(np.where(unlabeled, -1, y)[part])
+    if name.startswith("indicator"):
+        labels = torch.tensor((y[part, None] == range(4)) | (part[:, None] % 5 == range(4)))
     weight = torch.tensor(1.0 + part % 3)
     objective = est._objective()
     with noise_off(), mock.patch.object(_objective, "MANY", many):
@@ -150,6 +162,7 @@ def noiseless_fits():
                     objective="paper",
                 ).fit(X, y)
             ),
+            "indicator": summary(small(ClassVSCTransformer).fit(X, indicator(y))),
             "partial_fit": summary(partial_fits(X, y)),
             "counts": summary(
                 small(VSCTransformer, likelihood="negative_binomial").fit(np.round(abs(X)))

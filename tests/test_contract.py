@@ -30,7 +30,7 @@ ROOMS = [
     "_estimators",
 ]
 #: Imported by any room, and importing none.
-SHIMS = {"_blocks", "_sklearn"}
+SHIMS = {"_blocks", "labels", "_sklearn"}
 #: Beside the rooms: what `_base` may use although it has no number.
 BESIDE = {"_persistence", "_checkpoint", "distributed"}
 
@@ -46,6 +46,7 @@ def public_objects():
         "sklearn_classvsc.editing",
         "sklearn_classvsc.export",
         "sklearn_classvsc.inspection",
+        "sklearn_classvsc.labels",
         "sklearn_classvsc.report",
         "sklearn_classvsc.testing",
     ):
@@ -127,7 +128,8 @@ def test_fixed_names_of_the_constructors():
     class_vsc = set(inspect.signature(ClassVSCTransformer).parameters)
     assert shared - vsc == {"total_correlation_weight", "covariance_weight"}
     assert vsc - shared == {"alpha", "threshold", "usage_weight", "information_weight", "warmup"}
-    assert class_vsc - vsc == {"consistency_weight", "consistency", "objective", "unlabeled"}
+    own = {"consistency_weight", "consistency", "objective", "unlabeled", "bins"}
+    assert class_vsc - vsc == own
 
 
 @pytest.mark.parametrize("module", ["sklearn_classvsc", "sklearn_classvsc.metrics"])

@@ -49,6 +49,14 @@ def test_the_codes_have_the_roles_and_supports_they_should(n_classes):
         np.testing.assert_array_equal(classes, np.flatnonzero(having))
 
 
+def test_samples_of_several_classes_have_the_factors_of_all():
+    factors = make_class_factors(4000, n_labels=2.5, n_classes=6, random_state=0)
+    Y = factors.target
+    assert Y.shape == (4000, 6) and set(np.unique(Y)) == {0, 1}
+    assert Y.sum(axis=1).min() == 1 and Y.sum(axis=1).mean() == pytest.approx(2.5, abs=0.05)
+    np.testing.assert_array_equal(factors.codes != 0, (Y @ factors.supports) > 0)
+
+
 def test_shared_factors_have_different_sets_of_classes():
     supports = make_class_factors(n_shared=10, n_classes=5, random_state=0).supports
     shared = supports[:, 2:12]

@@ -176,6 +176,79 @@ def test_contrast_needs_two_classes():
         metrics.class_contrast_score(np.ones((6, 2)), [0, 0, 0, 0, 0, 1])
 
 
+# Several labels of a sample --------------------------------------------------------------------
+
+
+@quick
+@given(labelled_activations())
+def test_an_indicator_of_one_label_is_that_label(data):
+    A, y = data
+    Y = pd.get_dummies(y)
+    for metric in (metrics.class_consistency_score, metrics.class_sharing_matrix):
+        np.testing.assert_array_equal(metric(A, Y), metric(A, y))
+    np.testing.assert_array_equal(
+        metrics.class_contrast_score(A, Y, include_global=True),
+        metrics.class_contrast_score(A, y, include_global=True),
+    )
+
+
+@quick
+@given(st.integers(0, 2**32 - 1), st.booleans())
+def test_a_label_is_the_class_of_all_samples_that_have_it(seed, as_sparse):
+    rng = np.random.default_rng(seed)
+    A, Y = rng.uniform(size=(40, 5)) < 0.5, rng.uniform(size=(40, 3)) < 0.5
+    p = np.array([A[Y[:, c]].mean(axis=0) for c in range(3)])
+    within = [overlap(list(itertools.combinations(A[Y[:, c]], 2))) / p[c].sum() for c in range(3)]
+    M = metrics.class_sharing_matrix(
+        sparse.csr_array(A) if as_sparse else A, sparse.csr_matrix(Y) if as_sparse else Y
+    )
+    np.testing.assert_allclose(M.diagonal(), within)
+    assert M[0, 1] == pytest.approx(2 * p[0] @ p[1] / (p[0].sum() + p[1].sum()))
+    assert metrics.class_consistency_score(A, Y) == pytest.approx(np.mean(within))
+    roles = metrics.dimension_roles(A, pd.DataFrame(Y, columns=["b", "a", "c"]))
+    for j, held in enumerate(roles["classes"]):
+        assert held == tuple(np.array(["b", "a", "c"])[p[:, j] >= 0.5])
+
+
+def test_a_label_of_no_sample_is_left_out():
+    A, Y = random_codes()[0], np.zeros((60, 3), int)
+    Y[:30, 0] = Y[30:, 2] = 1
+    M = metrics.class_sharing_matrix(A, Y)
+    assert np.isnan(M[1, 1]) and not M[1, [0, 2]].any()
+    expected = metrics.class_consistency_score(A, Y[:, 0])
+    assert metrics.class_consistency_score(A, Y) == pytest.approx(expected)
+
+
+def test_what_takes_one_label_names_an_indicator():
+    with pytest.raises(ValueError, match=r"y has the shape \(4, 2\).*one column"):
+        metrics.activation_information(np.eye(4), np.eye(4)[:, :2])
+
+
+# Classes in an order ---------------------------------------------------------------------------
+
+
+def test_sharing_that_falls_with_the_distance_scores_one():
+    y = np.repeat(np.arange(6), 10)
+    # Each class has a window of dimensions, so wide that all pairs share and none alike.
+    windows = abs(np.arange(12) - 2 - 1.5 * y[:, None]) < 5
+    assert metrics.ordinal_sharing_score(windows, y) == pytest.approx(1, abs=0.1)
+    rng = np.random.default_rng(0)
+    shuffled = [metrics.ordinal_sharing_score(windows, rng.permutation(6)[y]) for _ in range(50)]
+    assert abs(np.mean(shuffled)) < 0.15
+    assert metrics.ordinal_sharing_score(np.ones((60, 3)), y) == 0
+
+
+def test_ordinal_sharing_is_minus_the_rank_correlation():
+    Z, y = random_codes(n=200, d=20, n_classes=5)
+    kept = (metrics.dimension_roles(Z, y)["role"] != "global").to_numpy()
+    M = metrics.class_sharing_matrix(Z[:, kept], y)
+    pairs = list(itertools.combinations(range(5), 2))
+    expected = stats.spearmanr([b - a for a, b in pairs], [M[a, b] for a, b in pairs])
+    assert metrics.ordinal_sharing_score(Z, y) == pytest.approx(-expected.statistic)
+    with pytest.raises(ValueError, match="at least 3"):
+        metrics.ordinal_sharing_score(Z, y > 2)
+
+
 # What all class-wise metrics have in common ----------------------------------------------------
 
 CLASSWISE = [

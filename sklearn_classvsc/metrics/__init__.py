@@ -17,6 +17,7 @@ from sklearn_classvsc.metrics._consistency import (
     class_consistency_score,
     class_contrast_score,
     class_sharing_matrix,
+    ordinal_sharing_score,
 )
 from sklearn_classvsc.metrics._information import (
     activation_information,
@@ -58,6 +59,7 @@ __all__ = [
     "jensen_shannon_consistency",
     "k_sparse_probe_score",
     "match_dimensions",
+    "ordinal_sharing_score",
     "probe_scorer",
     "role_recovery_score",
     "role_stability_score",

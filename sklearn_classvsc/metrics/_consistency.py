@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.random import RandomState
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import spearmanr
 from sklearn.utils import check_random_state, check_scalar, gen_batches
 
 from sklearn_classvsc.metrics._counts import ClassCounts, MatrixLike, class_counts
@@ -34,8 +35,8 @@ def class_consistency_score(activations: MatrixLike, y: ArrayLike) -> float:
     ----------
     activations : {array-like, sparse matrix} of shape (n_samples, n_dimensions)
         Boolean activations, or codes, whose non-zeros are the active dimensions.
-    y : array-like of shape (n_samples,)
-        Class labels.
+    y : array-like of shape (n_samples,) or (n_samples, n_labels)
+        Class labels; of several labels an indicator, see the page on metrics.
 
     Returns
     -------
@@ -76,14 +77,14 @@ def class_sharing_matrix(activations: MatrixLike, y: ArrayLike) -> NDArray[np.fl
     ----------
     activations : {array-like, sparse matrix} of shape (n_samples, n_dimensions)
         Boolean activations, or codes, whose non-zeros are the active dimensions.
-    y : array-like of shape (n_samples,)
-        Class labels.
+    y : array-like of shape (n_samples,) or (n_samples, n_labels)
+        Class labels; of several labels an indicator, see the page on metrics.
 
     Returns
     -------
     M : ndarray of shape (n_classes, n_classes)
-        Symmetric, in [0, 1]; classes in the order of ``np.unique(y)``. The diagonal is NaN for a
-        class of one sample.
+        Symmetric, in [0, 1]; classes in the order of ``np.unique(y)``, or of the columns of an
+        indicator. The diagonal is NaN for a class of one sample, or none.
 
     Examples
     --------
@@ -108,8 +109,9 @@ def class_contrast_score(
     ----------
     activations : {array-like, sparse matrix} of shape (n_samples, n_dimensions)
         Boolean activations, or codes, whose non-zeros are the active dimensions.
-    y : array-like of shape (n_samples,)
-        Class labels, of at least two classes.
+    y : array-like of shape (n_samples,) or (n_samples, n_labels)
+        Class labels, of at least two classes; of several labels an indicator, see the page on
+        metrics.
     include_global : bool, default=False
         Whether to take all dimensions. By default the global ones, with the defaults of
         :func:`dimension_roles`, are left out: what every class has cannot tell them apart. A code
@@ -141,6 +143,47 @@ def class_contrast_score(
     M = _sharing(counts if include_global else _without_global(counts))
     between = M[~np.eye(len(M), dtype=bool)]
     return _mean_consistency(M.diagonal()) - float(between.mean())
+
+
+def ordinal_sharing_score(activations: MatrixLike, y: ArrayLike) -> float:
+    """Whether classes share fewer dimensions the further apart they are in their order.
+
+    The negative of Spearman's rank correlation, over pairs of classes, of their distance in the
+    order of the labels and of :func:`class_sharing_matrix` over the dimensions that are not
+    global. For classes that are bins of a number, sharing should fall with the distance.
+
+    Parameters
+    ----------
+    activations : {array-like, sparse matrix} of shape (n_samples, n_dimensions)
+        Boolean activations, or codes, whose non-zeros are the active dimensions.
+    y : array-like of shape (n_samples,)
+        Class labels that can be ordered, of at least three classes.
+
+    Returns
+    -------
+    score : float
+        In [-1, 1]; 1 where sharing falls with every step, 0 without any trend.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than three classes of five samples or more.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_classvsc.metrics import ordinal_sharing_score
+    >>> size = np.repeat([36, 38, 40, 42], 5)
+    >>> activations = np.column_stack([abs(size - first) < 3 for first in (34, 36, 38, 40, 42)])
+    >>> round(ordinal_sharing_score(activations, size), 2)
+    0.94
+    """
+    counts = class_counts(activations, y).with_min_samples(at_least=3)
+    first, second = np.triu_indices(len(counts.classes), 1)
+    sharing = _sharing(_without_global(counts))[first, second]
+    if not np.ptp(sharing):
+        return 0.0
+    return -float(spearmanr(second - first, sharing).statistic)
 
 
 class CategorySharing(NamedTuple):

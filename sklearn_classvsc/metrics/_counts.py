@@ -13,6 +13,8 @@ from scipy.sparse import csc_array, csr_array, issparse, sparray, spmatrix
 from sklearn.utils import check_array, check_consistent_length, column_or_1d, gen_batches
 from sklearn.utils.multiclass import check_classification_targets
 
+from sklearn_classvsc.labels import Indicator, as_indicator
+
 MatrixLike: TypeAlias = ArrayLike | sparray | spmatrix
 
 # Dense input is read in slices of about this many elements (32 MB of float64), so that no
@@ -27,7 +29,7 @@ class ClassCounts:
     Attributes
     ----------
     classes : ndarray of shape (C,)
-        Sorted class labels.
+        Sorted class labels, or those of the columns of an indicator.
     sizes : ndarray of shape (C,)
         Samples per class, n_c.
     active : ndarray of shape (C, d)
@@ -41,7 +43,7 @@ class ClassCounts:
     @property
     def rates(self) -> NDArray[np.float64]:
         """Probability that a dimension is active in a class, p_cj, of shape (C, d)."""
-        rates: NDArray[np.float64] = self.active / self.sizes[:, None]
+        rates: NDArray[np.float64] = self.active / np.maximum(self.sizes, 1)[:, None]
         return rates
 
     def restrict(self, *, dimensions: Any = slice(None), classes: Any = slice(None)) -> ClassCounts:
@@ -64,9 +66,22 @@ class ClassCounts:
 def class_counts(activations: MatrixLike, y: ArrayLike) -> ClassCounts:
     """Count the active samples of each class and dimension, in O(n d) time."""
     A = check_matrix(activations, "activations")
+    if (indicator := as_indicator(y)) is not None:
+        return _label_counts(A, indicator)
     classes, labels = check_labels(y, A)
     sizes = np.bincount(labels, minlength=len(classes)).astype(np.float64)
     return ClassCounts(classes, sizes, class_sums(A, labels, len(classes), of_support=True))
+
+
+def _label_counts(A: Any, y: Indicator) -> ClassCounts:
+    """Count for each label the samples that have it, whatever other labels they have."""
+    check_consistent_length(A, y.members)
+    members = csr_array(y.members, dtype=np.float64)
+    active = np.zeros((y.members.shape[1], A.shape[1]))
+    for rows in row_batches(A, min_rows=len(active)):
+        active += to_dense(members[rows].T @ (A[rows] != 0))
+    names = np.arange(len(active)) if y.names is None else y.names
+    return ClassCounts(names, y.members.sum(axis=0, dtype=np.float64), active)
 
 
 def check_matrix(matrix: MatrixLike, name: str, *, accept_sparse: str | bool = "csr") -> Any:
@@ -85,6 +100,11 @@ def to_dense(matrix: Any) -> Any:
 def check_labels(y: ArrayLike, matrix: Any) -> tuple[NDArray[Any], NDArray[np.intp]]:
     """Validate class labels and code them as 0 ... C - 1: ``(classes, labels)``."""
     check_consistent_length(matrix, y)
+    if as_indicator(y) is not None:
+        raise ValueError(
+            f"y has the shape {np.shape(y)}, but one label of each sample is needed here: pass one "
+            "column of the indicator at a time."
+        )
     y = column_or_1d(y)
     if missing := pd.Series(y).isna().sum():
         raise ValueError(

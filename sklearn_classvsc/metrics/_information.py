@@ -66,6 +66,7 @@ def activation_information(
     """
     if of not in ("support", "value"):
         raise ValueError(f"of is {of!r}, but must be 'support' or 'value'.")
+    check_labels(y, activations)  # of several labels there is no one distribution
     counts = class_counts(activations, y)
     weights = counts.sizes / counts.sizes.sum()
     entropy_within = weights @ bernoulli_entropy(counts.rates)

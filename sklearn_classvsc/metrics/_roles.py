@@ -42,8 +42,8 @@ def dimension_roles(
     ----------
     activations : {array-like, sparse matrix} of shape (n_samples, n_dimensions)
         Boolean activations, or codes, whose non-zeros are the active dimensions.
-    y : array-like of shape (n_samples,)
-        Class labels.
+    y : array-like of shape (n_samples,) or (n_samples, n_labels)
+        Class labels; of several labels an indicator, see the page on metrics.
     on : float, default=0.5
         A class has a dimension when at least this fraction of its samples activates it.
     dead : float, default=0.01

@@ -30,7 +30,7 @@ def consistency_scorer(estimator: Any, X: MatrixLike, y: ArrayLike) -> float:
     X : {array-like, sparse matrix} of shape (n_samples, n_features)
         Held-out data.
     y : array-like of shape (n_samples,)
-        Class labels.
+        Class labels, or what an estimator with `bins` cuts into them.
 
     Returns
     -------
@@ -53,7 +53,7 @@ def consistency_scorer(estimator: Any, X: MatrixLike, y: ArrayLike) -> float:
     >>> search.fit(abs(X), y).best_params_
     {'n_components': 10}
     """
-    return class_consistency_score(estimator.transform(X), y)
+    return class_consistency_score(estimator.transform(X), _labels_of(estimator, y))
 
 
 def contrast_scorer(estimator: Any, X: MatrixLike, y: ArrayLike) -> float:
@@ -66,7 +66,7 @@ def contrast_scorer(estimator: Any, X: MatrixLike, y: ArrayLike) -> float:
     X : {array-like, sparse matrix} of shape (n_samples, n_features)
         Held-out data.
     y : array-like of shape (n_samples,)
-        Class labels.
+        Class labels, or what an estimator with `bins` cuts into them.
 
     Returns
     -------
@@ -82,7 +82,7 @@ def contrast_scorer(estimator: Any, X: MatrixLike, y: ArrayLike) -> float:
     >>> contrast_scorer(PCA(2).fit(X), X, y)  # every dimension is always on
     0.0
     """
-    return class_contrast_score(estimator.transform(X), y)
+    return class_contrast_score(estimator.transform(X), _labels_of(estimator, y))
 
 
 def probe_scorer(estimator: Any, X: MatrixLike, y: ArrayLike, *, k: int = 5) -> float:
@@ -98,7 +98,7 @@ def probe_scorer(estimator: Any, X: MatrixLike, y: ArrayLike, *, k: int = 5) -> 
     X : {array-like, sparse matrix} of shape (n_samples, n_features)
         Held-out data.
     y : array-like of shape (n_samples,)
-        Class labels.
+        Class labels, or what an estimator with `bins` cuts into them.
     k : int, default=5
         Dimensions per probe; ``functools.partial(probe_scorer, k=1)`` is a scorer too.
 
@@ -116,7 +116,7 @@ def probe_scorer(estimator: Any, X: MatrixLike, y: ArrayLike, *, k: int = 5) -> 
     >>> probe_scorer(PCA(2).fit(X), X, y, k=1) > 0.7
     True
     """
-    Z, y = check_matrix(estimator.transform(X), "codes"), np.asarray(y)
+    Z, y = check_matrix(estimator.transform(X), "codes"), np.asarray(_labels_of(estimator, y))
     folds = StratifiedKFold(n_splits=2, shuffle=True, random_state=0).split(Z, y)
     return float(np.mean([k_sparse_probe_score(Z[a], y[a], Z[b], y[b], k=k) for a, b in folds]))
 
@@ -234,6 +234,12 @@ def inert_dimensions(estimator: Any, X: MatrixLike, *, eps: float = 1e-3) -> NDA
             change = _dense(estimator.inverse_transform(ablated), "X_hat") - X_hat[active]
             inert[j] = np.square(change).sum(axis=1).mean() < threshold
     return inert
+
+
+def _labels_of(estimator: Any, y: ArrayLike) -> ArrayLike:
+    """Return y, or of an estimator that cuts y into bins these."""
+    last = estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
+    return last.labels_of(y) if hasattr(last, "bin_edges_") else y
 
 
 def _dense(matrix: MatrixLike, name: str) -> NDArray[np.floating]:

@@ -133,7 +133,8 @@ def factor_report(
         Samples, best held out from training: figures of training samples flatter.
     y : array-like of shape (n_samples,)
         Class labels, at least two classes with five samples each. Samples with the label
-        `est.unlabeled` are left out.
+        `est.unlabeled` are left out. Of several labels, one column of the indicator; with `bins`,
+        the values that the estimator cuts into them.
     class_names : sequence of length n_classes, default=None
         What to call the classes, in the order of ``np.unique(y)``. None: their labels.
     feature_names : sequence of length n_features, default=None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -54,6 +55,11 @@ def check_inputs(
         labeled = np.flatnonzero(y != unlabeled)
         n_unlabeled = len(y) - len(labeled)
         X, y = take(X, labeled), y[labeled]
+    if hasattr(est, "bin_edges_"):
+        y = est.labels_of(y)
+        class_names = class_names or [
+            f"{low:.4g} to {high:.4g}" for low, high in pairwise([-np.inf, *est.bin_edges_, np.inf])
+        ]
     classes, labels = check_labels(y, X)
     known = names_at_fit(est, est.n_features_in_)
     return Inputs(

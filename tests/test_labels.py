@@ -1,0 +1,510 @@
+"""Specification of the kinds of labels: indicators, hierarchies, bins of a number, few labels."""
+
+import re
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from helpers import small
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import sparse
+from sklearn.datasets import load_diabetes, load_iris
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from test_objective import (
+    BALANCED,
+    BASE,
+    PAPER,
+    SPLIT,
+    Example,
+    a_model,
+    balanced_examples,
+    examples,
+    make_example,
+    terms_of,
+)
+
+from sklearn_classvsc import ClassVSCTransformer
+from sklearn_classvsc._data import ArrayDataset, EvenBatches
+from sklearn_classvsc._objective import class_gates, label_gates, recognition_loss
+from sklearn_classvsc._spike_slab import SpikeSlab
+from sklearn_classvsc.datasets import make_class_factors
+from sklearn_classvsc.labels import with_parents
+from sklearn_classvsc.metrics import (
+    class_consistency_score,
+    consistency_scorer,
+    contrast_scorer,
+    probe_scorer,
+)
+from sklearn_classvsc.report import factor_report
+
+quick = settings(max_examples=60, deadline=None)
+
+
+@pytest.fixture(scope="module")
+def iris():
+    return load_iris(return_X_y=True)
+
+
+@pytest.fixture(scope="module")
+def factors():
+    return make_class_factors(300, 16, n_labels=2, n_shared=0, random_state=0)
+
+
+def indicator_of(labels, n_classes):
+    return labels[:, None] == torch.arange(n_classes)
+
+
+def several(e, seed=0, p=0.5):
+    """The same batch with labels drawn for each sample; some have none."""
+    rng = np.random.default_rng(seed)
+    members = torch.tensor(rng.uniform(size=(len(e.gamma), e.n_classes)) < p)
+    return Example(**(vars(e) | {"labels": members}))
+
+
+def random_profile(e, seed=0):
+    rng = np.random.default_rng(seed)
+    return torch.tensor(rng.uniform(0.05, 0.95, size=(e.n_classes, e.d)))
+
+
+# The objective, of several labels --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("balanced", [False, True])
+@given(e=examples(n_classes=3))
+@quick
+def test_one_label_for_each_sample_is_its_class(e, balanced):
+    members = indicator_of(e.labels, 3)
+    of_classes = class_gates(e.gamma, e.labels, 3, e.normalised, balanced)
+    of_labels = label_gates(e.gamma, members, e.normalised, random_profile(e), balanced)
+    for name in of_classes._fields:
+        torch.testing.assert_close(getattr(of_labels, name), getattr(of_classes, name), msg=name)
+
+
+@pytest.mark.parametrize("names, balanced", [(PAPER, False), (BALANCED, True)])
+@given(e=balanced_examples())
+@quick
+def test_one_label_for_each_sample_gives_the_terms_of_classes(e, names, balanced):
+    same = Example(**(vars(e) | {"labels": indicator_of(e.labels, 3)}))
+    found, expected = (terms_of(each, names, balanced=balanced) for each in (same, e))
+    for name in names:
+        assert found[name].item() == pytest.approx(expected[name].item(), rel=1e-6, abs=1e-8), name
+
+
+@quick
+@given(examples(n_classes=4, n=12), st.integers(0, 2**32 - 1))
+def test_label_gates_are_those_of_their_definition(e, seed):
+    e, before = several(e, seed), random_profile(e, seed)
+    gates = label_gates(e.gamma, e.labels, e.normalised, before)
+    w, gamma, members, q = (x.numpy() for x in (e.normalised, e.gamma, e.labels, before))
+    pi_c = np.zeros_like(q)
+    for c in range(4):
+        of_label = [i for i in range(len(w)) if members[i, c]]
+        for i in of_label:
+            cause = 1 - np.prod([1 - q[k] for k in range(4) if members[i, k]], axis=0)
+            pi_c[c] += w[i] * gamma[i] * q[c] / cause
+        pi_c[c] /= sum(w[i] for i in of_label) or 1
+    open_ = np.zeros(e.d)
+    for i in range(len(w)):
+        on = 1 - np.prod([1 - pi_c[k] for k in range(4) if members[i, k]], axis=0)
+        on = on if members[i].any() else gamma[i]  # without a label it is its own class
+        on = np.clip(on, 1e-16, 1 - 1e-16)
+        open_ -= w[i] * (gamma[i] * np.log(on) + (1 - gamma[i]) * np.log(1 - on))
+    np.testing.assert_allclose(gates.pi_c, pi_c, atol=1e-9)
+    np.testing.assert_allclose(gates.conditional_entropy, open_, atol=1e-9)
+    np.testing.assert_allclose(gates.pi, w @ gamma, atol=1e-12)
+
+
+@quick
+@given(examples(n_classes=4), st.integers(0, 2**32 - 1))
+def test_with_several_labels_the_split_is_as_exact(e, seed):
+    e = several(e, seed)
+    terms = terms_of(e, [*BASE, *SPLIT])
+    q = SpikeSlab(e.logits, torch.zeros_like(e.gamma), torch.zeros_like(e.gamma))
+    spike = e.normalised @ q.spike_kl(e.alpha).sum(1)
+    assert sum(terms[name] for name in SPLIT).item() == pytest.approx(spike.item(), abs=1e-9)
+    assert terms["inconsistency"] >= -1e-9
+
+
+@quick
+@given(examples(n_classes=3, unlabeled=0, n=12), st.integers(0, 2**32 - 1))
+def test_the_prediction_leaves_no_less_open_than_the_sets_of_labels(e, seed):
+    e = several(e, seed)
+    found = label_gates(e.gamma, e.labels, e.normalised, random_profile(e)).conditional_entropy
+    sets = (e.labels.long() @ torch.tensor([1, 2, 4])) - 1  # -1 for none
+    least = class_gates(e.gamma, sets, 7, e.normalised).conditional_entropy
+    assert (found >= least - 1e-9).all()
+
+
+def test_dimensions_of_labels_that_come_together_are_consistent():
+    members = torch.tensor([[1, 0], [0, 1], [1, 1]] * 4).bool()
+    gamma = members.double()  # a dimension for each label
+    weight = torch.full((12,), 1 / 12, dtype=torch.float64)
+    profile = torch.full((2, 2), 0.5, dtype=torch.float64)
+    for _ in range(200):
+        gates = label_gates(gamma, members, weight, profile)
+        profile = gates.pi_c
+    assert gates.conditional_entropy.sum() < 0.05
+    torch.testing.assert_close(profile, torch.eye(2, dtype=torch.float64), atol=0.02, rtol=0)
+
+
+@quick
+@given(examples(n_classes=3, unlabeled=0))
+def test_recognition_of_one_label_is_that_of_a_class(e):
+    scores = torch.tensor(np.random.default_rng(0).normal(size=(len(e.gamma), 3)))
+    of_class = recognition_loss(scores, e.labels, e.normalised)
+    of_label = recognition_loss(scores, indicator_of(e.labels, 3), e.normalised)
+    torch.testing.assert_close(of_label, of_class)
+
+
+def test_recognition_compares_a_label_with_those_that_the_sample_has_not():
+    scores = torch.tensor([[1.0, 5.0, 2.0], [0.0, 1.0, 0.0]])
+    members = torch.tensor([[True, True, False], [False, False, False]])
+    found = recognition_loss(scores, members, torch.tensor([0.25, 0.75])).item()
+    p = [np.exp(s) / (np.exp(s) + np.exp(2)) for s in (1, 5)]
+    assert found == pytest.approx(-0.25 * np.mean(np.log(p)), rel=1e-5)
+
+
+@pytest.mark.parametrize("names, balanced", [(PAPER, False), (BALANCED, True)])
+def test_gradients_of_the_terms_of_several_labels_equal_finite_differences(names, balanced):
+    e = several(make_example(n=9, n_classes=3, specific=True))
+    e.logits = e.logits.clamp(-3, 3).requires_grad_()
+    model = a_model(e, training=False)
+
+    def function(logits):
+        changed = Example(**(vars(e) | {"logits": logits}))
+        return tuple(terms_of(changed, names, model=model, balanced=balanced).values())[1:]
+
+    assert torch.autograd.gradcheck(function, e.logits)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_gradients_of_several_labels_are_finite_where_gates_are_saturated(dtype):
+    e = several(make_example(n=8, d=3, n_classes=3, specific=True))
+    signs = torch.randint(0, 2, (8, 3), generator=torch.Generator().manual_seed(0)) * 2 - 1
+    logits = (1e3 * signs).to(dtype).requires_grad_()
+    profile = torch.tensor([[0, 1, 0.5]] * 3, dtype=dtype)
+    gates = label_gates(torch.sigmoid(logits), e.labels, e.normalised.to(dtype), profile, True)
+    (gradient,) = torch.autograd.grad(gates.conditional_entropy.sum() + gates.pi.sum(), logits)
+    assert gates.conditional_entropy.isfinite().all() and gradient.isfinite().all()
+
+
+# Indicators ------------------------------------------------------------------------------------
+
+
+def test_a_fit_to_one_label_for_each_sample_is_that_to_classes(iris):
+    X, y = iris
+    members = (y[:, None] == np.arange(3)).astype(int)
+    for objective in ("balanced", "paper"):
+        a, b = (
+            small(ClassVSCTransformer, max_epochs=2, objective=objective).fit(X, labels)
+            for labels in (y, members)
+        )
+        np.testing.assert_allclose(a.activation_proba(X), b.activation_proba(X), atol=1e-3)
+        np.testing.assert_allclose(a.sample(2, y=1).shape, b.sample(2, y=1).shape)
+
+
+def test_containers_of_an_indicator_do_not_matter(factors):
+    X, Y = factors.data, factors.target
+    fits = [
+        small(ClassVSCTransformer).fit(X, y)
+        for y in (Y, Y.astype(bool), Y.tolist(), sparse.csr_matrix(Y), pd.DataFrame(Y))
+    ]
+    for est in fits:
+        assert est.classes_.tolist() == [0, 1, 2, 3, 4]
+        assert np.array_equal(est.transform(X), fits[0].transform(X))
+
+
+def test_columns_name_the_labels_in_their_order(factors, tmp_path):
+    X, names = factors.data, ["shoe", "boot", "red", "old", "dear"]
+    Y = pd.DataFrame(factors.target, columns=names)
+    est = small(ClassVSCTransformer).fit(X, Y)
+    assert est.classes_.tolist() == names
+    assert est.sample(3, y="boot").shape == (3, 16)
+    est.save(tmp_path / "model")
+    again = ClassVSCTransformer.load(tmp_path / "model")
+    for each in (est, again):
+        each.partial_fit(X, Y).partial_fit(X, factors.target)
+    assert np.array_equal(est.transform(X), again.transform(X))
+    with pytest.raises(ValueError, match=r"columns \['boot', 'dear'.*in this order"):
+        est.partial_fit(X, Y[sorted(names)])
+
+
+def test_a_row_of_zeros_is_a_sample_without_a_label(factors):
+    X, Y = factors.data, factors.target.copy()
+    Y[::2] = 0
+    est = small(ClassVSCTransformer).fit(X, Y)
+    assert np.isfinite(est.history_.to_numpy(float)).all()
+    np.testing.assert_array_equal(est._class_summary.n_samples, Y.sum(0))
+
+
+def test_pieces_of_an_indicator_are_those_of_the_whole(factors):
+    X, Y = factors.data.astype(np.float32), factors.target
+    pieces = small(ClassVSCTransformer, max_epochs=1).fit(
+        lambda: [(X[:150], Y[:150]), (X[150:], Y[150:])]
+    )
+    assert pieces.classes_.tolist() == [0, 1, 2, 3, 4]
+    chunks = small(ClassVSCTransformer)
+    for rows in (slice(150), slice(150, None)):
+        chunks.partial_fit(X[rows], Y[rows], classes=list("abcde"))
+    assert chunks.classes_.tolist() == list("abcde")
+
+
+def test_a_fit_to_an_indicator_goes_on_from_its_checkpoint(factors, tmp_path):
+    X, Y = factors.data, pd.DataFrame(factors.target, columns=list("edcba"))
+    est = small(ClassVSCTransformer, checkpoint=tmp_path / "file").fit(X, Y)
+    again = small(ClassVSCTransformer, checkpoint=tmp_path / "file").fit(X, Y, resume=True)
+    assert np.array_equal(again.transform(X), est.transform(X))
+    with pytest.raises(ValueError, match=r"other parameters or data: y"):
+        again.fit(X, Y.replace({0: 1}), resume=True)
+
+
+def test_early_stopping_and_weights_take_an_indicator(factors):
+    X, Y = factors.data, factors.target
+    weight = np.arange(len(X)) % 3
+    est = small(ClassVSCTransformer, early_stopping=True).fit(X, Y, sample_weight=weight)
+    assert est._class_summary.n_samples.max() <= Y[weight > 0].sum(0).max()
+
+
+@pytest.mark.parametrize(
+    "params, y, message",
+    [
+        ({}, [[0, 2]] * 10, r"y has the shape \(10, 2\) and holds 2.*indicator"),
+        ({}, [[0.5, 1.0]] * 10, r"holds 0\.5.*MultiLabelBinarizer"),
+        ({}, [[0, 1]] * 10, r"at least 2 classes, but y has samples of 1 of its 2 labels"),
+        ({}, [[0, 1]] * 9, r"X has 10 and y 9"),
+        ({"unlabeled": -1}, [[0, 1], [1, 0]] * 5, r"unlabeled=-1 is for one label"),
+        ({"bins": 3}, [[0, 1], [1, 0]] * 5, r"bins=3 is for one label"),
+        (
+            {"objective": "paper", "consistency": "pairwise"},
+            [[0, 1], [1, 0]] * 5,
+            r"consistency='pairwise' is for one label",
+        ),
+        ({}, pd.DataFrame([[0, 1], [1, 0]] * 5, columns=["a", "a"]), r"no two the same"),
+    ],
+)
+def test_bad_indicators_are_named(params, y, message):
+    with pytest.raises(ValueError, match=message):
+        small(ClassVSCTransformer, **params).fit(np.random.default_rng(0).normal(size=(10, 3)), y)
+
+
+def test_what_a_sample_has_stays_one_label_or_several(iris):
+    X, y = iris
+    members = (y[:, None] == np.arange(3)).astype(int)
+    with pytest.raises(ValueError, match=r"several labels.* fitted to one label"):
+        small(ClassVSCTransformer).fit(X, y).partial_fit(X, members)
+    with pytest.raises(ValueError, match=r"one label.* fitted to an indicator of 3"):
+        small(ClassVSCTransformer).fit(X, members).partial_fit(X, y)
+
+
+# Classes and their groups ----------------------------------------------------------------------
+
+
+def test_groups_are_columns_beside_their_classes():
+    y = ["poodle", "pug", "cat", "?"]
+    parents = {"poodle": "dog", "pug": "dog", "dog": "pet", "cat": "pet"}
+    found = with_parents(y, parents, unlabeled="?")
+    expected = pd.DataFrame(
+        {"cat": [0, 0, 1, 0], "poodle": [1, 0, 0, 0], "pug": [0, 1, 0, 0],
+         "pet": [1, 1, 1, 0], "dog": [1, 1, 0, 0]}
+    )  # fmt: skip
+    pd.testing.assert_frame_equal(found[expected.columns], expected, check_dtype=False)
+    assert set(found) == set(expected)
+
+
+def test_groups_may_have_names_of_another_type_than_classes(iris, tmp_path):
+    X, y = iris
+    est = small(ClassVSCTransformer).fit(X, with_parents(y, {1: "v", 2: "v"}))
+    assert est.classes_.tolist() == [0, 1, 2, "v"]
+    est.save(tmp_path / "model")
+    assert ClassVSCTransformer.load(tmp_path / "model").sample(2, y="v").shape == (2, 4)
+
+
+def test_a_circle_of_groups_is_named():
+    with pytest.raises(ValueError, match=r"'a' in a circle, a -> b -> a"):
+        with_parents(["a"], {"a": "b", "b": "a"})
+
+
+# Bins of a number ------------------------------------------------------------------------------
+
+
+def test_a_continuous_y_asks_for_bins(iris):
+    X, y = iris
+    with pytest.raises(ValueError, match=r"continuous.*set bins"):
+        small(ClassVSCTransformer).fit(X, y + 0.5 * X[:, 0])
+
+
+@quick
+@given(st.lists(st.integers(-5, 5), min_size=3, max_size=40), st.integers(2, 6))
+def test_bins_are_quantiles_and_none_is_empty(values, bins):
+    y = np.array(values, float)
+    est = ClassVSCTransformer(bins=bins)
+    if len(set(values)) < 2:
+        with pytest.raises(ValueError, match="pass a y that varies"):
+            est._encode_labels(y, None, reset=True)
+        return
+    try:
+        labels = est._encode_labels(y, None, reset=True)
+    except ValueError as error:  # nearly all values are one
+        assert "leaves 1 bin" in str(error)
+        return
+    assert np.array_equal(np.unique(labels), np.arange(len(est.classes_)))
+    assert len(est.bin_edges_) == len(est.classes_) - 1 < bins
+    for i, median in enumerate(est.classes_):
+        assert median == np.median(y[labels == i])
+    assert (np.diff(labels[np.argsort(y)]) >= 0).all()
+    if len(set(values)) == len(values):
+        assert np.ptp(np.bincount(labels)) <= 1 or len(values) < bins
+
+
+def test_what_takes_y_takes_its_bins(tmp_path):
+    X, y = load_diabetes(return_X_y=True)
+    est = small(ClassVSCTransformer, bins=4, max_epochs=20).fit(X, y)
+    assert est.classes_.shape == (4,) and est.bin_edges_.shape == (3,)
+    labels = est.labels_of(y)
+    assert np.bincount(labels).min() > 100
+    assert est.labels_of([-1e9, 1e9]).tolist() == [0, 3]
+    assert est.labels_of(est.classes_).tolist() == [0, 1, 2, 3]
+    assert est.sample(2, y=200.0).shape == (2, 10)
+    pipe = make_pipeline(StandardScaler(), small(ClassVSCTransformer, bins=4)).fit(X, y)
+    assert consistency_scorer(est, X, y) == class_consistency_score(est.transform(X), labels)
+    assert all(np.isfinite(scorer(pipe, X, y)) for scorer in (contrast_scorer, probe_scorer))
+    est.save(tmp_path / "model")
+    again = ClassVSCTransformer.load(tmp_path / "model")
+    for each in (est, again):
+        each.partial_fit(X, y + 100)
+    assert np.array_equal(est.transform(X), again.transform(X))
+    assert np.array_equal(again.labels_of(y), labels)
+    report = factor_report(est, X, y).to_dict()
+    assert f"{est.bin_edges_[0]:.4g} to {est.bin_edges_[1]:.4g}" in str(report)
+    assert not hasattr(est.set_params(bins=None).fit(X, y > 100), "bin_edges_")
+
+
+def test_bins_are_those_of_all_pieces():
+    X, y = load_diabetes(return_X_y=True)
+    whole = small(ClassVSCTransformer, bins=3, max_epochs=1).fit(X, y)
+    pieces = small(ClassVSCTransformer, bins=3, max_epochs=1)
+    pieces.fit(lambda: [(X[:200], y[:200]), (X[200:], y[200:])])
+    assert np.array_equal(whole.bin_edges_, pieces.bin_edges_)
+    assert np.array_equal(whole.classes_, pieces.classes_)
+
+
+def test_values_without_a_label_are_in_no_bin():
+    X, y = load_diabetes(return_X_y=True)
+    y[::2] = -1
+    est = small(ClassVSCTransformer, bins=3, unlabeled=-1).fit(X, y)
+    assert np.array_equal(est.bin_edges_, np.quantile(y[1::2], [1 / 3, 2 / 3]))
+    assert set(est.labels_of(y)) == {-1, 0, 1, 2}
+    named = np.where(y == -1, "none", y.astype(object))
+    est = small(ClassVSCTransformer, bins=3, unlabeled="none").fit(X, named)
+    assert set(est.labels_of(named)) == {-1, 0, 1, 2}
+    edges = est.bin_edges_
+    assert np.array_equal(est.set_params(bins=None).partial_fit(X, named).bin_edges_, edges)
+
+
+@pytest.mark.parametrize(
+    "y, classes, message",
+    [
+        (["a", "b"] * 5, None, r"could not convert string"),
+        (np.ones(10), None, r"bins=3 leaves 1 bin of the 1 values"),
+        (np.arange(10.0), [1, 2], r"classes=\[1, 2\] was passed beside bins=3"),
+    ],
+)
+def test_what_cannot_be_cut_is_named(y, classes, message):
+    est, X = small(ClassVSCTransformer, bins=3), np.random.default_rng(0).normal(size=(10, 3))
+    with pytest.raises(ValueError, match=message):
+        est.partial_fit(X, y, classes=classes)
+
+
+# Few labels ------------------------------------------------------------------------------------
+
+
+def test_a_quarter_of_a_batch_has_labels():
+    labeled = np.array([3, 500, 900])
+    batches = list(EvenBatches(1000, 100, torch.Generator().manual_seed(0), labeled=labeled))
+    assert len(batches) == 10
+    for batch in batches:
+        assert (np.diff(batch) >= 0).all() and len(batch) == 125
+        assert 25 <= np.isin(batch, labeled).sum() <= 28
+    assert set(np.unique(np.concatenate(batches))) == set(range(1000))
+    parts = [
+        list(EvenBatches(1000, 100, torch.Generator().manual_seed(0), (i, 2), labeled))
+        for i in range(2)
+    ]
+    for whole, *both in zip(batches, *parts, strict=True):
+        assert np.array_equal(np.concatenate(both), whole)
+
+
+@pytest.mark.parametrize("n_labeled", [0, 25, 100])
+def test_batches_are_as_ever_where_no_label_or_enough_are(n_labeled):
+    data = ArrayDataset(np.zeros((100, 1)), np.where(np.arange(100) < n_labeled, 0, -1))
+    plain, same = (
+        list(EvenBatches(100, 30, torch.Generator().manual_seed(0), labeled=labeled))
+        for labeled in (None, data.labeled_rows)
+    )
+    assert all(map(np.array_equal, plain, same))
+
+
+def test_unlabeled_changes_nothing_where_all_have_labels(iris):
+    X, y = iris
+    a = small(ClassVSCTransformer).fit(X, y)
+    b = small(ClassVSCTransformer, unlabeled=-1).fit(X, y)
+    assert np.array_equal(a.transform(X), b.transform(X))
+
+
+def test_a_sample_that_is_surely_recognised_counts_as_labeled():
+    e = make_example(n=6, d=3, n_classes=3, unlabeled=0, weighted=False, specific=True)
+    e.alpha = torch.full((3,), 0.2, dtype=torch.float64)
+    e.labels = torch.tensor([0, 1, 2, 0, 1, 2])
+    signs = 2 * torch.eye(3, dtype=torch.float64)[e.labels] - 1
+    e.logits = 20 * signs
+    e.logits[3] = 10 * signs[3]
+    e.logits[5] = 0.1 * signs[5]  # by no means sure
+    e.gamma = torch.sigmoid(e.logits)
+    few = Example(**(vars(e) | {"labels": torch.tensor([0, 1, 2, -1, -1, -1])}))
+    expected = Example(**(vars(e) | {"labels": torch.tensor([0, 1, 2, 0, 1, -1])}))
+
+    def terms(e, training, guess):
+        model = a_model(e, training=training)
+        model.class_profile = torch.eye(3, dtype=torch.float64)
+        return terms_of(e, BALANCED, model=model, balanced=True, guess=guess)
+
+    guessed, known, plain = (
+        terms(few, True, True),
+        terms(expected, True, False),
+        terms(few, True, False),
+    )
+    for name in BALANCED:
+        assert guessed[name].item() == pytest.approx(known[name].item()), name
+    assert guessed["recognition"] != plain["recognition"]
+    assert terms(few, False, True) == terms(few, False, False)  # the score has the labels it has
+
+
+def test_few_labels_keep_their_classes_apart():
+    """On clusters, five labels of each do what all do, and far more than they alone."""
+    X, y = make_class_factors(2000, 32, n_classes=4, n_shared=0, return_X_y=True, random_state=0)
+    few = np.full(1000, -1)
+    for c in range(4):
+        few[np.flatnonzero(y[:1000] == c)[:5]] = c
+    est = small(ClassVSCTransformer, unlabeled=-1, n_components=8, max_epochs=60)
+    est.fit(X[:1000], few)
+    assert contrast_scorer(est, X[1000:], y[1000:]) > 0.5
+
+
+# The page --------------------------------------------------------------------------------------
+
+
+def test_the_page_on_labels_runs(capsys):
+    page = (Path(__file__).parents[1] / "docs" / "labels.md").read_text(encoding="utf-8")
+    namespace = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for code in re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL):
+            exec(compile(code, "labels.md", "exec"), namespace)
+    assert "['red' 'old' 'tall' 'dear']" in capsys.readouterr().out
+    assert namespace["tall"].shape == (5, 64) and namespace["new"].shape == (3, 64)
+    assert namespace["ordinal"] > 0 and namespace["score"] > 0
