@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ._modules import Pass, SpikeSlabAutoencoder
-from ._spike_slab import SpikeSlab, bernoulli_entropy, bernoulli_kl
+from ._spike_slab import SpikeSlab, bernoulli_entropy, bernoulli_kl, pairwise_kl
 from .distributed import ALONE, Alone
 
 #: Classes from which on several processes look which of them are in a batch.
@@ -340,3 +340,90 @@ class Objective:
         """Return the weighted sum when the fraction `progress` of training is done."""
         values = torch.stack(list(terms.values()))
         return values @ values.new_tensor([self.weights[name].at(progress) for name in terms])
+
+    def slab_share(self, progress: float) -> float:
+        """Return how much of the slabs is used when the fraction `progress` of training is done."""
+        return 1.0
+
+
+class LearnedPriorObjective(Objective):
+    """The objective of VSC with the learned prior (Tonolini et al. 2019).
+
+    A selector names the prior of each sample, q(z | x_u) of a pseudo-input x_u. It is trained by
+    the divergences that a sample would have on average if it were drawn by the softmax of its
+    scores. With so few to choose from that average is a sum, so that the gradient is exact; all
+    else is trained by the one that has the highest score.
+
+    Parameters
+    ----------
+    kl_weight : float
+        Weight of "slab_kl": gamma KL(slab || slab of the prior).
+    information_weight : float
+        Weight of "spike_kl": KL(Bern(gamma) || Bern(gamma of the prior)).
+    usage_weight : float
+        Weight J of "usage": KL(Bern(mean_j gamma of the prior) || Bern(alpha)), whether the prior
+        has as many dimensions on as alpha says, whichever they are.
+    warmup : float
+        Fraction of training over which the slabs are tempered, from 0 to 1.
+    """
+
+    #: Step of the running mean of how often each pseudo-input is selected.
+    momentum = 0.01
+
+    def __init__(
+        self, kl_weight: float, information_weight: float, usage_weight: float, warmup: float
+    ) -> None:
+        super().__init__(
+            {
+                "reconstruction": Weight(1),
+                "slab_kl": Weight(kl_weight),
+                "spike_kl": Weight(information_weight),
+                "usage": Weight(usage_weight),
+            }
+        )
+        self.slab = Weight(1, warmup)
+
+    def slab_share(self, progress: float) -> float:
+        """Return how much of the slabs is used when the fraction `progress` of training is done."""
+        return self.slab.at(progress)
+
+    def terms(
+        self,
+        model: SpikeSlabAutoencoder,
+        out: Pass,
+        x: Tensor,
+        labels: Tensor,
+        weight: Tensor,
+        processes: Alone = ALONE,
+    ) -> dict[str, Tensor]:
+        """Return the terms, each a scalar; see `Objective.terms`."""
+        assert out.priors is not None and model.pseudo_inputs is not None
+        priors, selected = out.priors.q, out.priors.scores.argmax(1)
+        weight = weight / processes.total(weight.sum())
+        reconstruction = model.likelihood.reconstruction(out.theta, x, weight, processes)
+        prior = priors[selected]
+        usage = bernoulli_kl(priors.gamma.mean(1), model.alpha.mean())  # (m,)
+        own = [
+            out.q.slab_kl_from(prior).sum(1),
+            out.q.spike_kl_from(prior).sum(1),
+            usage[selected],
+        ]
+        with torch.no_grad():
+            every = [*pairwise_kl(out.q, priors), usage.expand_as(out.priors.scores)]  # (n, m) each
+        soft = out.priors.scores.softmax(1)
+        zero = soft - soft.detach()  # whose gradient trains the selector
+        costs = torch.stack(
+            [a + (zero * b).sum(1) for a, b in zip(own, every, strict=True)], dim=1
+        )  # (n, 3)
+        slab_kl, spike_kl, usage = processes.total(weight @ costs)
+        if model.training:
+            with torch.no_grad():
+                share = model.pseudo_inputs.share
+                hits = torch.zeros_like(share).index_add(0, selected, weight.to(share.dtype))
+                share.lerp_(processes.total(hits), self.momentum)
+        return {
+            "reconstruction": reconstruction,
+            "slab_kl": slab_kl,
+            "spike_kl": spike_kl,
+            "usage": usage,
+        }

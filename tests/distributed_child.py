@@ -39,6 +39,7 @@ from sklearn_classvsc.distributed import current, data_parallel
 CASES = {
     "VAE": VAETransformer(),
     "VSC": VSCTransformer(),
+    "learned prior": VSCTransformer(prior="pseudo_inputs", n_pseudo_inputs=3),
     "balanced": ClassVSCTransformer(),
     "balanced, unlabeled": ClassVSCTransformer(unlabeled=2),
     "paper": ClassVSCTransformer(objective="paper"),
@@ -82,7 +83,7 @@ def gradients(name, n, likelihood="gaussian", many=_objective.MANY):
     ).double()
     part = np.array_split(np.arange(n), processes.size)[processes.rank]
     x = torch.tensor(X[part] if likelihood == "gaussian" else X[part] > 0, dtype=torch.float64)
-    labels = torch.tensor(np.where(y == est.unlabeled, -1, y)[part] if name not in ("VAE", "VSC")
+    labels = torch.tensor(np.where(y == est.unlabeled, -1, y)[part] if hasattr(est, "unlabeled")
                           else np.full(len(part), -1))  # fmt: skip
     weight = torch.tensor(1.0 + part % 3)
     objective = est._objective()

@@ -125,8 +125,12 @@ def test_fixed_names_of_the_constructors():
     shared = set(inspect.signature(VAETransformer).parameters)
     vsc = set(inspect.signature(VSCTransformer).parameters)
     class_vsc = set(inspect.signature(ClassVSCTransformer).parameters)
-    assert vsc - shared == {"alpha", "threshold", "usage_weight", "information_weight", "warmup"}
-    assert class_vsc - vsc == {"consistency_weight", "consistency", "objective", "unlabeled"}
+    spike = {"alpha", "threshold", "usage_weight", "information_weight", "warmup"}
+    assert vsc - shared == {*spike, "prior", "n_pseudo_inputs"}
+    assert class_vsc - shared == {
+        *spike,
+        *("consistency_weight", "consistency", "objective", "unlabeled"),
+    }
 
 
 @pytest.mark.parametrize("module", ["sklearn_classvsc", "sklearn_classvsc.metrics"])
