@@ -349,10 +349,8 @@ class Objective:
 class LearnedPriorObjective(Objective):
     """The objective of VSC with the learned prior (Tonolini et al. 2019).
 
-    A selector names the prior of each sample, q(z | x_u) of a pseudo-input x_u. It is trained by
-    the divergences that a sample would have on average if it were drawn by the softmax of its
-    scores. With so few to choose from that average is a sum, so that the gradient is exact; all
-    else is trained by the one that has the highest score.
+    A selector names the prior of each sample, q(z | x_u) of a pseudo-input x_u. It learns to name
+    the one that costs least, and the others learn from the one that it names.
 
     Parameters
     ----------
@@ -365,6 +363,12 @@ class LearnedPriorObjective(Objective):
         has as many dimensions on as alpha says, whichever they are.
     warmup : float
         Fraction of training over which the slabs are tempered, from 0 to 1.
+
+    Notes
+    -----
+    "selection" is the cross-entropy of the selector's scores, with the cheapest prior as the
+    label. An expected cost under their softmax has a gradient that vanishes where they are sure:
+    after a few steps they are, and nearly all the priors are left aside.
     """
 
     #: Step of the running mean of how often each pseudo-input is selected.
@@ -379,6 +383,7 @@ class LearnedPriorObjective(Objective):
                 "slab_kl": Weight(kl_weight),
                 "spike_kl": Weight(information_weight),
                 "usage": Weight(usage_weight),
+                "selection": Weight(1),
             }
         )
         self.slab = Weight(1, warmup)
@@ -398,32 +403,30 @@ class LearnedPriorObjective(Objective):
     ) -> dict[str, Tensor]:
         """Return the terms, each a scalar; see `Objective.terms`."""
         assert out.priors is not None and model.pseudo_inputs is not None
-        priors, selected = out.priors.q, out.priors.scores.argmax(1)
-        weight = weight / processes.total(weight.sum())
-        reconstruction = model.likelihood.reconstruction(out.theta, x, weight, processes)
+        priors, scores = out.priors
+        selected = scores.argmax(1)
         prior = priors[selected]
         usage = bernoulli_kl(priors.gamma.mean(1), model.alpha.mean())  # (m,)
-        own = [
-            out.q.slab_kl_from(prior).sum(1),
-            out.q.spike_kl_from(prior).sum(1),
-            usage[selected],
-        ]
-        with torch.no_grad():
-            every = [*pairwise_kl(out.q, priors), usage.expand_as(out.priors.scores)]  # (n, m) each
-        soft = out.priors.scores.softmax(1)
-        zero = soft - soft.detach()  # whose gradient trains the selector
-        costs = torch.stack(
-            [a + (zero * b).sum(1) for a, b in zip(own, every, strict=True)], dim=1
-        )  # (n, 3)
-        slab_kl, spike_kl, usage = processes.total(weight @ costs)
+        weight = weight / processes.total(weight.sum())
+        parts = {
+            "slab_kl": weight @ out.q.slab_kl_from(prior).sum(1),
+            "spike_kl": weight @ out.q.spike_kl_from(prior).sum(1),
+            "usage": weight @ usage[selected],
+            "selection": recognition_loss(scores, self._cheapest(out.q, priors, usage), weight),
+        }
+        totals = processes.total(torch.stack([*parts.values()]))
         if model.training:
             with torch.no_grad():
                 share = model.pseudo_inputs.share
                 hits = torch.zeros_like(share).index_add(0, selected, weight.to(share.dtype))
                 share.lerp_(processes.total(hits), self.momentum)
-        return {
-            "reconstruction": reconstruction,
-            "slab_kl": slab_kl,
-            "spike_kl": spike_kl,
-            "usage": usage,
-        }
+        reconstruction = model.likelihood.reconstruction(out.theta, x, weight, processes)
+        return {"reconstruction": reconstruction} | dict(zip(parts, totals, strict=True))
+
+    @torch.no_grad()
+    def _cheapest(self, q: SpikeSlab, priors: SpikeSlab, usage: Tensor) -> Tensor:
+        """Return which of the priors costs least, for each sample, (n,)."""
+        slab, spike = pairwise_kl(q, priors)  # (n, m) each
+        costs = zip(("slab_kl", "spike_kl", "usage"), (slab, spike, usage), strict=True)
+        cost = sum((self.weights[name].value * x for name, x in costs), torch.zeros_like(slab))
+        return cost.argmin(1)

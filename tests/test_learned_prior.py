@@ -15,6 +15,7 @@ from sklearn.base import clone
 from sklearn.datasets import load_digits, load_iris
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from test_checkpoint import crash
+from test_common import expected_failures
 
 from sklearn_classvsc import ClassVSCTransformer, VSCTransformer, _checkpoint, _data
 from sklearn_classvsc._likelihoods import LIKELIHOODS
@@ -188,32 +189,40 @@ def test_with_the_fixed_prior_in_place_the_terms_are_those_of_the_fixed_objectiv
 
 
 def gradients(loss, model):
-    grads = torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)
+    of = list(model.parameters())
+    grads = torch.autograd.grad(loss, of, allow_unused=True, retain_graph=True)
     names = [name for name, _ in model.named_parameters()]
     return {n: torch.zeros(()) if g is None else g for n, g in zip(names, grads, strict=True)}
 
 
-def test_the_selector_is_trained_by_the_mean_over_its_choices_and_all_else_by_its_choice():
+def test_the_selector_learns_the_cheapest_and_the_priors_from_its_choice():
     model = a_model(alpha=0.1).eval()
     x, _, weight = a_batch()
     objective = an_objective(kl_weight=0.7, information_weight=1.3, usage_weight=5.0)
-    weights = {name: w.value for name, w in objective.weights.items()}
     out = model(x, torch.Generator().manual_seed(0))
-    actual = gradients(objective.loss(terms_of(model, objective, out), 1.0), model)
+    terms = terms_of(model, objective, out)
+    actual = gradients(objective.loss(terms, 1.0), model)
 
-    features = model.encoder(x)
-    scores = model.pseudo_inputs.selector(features.detach())
+    scores = model.pseudo_inputs.selector(model.encoder(x))
     q, priors, share = model.encode(x), model.prior_posteriors(), weight / weight.sum()
-    slab, spike = pairwise_kl(q, priors)
-    usage = bernoulli_kl(priors.gamma.mean(1), torch.tensor(0.1))
-    costs = weights["slab_kl"] * slab + weights["spike_kl"] * spike + weights["usage"] * usage
-    mean = gradients(share @ (scores.softmax(1) * costs.detach()).sum(1), model)
-    chosen = gradients(share @ costs.gather(1, scores.argmax(1, keepdim=True))[:, 0], model)
-    for name in ("pseudo_inputs.selector.weight", "pseudo_inputs.selector.bias"):
-        assert mean[name].abs().max() > 1e-3
-        torch.testing.assert_close(actual[name], mean[name])
-    assert chosen["pseudo_inputs.free"].abs().max() > 1e-3
-    torch.testing.assert_close(actual["pseudo_inputs.free"], chosen["pseudo_inputs.free"])
+    costs = torch.stack([
+        0.7 * q.slab_kl_from(prior).sum(1)
+        + 1.3 * q.spike_kl_from(prior).sum(1)
+        + 5.0 * bernoulli_kl(prior.gamma.mean(), torch.tensor(0.1))
+        for prior in (priors[[u]] for u in range(4))
+    ], dim=1)  # fmt: skip
+    log_p = scores.log_softmax(1)
+    selection = -(share @ log_p.gather(1, costs.argmin(1, keepdim=True))[:, 0])
+    chosen = share @ costs.gather(1, scores.argmax(1, keepdim=True))[:, 0]
+    assert terms["selection"].item() == pytest.approx(selection.item())
+    for name, part in [
+        ("selector.weight", selection),
+        ("selector.bias", selection),
+        ("free", chosen),
+    ]:
+        expected = gradients(part, model)[f"pseudo_inputs.{name}"]
+        assert expected.abs().max() > 1e-3
+        torch.testing.assert_close(actual[f"pseudo_inputs.{name}"], expected)
 
 
 def test_how_often_each_is_selected_is_kept_in_training_alone():
@@ -291,8 +300,10 @@ def test_the_divergence_from_the_prior_bounds_that_from_the_mixture():
 def test_the_loss_is_the_weighted_sum_of_its_terms(iris):
     est = learned(kl_weight=0.5, information_weight=2.0).fit(iris)
     history = est.history_
-    assert list(history)[2:] == ["reconstruction", "slab_kl", "spike_kl", "usage"]
-    weighted = history.iloc[:, 2:] @ [1, 0.5, 2, est.n_components]
+    assert list(history)[2:] == [
+        *("reconstruction", "slab_kl", "spike_kl", "usage", "selection"),
+    ]
+    weighted = history.iloc[:, 2:] @ [1, 0.5, 2, est.n_components, 1]
     np.testing.assert_allclose(history["train_loss"], weighted, rtol=1e-5)
 
 
@@ -311,20 +322,21 @@ def test_every_method_works_under_every_likelihood(likelihood, container, digits
     np.testing.assert_allclose(est.score_samples(X), halves, rtol=1e-5)
 
 
-def test_the_prior_learns(digits):
-    """It fits the codes better than it did at the start, by more pseudo-inputs than one."""
+def test_the_priors_are_all_in_use_and_the_selector_names_the_cheapest(digits):
     X = digits / 16
-    est = learned(max_epochs=150, n_components=12).fit(X)
-    first, last = (est.history_[["slab_kl", "spike_kl"]].sum(axis=1).iloc[i] for i in (0, -1))
-    assert est.score(X) > learned(max_epochs=10, n_components=12).fit(X).score(X)
-    assert (est.module_.pseudo_inputs.share > 0.02).sum() > 1
-    assert np.isfinite([first, last]).all()
+    est = learned(max_epochs=100, n_components=12).fit(X)
+    module = est.module_
+    assert module.pseudo_inputs.share.min() > 0.02
+    x = torch.tensor(X, dtype=torch.float32)
+    q, scores = module.encode(x), module.pseudo_inputs.selector(module.encoder(x))
+    cheapest = sum(pairwise_kl(q, module.prior_posteriors())).argmin(1)
+    assert (scores.argmax(1) == cheapest).float().mean() > 0.6
 
 
 def test_alpha_sets_how_many_dimensions_are_on(digits):
     X = digits / 16
     active = [
-        (learned(alpha=alpha, usage_weight=200.0, n_components=12, max_epochs=100).fit(X))
+        (learned(alpha=alpha, usage_weight=200.0, n_components=12, max_epochs=40).fit(X))
         .activation_proba(X)
         .sum(1)
         .mean()
@@ -436,6 +448,8 @@ def test_a_file_of_another_prior_is_refused(change, iris, tmp_path):
         VSCTransformer.load(tmp_path / "m")
 
 
-@parametrize_with_checks([learned(n_components=2)])
+@parametrize_with_checks(
+    [learned(n_components=2)], expected_failed_checks=expected_failures, xfail_strict=True
+)
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
