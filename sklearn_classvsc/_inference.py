@@ -133,7 +133,9 @@ class SpikeSlabInference(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
 
         E_q log p(x | z) - KL(q(z | x) || p(z)), a lower bound of log p(x). The expectation is a
         mean over 16 draws whose noise is the same for every sample, call and model: scores are
-        deterministic, do not depend on the batch, and compare models under common noise.
+        deterministic, do not depend on the batch, and compare models under common noise. Where the
+        prior is learned, a mixture, the divergence is bounded by that from the part of it that the
+        selector names, less the logarithm of its share: still a lower bound.
 
         Parameters
         ----------

@@ -151,6 +151,9 @@ def noiseless_fits():
                 ).fit(X, y)
             ),
             "partial_fit": summary(partial_fits(X, y)),
+            "learned prior": summary(
+                small(VSCTransformer, prior="pseudo_inputs", batch_size=10, warmup=0.5).fit(X)
+            ),
             "counts": summary(
                 small(VSCTransformer, likelihood="negative_binomial").fit(np.round(abs(X)))
             ),

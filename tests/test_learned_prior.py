@@ -23,6 +23,7 @@ from sklearn_classvsc._modules import Priors, make_autoencoder
 from sklearn_classvsc._objective import LearnedPriorObjective, Objective, Weight
 from sklearn_classvsc._persistence import ModelFileError
 from sklearn_classvsc._spike_slab import SpikeSlab, bernoulli_kl, pairwise_kl
+from sklearn_classvsc.bodies import ResidualMLP
 from sklearn_classvsc.export import to_onnx
 
 quick = settings(max_examples=40, deadline=None)
@@ -366,7 +367,7 @@ def test_samples_are_drawn_from_the_mixture_of_the_priors(iris, monkeypatch):
     np.testing.assert_allclose(Z.mean(0), part @ (q.gamma * q.mu)[1:3].numpy(), atol=0.05)
 
 
-def test_weights_and_chunks_and_early_stopping(iris):
+def test_the_ways_to_fit(iris):
     weight = np.arange(len(iris)) % 3
     weighted = learned().fit(iris, sample_weight=weight)
     assert np.array_equal(
@@ -377,7 +378,8 @@ def test_weights_and_chunks_and_early_stopping(iris):
     stopped = learned(early_stopping=True, n_iter_no_change=2, max_epochs=2000).fit(iris)
     assert stopped.stop_reason_ == "early_stopping"
     pieces = learned().fit(lambda: [(iris[:70], None), (iris[70:], None)])
-    for est in (weighted, chunks, stopped, pieces):
+    low = learned(precision="bfloat16", encoder=ResidualMLP(16)).fit(iris)
+    for est in (weighted, chunks, stopped, pieces, low):
         assert np.isfinite(est.score(iris))
 
 
