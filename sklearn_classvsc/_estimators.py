@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from ._base import WEIGHT, SpikeSlabTransformer
 from ._collapse import ClassSummary, summarize, warn_of_collapse
 from ._data import ArrayDataset, naming
-from ._objective import Objective, Weight
+from ._objective import LearnedPriorObjective, Objective, Weight
 from ._sklearn import Interval, StrOptions, fit_context
 from ._streams import StreamDataset
 from .labels import Indicator
@@ -232,20 +232,35 @@ class VSCTransformer(VAETransformer):
     the last sum split, over a batch, into usage (is a dimension on as often as alpha says?) and
     information (what does its being on tell about the sample?), which can be weighted apart.
 
+    With ``prior="pseudo_inputs"`` the prior of a sample is q(z | x_u), the posterior of one of a
+    few learned inputs, which a selector, learned too, names for it. Minimises, per sample,
+
+    .. math:: -\mathbb{E} \log p(x | z) + KL(q(z | x) \| q(z | x_u))
+              + J \, KL(Bern(\bar\gamma_u) \| Bern(\alpha)),
+
+    where the mean over dimensions lets alpha decide how many are on, but not which.
+
     Parameters
     ----------
     n_components : int, default=32
         Number d of latent dimensions.
     alpha : float or array-like of shape (n_components,), default=0.2
-        Prior probability of a dimension to be on, strictly between 0 and 1.
+        Prior probability of a dimension to be on, strictly between 0 and 1. Of the learned prior
+        a number, the fraction of the dimensions to be on.
     threshold : float, default=0.5
         `transform` keeps the dimensions with gamma above this, in [0, 1).
-    usage_weight : float, default=1.0
-        Weight of the usage.
+    usage_weight : float or None, default=None
+        Weight of the usage; J of the learned prior. None: 1, and n_components for the learned
+        prior.
     information_weight : float, default=1.0
-        Weight of the information.
+        Weight of the information; of the learned prior, of the gates' whole divergence from it.
     warmup : float, default=0.0
-        Fraction of training over which these two weights rise from 0.
+        Fraction of training over which these two weights rise from 0. With the learned prior,
+        over which the slabs come in: N(r mu, r sigma^2 + 1 - r), r rising from 0 to 1.
+    prior : {"fixed", "pseudo_inputs"}, default="fixed"
+        "fixed": Bern(alpha) and N(0, 1) for every sample. "pseudo_inputs": the learned prior.
+    n_pseudo_inputs : int, default=20
+        Number of learned inputs of the learned prior.
     hidden_layer_sizes : array-like of int, default=(256,)
         Widths of the encoder's hidden layers, from the second on residual; the decoder mirrors
         them.
@@ -328,6 +343,7 @@ class VSCTransformer(VAETransformer):
     References
     ----------
     Tonolini, Jensen, Murray-Smith: Variational Sparse Coding, UAI 2019.
+    Tomczak, Welling: VAE with a VampPrior, AISTATS 2018.
 
     Examples
     --------
@@ -345,9 +361,11 @@ class VSCTransformer(VAETransformer):
         **SpikeSlabTransformer._parameter_constraints,
         "alpha": [Real, "array-like"],
         "threshold": [Interval(Real, 0, 1, closed="left")],
-        "usage_weight": [WEIGHT],
+        "usage_weight": [WEIGHT, None],
         "information_weight": [WEIGHT],
         "warmup": [Interval(Real, 0, 1, closed="both")],
+        "prior": [StrOptions({"fixed", "pseudo_inputs"})],
+        "n_pseudo_inputs": [Interval(Integral, 1, None, closed="left")],
     }
 
     def __init__(
@@ -356,9 +374,11 @@ class VSCTransformer(VAETransformer):
         *,
         alpha: float | ArrayLike = 0.2,
         threshold: float = 0.5,
-        usage_weight: float = 1.0,
+        usage_weight: float | None = None,
         information_weight: float = 1.0,
         warmup: float = 0.0,
+        prior: str = "fixed",
+        n_pseudo_inputs: int = 20,
         hidden_layer_sizes: Sequence[int] = (256,),
         activation: str = "relu",
         likelihood: str = "auto",
@@ -408,16 +428,34 @@ class VSCTransformer(VAETransformer):
         self.usage_weight = usage_weight
         self.information_weight = information_weight
         self.warmup = warmup
+        self.prior = prior
+        self.n_pseudo_inputs = n_pseudo_inputs
 
     def _model(self) -> dict[str, Any]:
-        return {"alpha": _check_alpha(self.alpha, self.n_components), "prior_mean": 0.0}
+        model = {"alpha": _check_alpha(self.alpha, self.n_components), "prior_mean": 0.0}
+        if self.prior == "fixed":
+            return model
+        if np.ndim(self.alpha):
+            raise ValueError(
+                f"alpha has shape {np.shape(self.alpha)}, but prior='pseudo_inputs' learns which "
+                "dimensions are on, and alpha says only how many: pass a number."
+            )
+        return model | {"n_pseudo_inputs": int(self.n_pseudo_inputs)}
 
     def _objective(self) -> Objective:
+        learned = self.prior == "pseudo_inputs"
+        if hasattr(self, "_architecture"):  # a model keeps the prior that it was built with
+            learned = "n_pseudo_inputs" in self._architecture
+        if learned:
+            usage = _or(self.usage_weight, self.n_components)
+            return LearnedPriorObjective(
+                self.kl_weight, self.information_weight, usage, self.warmup
+            )
         return Objective(
             {
                 "reconstruction": Weight(1),
                 "slab_kl": Weight(self.kl_weight),
-                "usage": Weight(self.usage_weight, self.warmup),
+                "usage": Weight(_or(self.usage_weight, 1.0), self.warmup),
                 "information": Weight(self.information_weight, self.warmup),
             }
         )
@@ -581,7 +619,9 @@ class ClassVSCTransformer(VSCTransformer):
     _several = False  # labels of a sample: y was an indicator
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **VSCTransformer._parameter_constraints,
+        **VAETransformer._parameter_constraints,
+        "threshold": VSCTransformer._parameter_constraints["threshold"],
+        "warmup": VSCTransformer._parameter_constraints["warmup"],
         "consistency_weight": [WEIGHT],
         "consistency": [StrOptions({"centroid", "pairwise"})],
         "objective": [StrOptions({"balanced", "paper"})],
@@ -628,13 +668,10 @@ class ClassVSCTransformer(VSCTransformer):
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
     ) -> None:
-        super().__init__(
+        # Not VSCTransformer's, which has a prior to choose.
+        VAETransformer.__init__(
+            self,
             n_components,
-            alpha=alpha,  # type: ignore[arg-type]  # None stands for the objective's own
-            threshold=threshold,
-            usage_weight=usage_weight,  # type: ignore[arg-type]
-            information_weight=information_weight,  # type: ignore[arg-type]
-            warmup=warmup,
             hidden_layer_sizes=hidden_layer_sizes,
             activation=activation,
             likelihood=likelihood,
@@ -656,6 +693,11 @@ class ClassVSCTransformer(VSCTransformer):
             random_state=random_state,
             verbose=verbose,
         )
+        self.alpha = alpha  # type: ignore[assignment]  # None stands for the objective's own
+        self.threshold = threshold
+        self.usage_weight = usage_weight
+        self.information_weight = information_weight  # type: ignore[assignment]
+        self.warmup = warmup
         self.consistency_weight = consistency_weight
         self.consistency = consistency
         self.objective = objective

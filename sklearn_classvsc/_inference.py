@@ -133,7 +133,9 @@ class SpikeSlabInference(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
 
         E_q log p(x | z) - KL(q(z | x) || p(z)), a lower bound of log p(x). The expectation is a
         mean over 16 draws whose noise is the same for every sample, call and model: scores are
-        deterministic, do not depend on the batch, and compare models under common noise.
+        deterministic, do not depend on the batch, and compare models under common noise. Where the
+        prior is learned, a mixture, the divergence is bounded by that from the part of it that the
+        selector names, less the logarithm of its share: still a lower bound.
 
         Parameters
         ----------
@@ -157,8 +159,7 @@ class SpikeSlabInference(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             for _ in range(DRAWS):
                 z = q.rsample(generator, common_noise=True)
                 log_p += model.likelihood.log_prob(model.decode_for(z, x), x)
-            divergence = q.kl(model.alpha, model.prior_mean).sum(1)
-            return (log_p / DRAWS - divergence).float().cpu().numpy()
+            return (log_p / DRAWS - model.prior_kl(q, x)).float().cpu().numpy()
 
         scores: NDArray[np.float32] = now._map(elbo, X)
         if now._standardization is not None:  # density of X, not of the standardised features
@@ -202,18 +203,34 @@ class SpikeSlabInference(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         """
         now = self._now()
         check_is_fitted(now)
-        n_components = now._n_features_out
-        moments = np.full(n_components, now.module_.prior_mean), np.ones(n_components)
-        return now._sample(n_samples, now.module_.alpha.cpu().numpy(), *moments)
+        model, n_components = now.module_, now._n_features_out
+        if model.pseudo_inputs is not None:
+            with torch.inference_mode():
+                q, share = model.prior_posteriors(), model.pseudo_inputs.proportions()
+                parts = [x.cpu().numpy() for x in (q.gamma, q.mu, q.log_var.exp(), share.double())]
+            return now._sample(n_samples, *parts)
+        moments = np.full(n_components, model.prior_mean), np.ones(n_components)
+        return now._sample(n_samples, model.alpha.cpu().numpy(), *moments)
 
     def _sample(
-        self, n_samples: int, pi: NDArray[Any], mean: NDArray[Any], variance: NDArray[Any]
+        self,
+        n_samples: int,
+        pi: NDArray[Any],
+        mean: NDArray[Any],
+        variance: NDArray[Any],
+        share: NDArray[Any] | None = None,
     ) -> NDArray[Any]:
-        """Decode n draws of independent spike-and-slab dimensions with these moments, (d,) each."""
+        """Decode n draws of independent spike-and-slab dimensions with these moments, (d,) each.
+
+        With `share`, (m,), of a mixture of m such distributions, whose moments are (m, d).
+        """
         if n_samples < 1:
             raise ValueError(f"n_samples={n_samples!r} must be at least 1.")
         rng = np.random.default_rng(seed_from(self.random_state))
-        shape = (n_samples, len(pi))
+        if share is not None:
+            part = rng.choice(len(share), n_samples, p=share / share.sum())
+            pi, mean, variance = pi[part], mean[part], variance[part]
+        shape = (n_samples, pi.shape[-1])
         slab = mean + np.sqrt(variance) * rng.standard_normal(shape)
         gate = rng.random(shape) < (pi if self.module_.gated else 1)
         return self.inverse_transform(np.where(gate, slab, 0))

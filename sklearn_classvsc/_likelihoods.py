@@ -41,6 +41,13 @@ class Likelihood(nn.Module):
         """Return what the encoder is to see of x, (n, p)."""
         return x
 
+    def imagine(self, free: Tensor) -> Tensor:
+        """Return what the encoder might see, (n, p), for any numbers: of samples that are learned.
+
+        On the scale of `view`, and within its range.
+        """
+        return free
+
     def log_prob(self, theta: Tensor | Blocks, x: Tensor) -> Tensor:
         """Return log p(x | theta) in nats, of shape (n,), for x and theta of shape (n, p).
 
@@ -64,6 +71,9 @@ class Likelihood(nn.Module):
 
 class Bernoulli(Likelihood):
     """Features in [0, 1], theta their logits; fractions count as expected bits."""
+
+    def imagine(self, free: Tensor) -> Tensor:
+        return torch.sigmoid(free)
 
     def log_prob(self, theta: Tensor | Blocks, x: Tensor) -> Tensor:
         if isinstance(theta, Blocks):
@@ -135,6 +145,9 @@ class Counts(Likelihood):
 
     def view(self, x: Tensor) -> Tensor:
         return torch.log1p(x)  # in which a few large counts do not drown the others
+
+    def imagine(self, free: Tensor) -> Tensor:
+        return F.softplus(free)
 
     def mean(self, theta: Tensor) -> Tensor:
         return self.library_size * theta.softmax(1)

@@ -25,12 +25,20 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 }
 
 
+class Priors(NamedTuple):
+    """The m priors that a sample may have, and how well each suits it."""
+
+    q: SpikeSlab  # (m, d)
+    scores: Tensor  # (n, m)
+
+
 class Pass(NamedTuple):
     """What one forward pass produces, under the names the objective uses."""
 
     q: SpikeSlab  # posterior of the codes, (n, d)
     z: Tensor  # sampled codes, (n, d)
     theta: Tensor | Blocks  # decoder output, (n, p)
+    priors: Priors | None = None  # None: one for all, of fixed parameters
 
 
 class Recipe(Protocol):
@@ -67,10 +75,13 @@ class SpikeSlabAutoencoder(nn.Module):
         Number C of classes; 0 without labels.
     temperature : float
         Temperature of the straight-through gates.
+    n_pseudo_inputs : int
+        Number m of learned inputs whose posteriors are the priors; 0: the prior is fixed.
     """
 
     alpha: Tensor
     class_profile: Tensor  # running mean of gamma in each class, (C, d)
+    pseudo_inputs: PseudoInputs | None
 
     def __init__(
         self,
@@ -84,6 +95,7 @@ class SpikeSlabAutoencoder(nn.Module):
         input_dropout: float = 0.0,
         n_classes: int = 0,
         temperature: float = 0.5,
+        n_pseudo_inputs: int = 0,
     ) -> None:
         super().__init__()
         self.prior_mean, self.gated, self.temperature = prior_mean, gated, temperature
@@ -93,7 +105,8 @@ class SpikeSlabAutoencoder(nn.Module):
         self.register_buffer("class_profile", torch.full((n_classes, n_components), 0.5))
         self.encoder = encoder
         n_parameters = (3 if gated else 2) * n_components
-        self.encoder_head = linear(_width(encoder, n_features, "encoder"), n_parameters)
+        n_seen = _width(encoder, n_features, "encoder")
+        self.encoder_head = linear(n_seen, n_parameters)
         self.decoder = decoder
         n_hidden = _width(decoder, n_components, "decoder")
         makes_theta = getattr(decoder, "makes_theta", False)
@@ -104,18 +117,26 @@ class SpikeSlabAutoencoder(nn.Module):
             )
         self.decoder_head = nn.Identity() if makes_theta else linear(n_hidden, n_features)
         self.likelihood = likelihood
+        self.pseudo_inputs = (
+            PseudoInputs(n_pseudo_inputs, n_features, n_seen) if n_pseudo_inputs else None
+        )
 
     def encode(self, x: Tensor) -> SpikeSlab:
         """Return q(z | x) for x of shape (n, p), dense or a coalesced COO tensor."""
-        return self._posterior(self.likelihood.view(x))
+        return self._posterior(self._features(self.likelihood.view(x)))
 
-    def _posterior(self, x: Tensor) -> SpikeSlab:
+    def _features(self, x: Tensor) -> Tensor:
+        """Return what the encoder's body makes of what it sees, (n, h)."""
         if x.is_sparse and not isinstance(self.encoder, MLP):
             x = x.to_dense()
-        parameters = self.encoder_head(self.encoder(x))  # (n, 3 d), or (n, 2 d) without gates
+        features: Tensor = self.encoder(x)
+        return features
+
+    def _posterior(self, features: Tensor) -> SpikeSlab:
+        parameters = self.encoder_head(features)  # (n, 3 d), or (n, 2 d) without gates
         # Of lower precision, and then back, under autocast only.
         # Views, not copies: over rows of their own a sigmoid rounds alike, whatever the batch.
-        mu, log_var, *logits = parameters.to(x.dtype).split(len(self.alpha), dim=1)
+        mu, log_var, *logits = parameters.to(self.alpha.dtype).split(len(self.alpha), dim=1)
         # Far outside what any code uses, and inside what exp and its gradient stand.
         log_var = F.hardtanh(log_var, -10, 6)
         return SpikeSlab(logits[0] if self.gated else None, mu, log_var)
@@ -145,14 +166,85 @@ class SpikeSlabAutoencoder(nn.Module):
             least = means[means > 0].min() / 2
             self.decoder_head.bias.copy_((means.clamp_min(least) / means.sum()).log())
 
-    def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Pass:
-        """Encode, sample, decode."""
+    def forward(
+        self, x: Tensor, generator: torch.Generator | None = None, slab_share: float = 1.0
+    ) -> Pass:
+        """Encode, sample, decode; below 1, `slab_share` is as in `SpikeSlab.tempered`."""
         seen = self.likelihood.view(x)
         if self.training and self.input_dropout > 0:
             seen = hide_features(seen, self.input_dropout, generator)
-        q = self._posterior(seen)
+        features = self._features(seen)
+        q, priors = self._posterior(features), self._priors(features)
+        if slab_share < 1:
+            q = q.tempered(slab_share)
+            priors = priors and priors._replace(q=priors.q.tempered(slab_share))
         z = q.rsample(generator, self.temperature)
-        return Pass(q, z, self.decode_for(z, x))
+        return Pass(q, z, self.decode_for(z, x), priors)
+
+    # -- the prior ------------------------------------------------------------------------------
+
+    def prior_posteriors(self) -> SpikeSlab:
+        """Return the posteriors of the pseudo-inputs, (m, d): the parts of the learned prior."""
+        assert self.pseudo_inputs is not None
+        return self._posterior(self._features(self.likelihood.imagine(self.pseudo_inputs.free)))
+
+    def _priors(self, features: Tensor) -> Priors | None:
+        if self.pseudo_inputs is None:
+            return None
+        scores = self.pseudo_inputs.selector(features).to(self.alpha.dtype)
+        return Priors(self.prior_posteriors(), scores)
+
+    def prior_kl(self, q: SpikeSlab, x: Tensor) -> Tensor:
+        """Return KL(q(z | x) || p(z)), or an upper bound, in nats, (n,); q is `encode(x)`.
+
+        The learned prior is the mixture sum_u pi_u q(z | x_u), with pi_u how often u is selected.
+        It is at least pi_u q(z | x_u) for the u that the selector names, hence the bound.
+        """
+        if self.pseudo_inputs is None:
+            return q.kl(self.alpha, self.prior_mean).sum(1)
+        priors = self._priors(self._features(self.likelihood.view(x)))
+        assert priors is not None
+        selected = priors.scores.argmax(1)
+        prior = priors.q[selected]
+        kl = (q.slab_kl_from(prior) + q.spike_kl_from(prior)).sum(1)
+        return kl - self.pseudo_inputs.proportions().log()[selected]
+
+
+class PseudoInputs(nn.Module):
+    """Inputs that are learned: the posteriors that the encoder gives them make up the prior.
+
+    Parameters
+    ----------
+    n_inputs : int
+        Their number m.
+    n_features : int
+        Number p of features.
+    n_seen : int
+        Number h of features of the encoder's body, by which the selector names one for a sample.
+
+    References
+    ----------
+    Tomczak, Welling: VAE with a VampPrior, AISTATS 2018.
+    """
+
+    share: Tensor  # running mean of how often each is selected, (m,)
+
+    def __init__(self, n_inputs: int, n_features: int, n_seen: int) -> None:
+        super().__init__()
+        self.free = nn.Parameter(torch.zeros(n_inputs, n_features))  # see `Likelihood.imagine`
+        self.selector = linear(n_seen, n_inputs)
+        self.register_buffer("share", torch.full((n_inputs,), 1 / n_inputs))
+
+    def proportions(self) -> Tensor:
+        """Return the shares, (m,), none of them 0: what was never selected may be yet."""
+        share = self.share + 1e-4 / len(self.share)
+        return share / share.sum()
+
+    @torch.no_grad()
+    def initialize(self, generator: torch.Generator) -> None:
+        """Draw the inputs and the selector's weights."""
+        self.free.normal_(generator=generator)
+        initialize(self.selector, generator)
 
 
 def hide_features(x: Tensor, fraction: float, generator: torch.Generator | None) -> Tensor:
@@ -278,6 +370,8 @@ def make_autoencoder(
     if module.gated:
         with torch.no_grad():
             module.encoder_head.bias[-len(alpha) :] = torch.where(alpha > 0.5, 2.0, 0.0)
+    if module.pseudo_inputs is not None:
+        module.pseudo_inputs.initialize(generator)
     return module
 
 

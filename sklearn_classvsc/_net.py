@@ -346,7 +346,8 @@ class VSCNet(NeuralNet):
         x, labels, weight = to_device(tuple(batch), self.device)
         low = self.precision == "bfloat16" and self.module_.training
         with torch.autocast(x.device.type, torch.bfloat16) if low else nullcontext():
-            out = self.module_(x, self._noise or self.noise_generator)
+            noise = self._noise or self.noise_generator
+            out = self.module_(x, noise, self.criterion_.slab_share(progress))
         terms = self.criterion_.terms(self.module_, out, x, labels, weight, self.processes)
         return {"loss": self.criterion_.loss(terms, progress), "terms": terms, "y_pred": out.theta}
 

@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ._modules import Pass, SpikeSlabAutoencoder
-from ._spike_slab import SpikeSlab, bernoulli_entropy, bernoulli_kl
+from ._spike_slab import SpikeSlab, bernoulli_entropy, bernoulli_kl, pairwise_kl
 from .distributed import ALONE, Alone
 
 #: Classes from which on several processes look which of them are in a batch.
@@ -546,3 +546,93 @@ class Objective:
         """Return the weighted sum when the fraction `progress` of training is done."""
         values = torch.stack(list(terms.values()))
         return values @ values.new_tensor([self.weights[name].at(progress) for name in terms])
+
+    def slab_share(self, progress: float) -> float:
+        """Return how much of the slabs is used when the fraction `progress` of training is done."""
+        return 1.0
+
+
+class LearnedPriorObjective(Objective):
+    """The objective of VSC with the learned prior (Tonolini et al. 2019).
+
+    A selector names the prior of each sample, q(z | x_u) of a pseudo-input x_u. It learns to name
+    the one that costs least, and the others learn from the one that it names.
+
+    Parameters
+    ----------
+    kl_weight : float
+        Weight of "slab_kl": gamma KL(slab || slab of the prior).
+    information_weight : float
+        Weight of "spike_kl": KL(Bern(gamma) || Bern(gamma of the prior)).
+    usage_weight : float
+        Weight J of "usage": KL(Bern(mean_j gamma of the prior) || Bern(alpha)), whether the prior
+        has as many dimensions on as alpha says, whichever they are.
+    warmup : float
+        Fraction of training over which the slabs are tempered, from 0 to 1.
+
+    Notes
+    -----
+    "selection" is the cross-entropy of the selector's scores, with the cheapest prior as the
+    label. An expected cost under their softmax has a gradient that vanishes where they are sure:
+    after a few steps they are, and nearly all the priors are left aside.
+    """
+
+    #: Step of the running mean of how often each pseudo-input is selected.
+    momentum = 0.01
+
+    def __init__(
+        self, kl_weight: float, information_weight: float, usage_weight: float, warmup: float
+    ) -> None:
+        super().__init__(
+            {
+                "reconstruction": Weight(1),
+                "slab_kl": Weight(kl_weight),
+                "spike_kl": Weight(information_weight),
+                "usage": Weight(usage_weight),
+                "selection": Weight(1),
+            }
+        )
+        self.slab = Weight(1, warmup)
+
+    def slab_share(self, progress: float) -> float:
+        """Return how much of the slabs is used when the fraction `progress` of training is done."""
+        return self.slab.at(progress)
+
+    def terms(
+        self,
+        model: SpikeSlabAutoencoder,
+        out: Pass,
+        x: Tensor,
+        labels: Tensor,
+        weight: Tensor,
+        processes: Alone = ALONE,
+    ) -> dict[str, Tensor]:
+        """Return the terms, each a scalar; see `Objective.terms`."""
+        assert out.priors is not None and model.pseudo_inputs is not None
+        priors, scores = out.priors
+        selected = scores.argmax(1)
+        prior = priors[selected]
+        usage = bernoulli_kl(priors.gamma.mean(1), model.alpha.mean())  # (m,)
+        weight = weight / processes.total(weight.sum())
+        parts = {
+            "slab_kl": weight @ out.q.slab_kl_from(prior).sum(1),
+            "spike_kl": weight @ out.q.spike_kl_from(prior).sum(1),
+            "usage": weight @ usage[selected],
+            "selection": recognition_loss(scores, self._cheapest(out.q, priors, usage), weight),
+        }
+        totals = processes.total(torch.stack([*parts.values()]))
+        if model.training:
+            with torch.no_grad():
+                share = model.pseudo_inputs.share
+                hits = torch.zeros_like(share).index_add(0, selected, weight.to(share.dtype))
+                share.lerp_(processes.total(hits), self.momentum)
+        reconstruction = model.likelihood.reconstruction(out.theta, x, weight, processes)
+        return {"reconstruction": reconstruction} | dict(zip(parts, totals, strict=True))
+
+    @torch.no_grad()
+    def _cheapest(self, q: SpikeSlab, priors: SpikeSlab, usage: Tensor) -> Tensor:
+        """Return which of the priors costs least, for each sample, (n,)."""
+        slab, spike = pairwise_kl(q, priors)  # (n, m) each
+        costs = zip(("slab_kl", "spike_kl", "usage"), (slab, spike, usage), strict=True)
+        cost = sum((self.weights[name].value * x for name, x in costs), torch.zeros_like(slab))
+        return cost.argmin(1)

@@ -335,8 +335,7 @@ def _check_state(
     architecture, saved = state["_architecture"], state["_pending_state"]
     hidden, n_features = architecture["hidden_layer_sizes"], architecture["n_features"]
     widths = [n_features, *hidden, *architecture["alpha"].shape]
-    if architecture.get("n_classes"):
-        widths.append(architecture["n_classes"])
+    widths += [architecture[x] for x in ("n_classes", "n_pseudo_inputs") if architecture.get(x)]
     fits = all(type(n) is int and 0 < n <= data_size for n in widths)
     least = _least_size(architecture) if fits else (0, 0)
     fits = fits and 4 * least[0] <= data_size and least[1] <= n_tensors
@@ -390,6 +389,7 @@ def _least_size(architecture: dict[str, Any]) -> tuple[int, int]:
     hidden, n_features = architecture["hidden_layer_sizes"], architecture["n_features"]
     (n_components,) = architecture["alpha"].shape
     n_weights, n_tensors = n_components * architecture.get("n_classes", 0), 0
+    n_weights += n_features * architecture.get("n_pseudo_inputs", 0)
     for name, n_in, n_head, sizes in (
         ("encoder", n_features, n_components, hidden),
         ("decoder", n_components, n_features, hidden[::-1]),
@@ -418,6 +418,9 @@ def _check_values(state: dict[str, Any]) -> None:
     if state["_standardization"] is not None:
         positive = bool((state["_standardization"].scale > 0).all())
         _expect(positive, "scales that are not positive", "positive ones")
+    share = saved["module"].get("pseudo_inputs.share")
+    if share is not None:
+        _expect(bool((share >= 0).all()), "shares below 0", "how often each pseudo-input is chosen")
     if classes is not None:
         valid = classes.ndim == 1 < len(classes) == len(set(classes.tolist()))
         several = state.get("_several", False)  # its columns are in the user's order

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -176,3 +177,58 @@ class SpikeSlab:
         The prior is z = m * s with m ~ Bern(alpha), s ~ N(prior_mean, 1).
         """
         return self.slab_kl(prior_mean) + self.spike_kl(alpha)
+
+    # -- beside another spike-and-slab, with gates too -----------------------------------------
+
+    def __getitem__(self, rows: Any) -> SpikeSlab:
+        """Return the distributions of these rows."""
+        logits = None if self.logits is None else self.logits[rows]
+        return SpikeSlab(logits, self.mu[rows], self.log_var[rows])
+
+    def tempered(self, share: float) -> SpikeSlab:
+        """Return the same gates with slabs N(share mu, share sigma^2 + 1 - share).
+
+        At 0 a slab is standard noise, and only the gates tell of x.
+        """
+        log_var = (share * self.log_var.exp() + (1 - share)).log()
+        return SpikeSlab(self.logits, share * self.mu, log_var)
+
+    def slab_kl_from(self, prior: SpikeSlab) -> Tensor:
+        """Return gamma * KL(N(mu, sigma^2) || the slab of `prior`), in nats, of shape (n, d)."""
+        squares = self.log_var.exp() + (self.mu - prior.mu) ** 2
+        difference = prior.log_var - self.log_var
+        return self.gamma * 0.5 * (squares * (-prior.log_var).exp() - 1 + difference)
+
+    def spike_kl_from(self, prior: SpikeSlab) -> Tensor:
+        """Return KL(Bern(gamma) || Bern(gamma of `prior`)), in nats, of shape (n, d)."""
+        assert prior.logits is not None
+        return F.softplus(prior.logits) - self.gamma * prior.logits - bernoulli_entropy(self.gamma)
+
+
+def pairwise_kl(q: SpikeSlab, priors: SpikeSlab) -> tuple[Tensor, Tensor]:
+    """Return the divergences of each of n distributions from each of m, in nats.
+
+    By matrix products, in the memory of the result: they round more than the methods of
+    `SpikeSlab` where a prior is narrow.
+
+    Parameters
+    ----------
+    q, priors : SpikeSlab of n and of m rows
+        The distributions, with gates.
+
+    Returns
+    -------
+    slab, spike : Tensor of shape (n, m)
+        Sums over the dimensions of `slab_kl_from` and `spike_kl_from`.
+    """
+    assert priors.logits is not None
+    precision = (-priors.log_var).exp()  # (m, d)
+    at_zero = priors.log_var + priors.mu**2 * precision
+    slab = (
+        q.gamma @ at_zero.T
+        + (q.gamma * (q.log_var.exp() + q.mu**2)) @ precision.T
+        - 2 * (q.gamma * q.mu) @ (priors.mu * precision).T
+        - (q.gamma * (q.log_var + 1)).sum(1, keepdim=True)
+    )
+    spike = F.softplus(priors.logits).sum(1) - q.gamma @ priors.logits.T
+    return 0.5 * slab, spike - bernoulli_entropy(q.gamma).sum(1, keepdim=True)

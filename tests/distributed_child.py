@@ -40,6 +40,7 @@ CASES = {
     "VAE": VAETransformer(),
     "disentangled": VAETransformer(total_correlation_weight=3, covariance_weight=2),
     "VSC": VSCTransformer(),
+    "learned prior": VSCTransformer(prior="pseudo_inputs", n_pseudo_inputs=3),
     "balanced": ClassVSCTransformer(),
     "balanced, unlabeled": ClassVSCTransformer(unlabeled=2),
     "paper": ClassVSCTransformer(objective="paper"),
@@ -164,6 +165,9 @@ def noiseless_fits():
             ),
             "indicator": summary(small(ClassVSCTransformer).fit(X, indicator(y))),
             "partial_fit": summary(partial_fits(X, y)),
+            "learned prior": summary(
+                small(VSCTransformer, prior="pseudo_inputs", batch_size=10, warmup=0.5).fit(X)
+            ),
             "counts": summary(
                 small(VSCTransformer, likelihood="negative_binomial").fit(np.round(abs(X)))
             ),

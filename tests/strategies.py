@@ -379,6 +379,8 @@ VALUES: dict[str, tuple[list[Any], list[Any], list[Any]]] = {
     "usage_weight": ([0, 3.5], [1e9], [1e300, -1, np.nan, np.inf, "1"]),
     "information_weight": ([0, 3.5], [1e9], [1e300, -1, np.nan, np.inf, "1"]),
     "warmup": ([0, 0.5, 1], [], [1.5, -0.1, np.nan, "all"]),
+    "prior": (["fixed", "pseudo_inputs"], [], ["learned", None, 1]),
+    "n_pseudo_inputs": ([1, 3, 20], [], [0, -1, 1.5, "3", None]),
     "consistency_weight": ([0, 3.5], [1e9], [1e300, -1, np.nan, np.inf, "1"]),
     "consistency": (["centroid", "pairwise"], [], ["cosine", None]),
     "objective": (["balanced", "paper"], [], ["fair", None]),

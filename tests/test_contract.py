@@ -127,9 +127,12 @@ def test_fixed_names_of_the_constructors():
     vsc = set(inspect.signature(VSCTransformer).parameters)
     class_vsc = set(inspect.signature(ClassVSCTransformer).parameters)
     assert shared - vsc == {"total_correlation_weight", "covariance_weight"}
-    assert vsc - shared == {"alpha", "threshold", "usage_weight", "information_weight", "warmup"}
-    own = {"consistency_weight", "consistency", "objective", "unlabeled", "bins"}
-    assert class_vsc - vsc == own
+    spike = {"alpha", "threshold", "usage_weight", "information_weight", "warmup"}
+    assert vsc - shared == {*spike, "prior", "n_pseudo_inputs"}
+    assert class_vsc - shared == {
+        *spike,
+        *("consistency_weight", "consistency", "objective", "unlabeled", "bins"),
+    }
 
 
 @pytest.mark.parametrize("module", ["sklearn_classvsc", "sklearn_classvsc.metrics"])
