@@ -99,7 +99,7 @@ class VAETransformer(SpikeSlabTransformer):
     ----------
     n_features_in_ : int
         Number of features.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the features, if X had string column names.
     n_iter_ : int
         Epochs trained.
@@ -274,7 +274,7 @@ class VSCTransformer(VAETransformer):
     ----------
     n_features_in_ : int
         Number of features.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the features, if X had string column names.
     n_iter_ : int
         Epochs trained.
@@ -495,7 +495,7 @@ class ClassVSCTransformer(VSCTransformer):
         The labels.
     n_features_in_ : int
         Number of features.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the features, if X had string column names.
     n_iter_ : int
         Epochs trained.
