@@ -67,7 +67,7 @@ table = pd.DataFrame(rows).groupby("fitted to", sort=False).mean()
 print(table.round(2).to_string())
 
 # %%
-# What the others bring is a network that knows digits: held-out ones are decoded far better. Which
+# What the others bring is a network that knows digits: held-out ones are decoded better. Which
 # dimensions belong to which class is learned from the labels, and gains little. The gap to all
 # labels stays: ten digits of a class do not show all the ways to write it.
 

@@ -81,8 +81,8 @@ print(table.round(2).to_string())
 # *one dimension* is how well the best single dimension tells a class from all others (0.5 is
 # chance), *accuracy* that of a logistic regression on all of them.
 #
-# PCA decodes best: it is the best that a linear code of 32 numbers can be, and needs no training. If
-# that is what you want, take it. ClassVSC keeps less, uses a quarter of the dimensions, and has
+# PCA decodes best: it is the best that a linear code of 32 numbers can be, and needs no training.
+# If that is what you want, take it. ClassVSC keeps less, uses a quarter of the dimensions, and has
 # them belong to classes: a single one tells a class from the others. It has also seen the labels,
 # which the others have not: contrast is what it was trained for. The VAE keeps least, as the prior
 # weighs five times as much in its loss.
