@@ -42,7 +42,8 @@ class VAETransformer(SpikeSlabTransformer):
     n_components : int, default=32
         Number d of latent dimensions.
     hidden_layer_sizes : array-like of int, default=(256,)
-        Widths of the encoder's hidden layers; the decoder mirrors them.
+        Widths of the encoder's hidden layers, from the second on residual; the decoder mirrors
+        them.
     activation : {"relu", "gelu", "silu", "tanh"}, default="relu"
         Activation of the hidden layers, each normalised by LayerNorm before it.
     likelihood : str, default="auto"
@@ -217,7 +218,8 @@ class VSCTransformer(VAETransformer):
     warmup : float, default=0.0
         Fraction of training over which these two weights rise from 0.
     hidden_layer_sizes : array-like of int, default=(256,)
-        Widths of the encoder's hidden layers; the decoder mirrors them.
+        Widths of the encoder's hidden layers, from the second on residual; the decoder mirrors
+        them.
     activation : {"relu", "gelu", "silu", "tanh"}, default="relu"
         Activation of the hidden layers, each normalised by LayerNorm before it.
     likelihood : str, default="auto"
@@ -436,7 +438,8 @@ class ClassVSCTransformer(VSCTransformer):
     warmup : float, default=0.5
         Fraction of training over which `consistency_weight` and the reward rise from 0.
     hidden_layer_sizes : array-like of int, default=(256,)
-        Widths of the encoder's hidden layers; the decoder mirrors them.
+        Widths of the encoder's hidden layers, from the second on residual; the decoder mirrors
+        them.
     activation : {"relu", "gelu", "silu", "tanh"}, default="relu"
         Activation of the hidden layers, each normalised by LayerNorm before it.
     likelihood : str, default="auto"

@@ -192,15 +192,26 @@ class MLP(nn.Sequential):
     """A body of our own."""
 
 
+class Residual(nn.Sequential):
+    """Add to the features of a layer those it is made of, cut or filled with zeros to fit."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = super().forward(x)
+        return out + F.pad(x, (0, out.shape[1] - x.shape[1]))
+
+
 def mlp(n_in: int, hidden: Sequence[int], activation: str) -> MLP:
     """Return a body of (linear, LayerNorm, activation) layers, uninitialised.
 
     Normalising before each activation keeps features of any scale, and outliers, from
-    saturating it; it depends on one sample only, so an output never depends on its batch.
+    saturating it; it depends on one sample only, so an output never depends on its batch. From the
+    second on layers are residual: each would else normalise noise of the codes to the size of
+    what they say, and the decoder learn to ignore them.
     """
     layers: list[nn.Module] = []
     for n_out in hidden:
-        layers += [linear(n_in, n_out), nn.LayerNorm(n_out), ACTIVATIONS[activation]()]
+        layer = [linear(n_in, n_out), nn.LayerNorm(n_out), ACTIVATIONS[activation]()]
+        layers += [Residual(*layer)] if layers else layer
         n_in = n_out
     return MLP(*layers)
 

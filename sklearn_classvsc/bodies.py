@@ -23,9 +23,9 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator
-from torch import Tensor, nn
+from torch import nn
 
-from ._modules import ACTIVATIONS
+from ._modules import ACTIVATIONS, Residual
 from ._sklearn import Interval, StrOptions
 
 __all__ = ["ConvDecoder", "ConvEncoder", "ResidualMLP"]
@@ -99,14 +99,6 @@ class Layers(nn.Sequential):
         self = cls(*layers)
         self.n_out, self.makes_theta = n_out, makes_theta
         return self
-
-
-class Residual(nn.Sequential):
-    """Layers that add to what they are given."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return x + layers(x)."""
-        return x + super().forward(x)
 
 
 class _Images(Body):

@@ -21,6 +21,7 @@ from sklearn_classvsc.metrics import (
     contrast_scorer,
     dead_fraction,
     dimension_roles,
+    fidelity_scorer,
     jensen_shannon_consistency,
 )
 
@@ -48,6 +49,13 @@ def test_vae_codes_are_dense_means(iris):
     est = small(VAETransformer).fit(X)
     assert (est.transform(X) != 0).all()
     assert set(est.history_) == {"epoch", "train_loss", "reconstruction", "slab_kl"}
+
+
+def test_hidden_layers_do_not_silence_the_code(digits):
+    """Without residual layers three of them made every code the same: fidelity 0."""
+    X, X_test, _, _ = digits
+    est = VAETransformer(16, hidden_layer_sizes=(64,) * 3, max_epochs=100, random_state=0)
+    assert fidelity_scorer(est.fit(X / 16), X_test / 16) > 0.4  # one layer: 0.58
 
 
 def test_beta_vae_pays_less_divergence(digits):

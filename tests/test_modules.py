@@ -13,6 +13,7 @@ from sklearn_classvsc._likelihoods import LIKELIHOODS, Bernoulli, Gaussian, Mult
 from sklearn_classvsc._modules import (
     ACTIVATIONS,
     Linear,
+    Residual,
     hide_features,
     initialize,
     linear,
@@ -118,7 +119,7 @@ def test_what_is_not_trained_travels_with_the_weights():
 def test_hidden_layers_are_mirrored_in_the_decoder():
     model = autoencoder(hidden_layer_sizes=[8, 4])
     widths = {
-        name: [layer.out_features for layer in body if isinstance(layer, nn.Linear)]
+        name: [layer.out_features for layer in body.modules() if isinstance(layer, nn.Linear)]
         for name, body in [("encoder", model.encoder), ("decoder", model.decoder)]
     }
     assert widths == {"encoder": [8, 4], "decoder": [4, 8]}
@@ -128,7 +129,8 @@ def test_hidden_layers_are_mirrored_in_the_decoder():
 def test_a_body_normalises_before_each_activation(activation):
     body = mlp(5, [8, 4], activation)
     one = [Linear, nn.LayerNorm, ACTIVATIONS[activation]]
-    assert [type(layer) for layer in body] == one + one
+    assert [type(layer) for layer in body] == [*one, Residual]
+    assert [type(layer) for layer in body[3]] == one
     initialize(body, seeded())
     x = samples()
     torch.testing.assert_close(body(x).isfinite().all(), torch.tensor(True))
@@ -211,9 +213,20 @@ def test_a_head_starts_uniform_within_one_over_the_root_of_its_inputs():
 def test_a_body_keeps_the_variance_through_its_rectifiers():
     body = mlp(200, [300, 400], "relu")
     initialize(body, seeded())
-    for layer, n_in in [(body[0], 200), (body[3], 300)]:
+    for layer, n_in in [(body[0], 200), (body[3][0], 300)]:
         assert layer.weight.std().item() == pytest.approx(math.sqrt(2 / n_in), rel=0.02)
         assert (layer.bias == 0).all()
+
+
+@pytest.mark.parametrize("n_out", [3, 5, 8])
+def test_layers_after_the_first_are_residual(n_out):
+    body = mlp(7, [5, n_out], "relu")
+    initialize(body, seeded())
+    x = torch.randn(4, 7, generator=seeded())
+    first = body[:3](x)
+    kept = torch.zeros(4, n_out)
+    kept[:, : min(5, n_out)] = first[:, :n_out]
+    torch.testing.assert_close(body(x), kept + nn.Sequential(*body[3])(first))
 
 
 def test_gates_that_the_prior_wants_on_start_on_and_the_others_undecided():

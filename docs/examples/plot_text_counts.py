@@ -81,7 +81,7 @@ figure, (left, right) = plt.subplots(
     1, 2, figsize=(12, 4.8), layout="constrained", width_ratios=[3, 2]
 )
 ActivationDisplay.from_estimator(model, X_test, y_test, ax=left)
-strongest = rising[rising["rank"] == 1].sort_values("effect")
+strongest = rising.drop_duplicates("dimension").sort_values("effect")
 labels = [f"{row.dimension}: {row.feature}" for row in strongest.itertuples()]
 right.barh(labels, strongest["effect"], color="#0072B2")
 _ = right.set(
