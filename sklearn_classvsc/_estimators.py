@@ -110,7 +110,7 @@ class VAETransformer(SpikeSlabTransformer):
     ----------
     n_features_in_ : int
         Number of features.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the features, if X had string column names.
     n_iter_ : int
         Epochs trained.
@@ -320,7 +320,7 @@ class VSCTransformer(VAETransformer):
     ----------
     n_features_in_ : int
         Number of features.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the features, if X had string column names.
     n_iter_ : int
         Epochs trained.
@@ -572,7 +572,7 @@ class ClassVSCTransformer(VSCTransformer):
         empty are none.
     n_features_in_ : int
         Number of features.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the features, if X had string column names.
     n_iter_ : int
         Epochs trained.

@@ -78,3 +78,10 @@ steps, row = plt.subplots(1, 7, figsize=(7, 1.4), layout="constrained")
 for ax, image, weight in zip(row, way.X_hat, way.weights, strict=True):
     ax.imshow(image.reshape(8, 8), **DIGIT)
     ax.set(xticks=[], yticks=[], title=f"{weight:.2f}")
+
+# sphinx_gallery_start_ignore
+for before, after in PAIRS:
+    sent = counterfactual(est, X_test[y_test == before], profile, to=after)
+    assert (judge.predict(sent.X_edited) == after).mean() > 0.8
+assert (profile.activity[:, :5] >= 0.5).all()  # the first dimensions are of all classes
+# sphinx_gallery_end_ignore

@@ -103,3 +103,15 @@ _ = ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 # rebuild best. From right to left along the front ``alpha`` rises, and the codes become denser.
 # More ``consistency_weight`` is not more contrast: at 10 the samples of a class are more alike
 # still, but dimensions die, and classes share those that remain.
+
+# sphinx_gallery_start_ignore
+for row in results.itertuples():
+    rest = results[["contrast", "fidelity"]].drop(row.Index)
+    at_least = (rest >= [row.contrast, row.fidelity]).all(axis=1)
+    more = (rest > [row.contrast, row.fidelity]).any(axis=1)
+    assert row.on_front == (not (at_least & more).any())
+assert np.isfinite(scores).all() and len(front) >= 3
+assert front["fidelity"].is_monotonic_decreasing
+assert front["alpha"].iloc[0] > front["alpha"].iloc[-1]
+assert chosen["on_front"] and chosen["fidelity"] >= 0.95 * results["fidelity"].max()
+# sphinx_gallery_end_ignore

@@ -80,3 +80,16 @@ for (name, (Z, labels)), (above, below) in zip(codes.items(), axes.T, strict=Tru
 axes[0, 0].set_ylabel("samples, by class")
 axes[1, 0].set_ylabel("class")
 _ = figure.colorbar(image, ax=axes[1, :], label="sharing")
+
+# sphinx_gallery_start_ignore
+assert values["consistency"].tolist() == [1, 0, 1, 1, 0.25]
+assert abs(values["contrast"] - [0, 0, 1, 0, 0]).max() < 0.02
+assert values["dead fraction"].tolist() == [0, 1, 0, 0, 0]
+probe = values["probe, k = 1"]
+assert probe["class blocks"] == 1 and probe["dense"] > 0.6  # which contrast does not see
+assert abs(probe[["all on", "dead", "shuffled labels"]] - 0.5).max() < 0.1
+# A support that tells one class of four apart: ln 4 - 3/4 ln 3.
+information = values["information of support (nats)"]
+assert abs(information["class blocks"] - (np.log(4) - 0.75 * np.log(3))) < 0.005
+assert information["dense"] == 0
+# sphinx_gallery_end_ignore

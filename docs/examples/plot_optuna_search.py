@@ -144,3 +144,13 @@ for color, label in {"#D55E00": "best", "#0072B2": "finished", "0.6": "pruned"}.
     right.plot([], [], "o-", color=color, label=label)
 right.set(xlabel="folds", xticks=[1, 2, 3], ylabel="mean class contrast so far")
 _ = right.legend()
+
+# sphinx_gallery_start_ignore
+for trial in fronts.best_trials:
+    assert not any(
+        all(np.greater_equal(other.values, trial.values)) and other.values != trial.values
+        for other in fronts.trials
+    )
+assert len(front) > 1 and pruned and n_fits < 27
+assert evaluate(front[0].params, folds[0]) == tuple(front[0].values)
+# sphinx_gallery_end_ignore

@@ -89,3 +89,8 @@ _ = right.set(
     ylabel="dimension: its first word",
     title="What the dimensions add",
 )
+
+# sphinx_gallery_start_ignore
+assert perplexity["model"] < 0.9 * perplexity["words alone"]
+assert rising["feature"].str.startswith("t").mean() > 0.9  # words of topics
+# sphinx_gallery_end_ignore
