@@ -29,7 +29,7 @@ from sklearn.utils import Bunch
 from torch import Tensor
 
 from sklearn_classvsc import ClassVSCTransformer, VSCTransformer, _data, _objective
-from sklearn_classvsc._objective import ClassGates, Objective
+from sklearn_classvsc._objective import ClassGates
 from sklearn_classvsc._spike_slab import bernoulli_entropy
 from sklearn_classvsc.datasets import make_class_factors
 from sklearn_classvsc.labels import with_parents
@@ -68,9 +68,8 @@ def few_labels(task: Row) -> Row:
         estimator.set_params(max_epochs=task["epochs"] * n_batches[0] // n_batches[1])
     elif system == "shuffled":
         y[y != NO_LABEL] = np.random.default_rng(seed).permutation(y[y != NO_LABEL])
-    sure = 2.0 if system in ("unsure", "as they come") else Objective.sure
     part = 0.0 if system == "as they come" else _data.LABELED
-    with mock.patch.object(Objective, "sure", sure), mock.patch.object(_data, "LABELED", part):
+    with mock.patch.object(_data, "LABELED", part):
         measured = fit(estimator, X, y)
     Z, Z_train = estimator.transform(split.X_test), estimator.transform(split.X_train)
     for fraction in [task["setting"]] if task["setting"] in kept else FRACTIONS:
@@ -305,8 +304,8 @@ EV = Column("EV", "explained_variance")
 ACTIVE = Column("active", "active", 1)
 C, CONTRAST = Column("C", "consistency"), Column("contrast", "contrast")
 FEW = {
-    "0.1 %": ["labeled", "unsure", "as they come", "alone"],
-    "1 %": ["labeled", "unsure", "as they come", "alone", "shuffled"],
+    "0.1 %": ["labeled", "as they come", "alone"],
+    "1 %": ["labeled", "as they come", "alone", "shuffled"],
     "10 %": ["labeled", "as they come", "alone"],
     "100 %": ["labeled"],
     "no labels": ["vsc"],
@@ -317,8 +316,7 @@ SECTIONS = {
         few_labels,
         {
             "labeled": "**all images, this part labeled**",
-            "unsure": "the same, no image counts as the class it is recognised as",
-            "as they come": "nor are batches given more labeled images",
+            "as they come": "the same, batches are given no more labeled images",
             "alone": "the labeled part alone, as many steps",
             "shuffled": "all images, labels of the part shuffled (control)",
             "vsc": "VSC, all images",
@@ -399,8 +397,8 @@ Indicators are made by `labels.with_parents`.""",
         [EV, ACTIVE, C, CONTRAST, Column("ordinal", "ordinal")],
         """16 dimensions and defaults, 30 % held out. ordinal: `ordinal_sharing_score`, 1 where bins
 share the less the further apart they are. diabetes: 442 samples. Friedman's first: 3,000 samples of
-ten features, five of them without effect on y, all of them independent: classes have no factors to
-find. windows: 32 features that are sums of nine factors, each active for a window of y.""",
+ten independent features, five of them without effect on y. windows: 32 features that are sums of
+nine factors, each active for a window of y.""",
     ),
 }
 

@@ -742,8 +742,7 @@ class ClassVSCTransformer(VSCTransformer):
                 "inconsistency": Weight(1),
                 "consistency": Weight(weight, warmup),
             }
-        guess = balanced and self.unlabeled is not None
-        return Objective(weights, len(self.classes_), self.consistency, balanced, guess)
+        return Objective(weights, len(self.classes_), self.consistency, balanced)
 
     def _default_usage_weight(self) -> float:
         """Weight at which being on for a class costs a dimension less than never being on."""

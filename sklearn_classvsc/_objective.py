@@ -267,12 +267,6 @@ def recognition_loss(scores: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
     return weight @ (losses.sum(1) / labels.sum(1).clamp_min(1))
 
 
-def class_scores(q: SpikeSlab, alpha: Tensor, profile: Tensor) -> Tensor:
-    """Return how well the gates match each class, (n, C), over the dimensions not global."""
-    assert q.logits is not None
-    return q.logits @ (profile * (alpha <= 0.5)).T
-
-
 def class_terms(
     q: SpikeSlab, gates: ClassGates, labels: Tensor, alpha: Tensor, profile: Tensor
 ) -> dict[str, Tensor]:
@@ -291,12 +285,13 @@ def class_terms(
     profile : Tensor of shape (C, d)
         What the logits of a sample are compared with, for each class.
     """
-    scores = class_scores(q, alpha, profile)
+    assert q.logits is not None
     specific = (alpha <= 0.5).to(alpha.dtype)  # (d,)
     n_specific = specific.sum().clamp_min(1)
     alpha = (alpha @ specific / n_specific).clamp_min(1e-6)  # if there is none
     pi_c, present = gates.pi_c * specific, gates.share > 0
     on = pi_c.sum(1)  # (C,)
+    scores = q.logits @ (profile * specific).T  # (n, C)
     scores = scores.masked_fill(~present, torch.finfo(scores.dtype).min)
     return {
         "class_usage": gates.share @ bernoulli_kl(on / n_specific, alpha) * n_specific,
@@ -422,9 +417,6 @@ class Objective:
     balanced : bool
         Let every class of a batch count the same in the terms of the gates. Without it, each
         counts by its frequency, and the split is that of the spike's divergence.
-    guess : bool
-        In training, let a sample without a label count as one of the class that its gates are
-        recognised as, once they are so with a probability above `sure`.
 
     Notes
     -----
@@ -434,7 +426,6 @@ class Objective:
     #: Softness of the recognition, and the step of the running profiles it compares with.
     temperature = 4.0
     momentum = 0.1
-    sure = 0.95
 
     def __init__(
         self,
@@ -442,10 +433,9 @@ class Objective:
         n_classes: int = 0,
         consistency: str = "centroid",
         balanced: bool = False,
-        guess: bool = False,
     ) -> None:
         self.weights, self.n_classes = dict(weights), n_classes
-        self.consistency, self.balanced, self.guess = consistency, balanced, guess
+        self.consistency, self.balanced = consistency, balanced
 
     def terms(
         self,
@@ -495,11 +485,6 @@ class Objective:
     ) -> dict[str, Tensor]:
         """Return the split of the spike's divergence, and the terms on classes that are in use."""
         n_classes, profile, several = self.n_classes, model.class_profile, labels.ndim == 2
-        if self.guess and model.training and not several:
-            scores = class_scores(out.q, model.alpha, profile / self.temperature).detach()
-            likely = scores.softmax(1).max(1)
-            guessed = (labels < 0) & (likely.values > self.sure)
-            labels = torch.where(guessed, likely.indices, labels)
         if n_classes > (len(labels) if processes.size == 1 else MANY) and not several:
             # Those in the batch are enough, and time grows with them.
             everyone = processes.gather(labels)

@@ -456,34 +456,6 @@ def test_unlabeled_changes_nothing_where_all_have_labels(iris):
     assert np.array_equal(a.transform(X), b.transform(X))
 
 
-def test_a_sample_that_is_surely_recognised_counts_as_labeled():
-    e = make_example(n=6, d=3, n_classes=3, unlabeled=0, weighted=False, specific=True)
-    e.alpha = torch.full((3,), 0.2, dtype=torch.float64)
-    e.labels = torch.tensor([0, 1, 2, 0, 1, 2])
-    signs = 2 * torch.eye(3, dtype=torch.float64)[e.labels] - 1
-    e.logits = 20 * signs
-    e.logits[3] = 10 * signs[3]
-    e.logits[5] = 0.1 * signs[5]  # by no means sure
-    e.gamma = torch.sigmoid(e.logits)
-    few = Example(**(vars(e) | {"labels": torch.tensor([0, 1, 2, -1, -1, -1])}))
-    expected = Example(**(vars(e) | {"labels": torch.tensor([0, 1, 2, 0, 1, -1])}))
-
-    def terms(e, training, guess):
-        model = a_model(e, training=training)
-        model.class_profile = torch.eye(3, dtype=torch.float64)
-        return terms_of(e, BALANCED, model=model, balanced=True, guess=guess)
-
-    guessed, known, plain = (
-        terms(few, True, True),
-        terms(expected, True, False),
-        terms(few, True, False),
-    )
-    for name in BALANCED:
-        assert guessed[name].item() == pytest.approx(known[name].item()), name
-    assert guessed["recognition"] != plain["recognition"]
-    assert terms(few, False, True) == terms(few, False, False)  # the score has the labels it has
-
-
 def test_few_labels_keep_their_classes_apart():
     """On clusters, five labels of each do what all do, and far more than they alone."""
     X, y = make_class_factors(2000, 32, n_classes=4, n_shared=0, return_X_y=True, random_state=0)
