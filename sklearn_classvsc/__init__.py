@@ -11,17 +11,19 @@ lower numbers only.
 6. `_streams`: data that come in pieces.
 7. `_net`: the skorch net that trains.
 8. `_inference`: what a fitted estimator does.
-9. `_collapse`: what the classes use of a code, and the warning if that is nothing.
-10. `_base`: how an estimator is fitted.
-11. `_estimators`: the three transformers.
+9. `_validation`: what goes into a fit.
+10. `_state`: the model of an estimator, built, published, pickled and saved.
+11. `_base`: how an estimator is fitted.
+12. `_classes`: what labels say, as classes.
+13. `_collapse`: what the classes use of a code, and the warning if that is nothing.
+14. `_estimators`: the three transformers.
 
-Beside them `_blocks` decodes sparse samples of many features, `labels` has
-hierarchies of classes, `bodies` has networks for images and
-deep ones, `testing` checks networks of your own, `_persistence` saves and loads, `_checkpoint` lets
-a training go on after a crash, `distributed` has several processes train one model, `metrics`
-judges any codes, `inspection` says what a dimension does to the features, `displays` and `report`
-show it, `editing` changes samples by their codes, `export` writes ONNX models, and `datasets` makes
-data whose factors are known.
+Beside them `_blocks` decodes sparse samples of many features, `labels` has hierarchies of classes,
+`bodies` has networks for images and deep ones, `testing` checks networks of your own,
+`_persistence` saves and loads, `_checkpoint` lets a training go on after a crash, `distributed` has
+several processes train one model, `metrics` judges any codes, `inspection` says what a dimension
+does to the features, `displays` and `report` show it, `editing` changes samples by their codes,
+`export` writes ONNX models, and `datasets` makes data whose factors are known.
 """
 
 from importlib import import_module

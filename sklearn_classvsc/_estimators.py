@@ -1,4 +1,4 @@
-"""Room 11: the three transformers: parameters, model and objective."""
+"""Room 14: the three transformers: parameters, model and objective."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import Tags
-from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import check_is_fitted
 
 from ._base import WEIGHT, SpikeSlabTransformer
+from ._classes import Bins, Labels, LabelSets, check_unlabeled, has_label
 from ._collapse import ClassSummary, summarize, warn_of_collapse
 from ._data import ArrayDataset, naming
 from ._objective import LearnedPriorObjective, Objective, Weight
@@ -720,7 +720,7 @@ class ClassVSCTransformer(VSCTransformer):
 
     def _objective(self) -> Objective:
         balanced = self.objective == "balanced"
-        usage = _or(self.usage_weight, self._default_usage_weight() if balanced else 1.0)
+        usage = _or(self.usage_weight, role_usage_weight(self._model()["alpha"]) if balanced else 1)
         information = _or(self.information_weight, 50.0 if balanced else 1.0)
         weights = {
             "reconstruction": Weight(1),
@@ -744,133 +744,41 @@ class ClassVSCTransformer(VSCTransformer):
             }
         return Objective(weights, len(self.classes_), self.consistency, balanced)
 
-    def _default_usage_weight(self) -> float:
-        """Weight at which being on for a class costs a dimension less than never being on."""
-        alpha = self._model()["alpha"]
-        specific = alpha[alpha <= 0.5]
-        return max(5.0, 1.2 / float(specific.mean())) if specific.size else 5.0
-
     def _encode_labels(self, y: Any, classes: Any, reset: bool) -> NDArray[Any]:
-        if np.ndim(self.unlabeled) or self.unlabeled != self.unlabeled:
-            raise ValueError(f"unlabeled={self.unlabeled!r} must be one label, and not NaN.")
+        check_unlabeled(self.unlabeled)
         if reset:
             self._several = isinstance(y, Indicator)
             self.__dict__.pop("bin_edges_", None)
         if self._several or isinstance(y, Indicator):
-            return self._encode_indicator(y, classes, reset)
+            if self._several != isinstance(y, Indicator):
+                given, known = ("one label", "several labels")[:: 1 if self._several else -1]
+                raise ValueError(
+                    f"y has {given} for each sample, but the estimator was fitted to {known}: pass "
+                    "y as then, or fit afresh."
+                )
+            pairwise = self.objective == "paper" and self.consistency == "pairwise"
+            unfit = {"consistency": self.consistency} if pairwise else {}
+            LabelSets.check(y, {"unlabeled": self.unlabeled, "bins": self.bins} | unfit)
+            if reset:
+                self.classes_ = LabelSets.learn(y, classes).classes
+            return LabelSets(self.classes_).encode(y, classes)
+        labeled = has_label(y, self.unlabeled)
+        if self.bins is not None if reset else hasattr(self, "bin_edges_"):
+            Bins.check(classes, self.bins)
+            with naming("y", y):
+                values = y[labeled].astype(np.float64)
+            if reset:
+                assert self.bins is not None
+                self.classes_, self.bin_edges_ = Bins.learn(values, self.bins)
+            return self._bins_of(y, labeled)
         with naming("y", y):
-            labeled = self._has_label(y)
-            if self.bins is not None if reset else hasattr(self, "bin_edges_"):
-                return self._encode_bins(y, labeled, classes, reset)
-            try:
-                check_classification_targets(y[labeled])
-            except ValueError as error:
-                if type_of_target(y[labeled]) != "continuous":
-                    raise
-                raise ValueError(
-                    f"Unknown label type: continuous. y holds {y[labeled].tolist()[0]!r}, and "
-                    "classes are needed: set bins, such as bins=5, to cut y into its quantiles."
-                ) from error
+            Labels.check(y[labeled])
         if reset:
-            name, values = ("y", y[labeled]) if classes is None else ("classes", classes)
-            with naming(name, values):
-                self.classes_ = np.unique(values)
-            if len(self.classes_) < 2:
-                raise ValueError(
-                    "ClassVSCTransformer needs samples of at least 2 classes, but y has "
-                    f"{len(self.classes_)} class: {self.classes_.tolist()}."
-                )
-        unseen = y[labeled][~np.isin(y[labeled], self.classes_)]
-        if unseen.size:
-            raise ValueError(
-                f"y holds the label {unseen.tolist()[0]!r}, which is none of the classes "
-                f"{self.classes_.tolist()} that the estimator knows: name every class in the "
-                "first call of partial_fit (classes=...), or fit afresh."
-            )
-        labels = np.full(len(y), -1)
-        labels[labeled] = np.searchsorted(self.classes_, y[labeled])
-        return labels
-
-    def _encode_indicator(self, y: Any, classes: Any, reset: bool) -> NDArray[np.bool_]:
-        """Return which of `classes_` each sample has, (n, C)."""
-        if not isinstance(y, Indicator) or not self._several:
-            found = "several labels" if isinstance(y, Indicator) else "one label"
-            known = f"an indicator of {len(self.classes_)} labels" if self._several else "one label"
-            raise ValueError(
-                f"y has {found} for each sample, but the estimator was fitted to {known}: pass y "
-                "as then, or fit afresh."
-            )
-        pairwise = self.objective == "paper" and self.consistency == "pairwise"
-        for name, unfit in (
-            ("unlabeled", self.unlabeled is not None),
-            ("bins", self.bins is not None),
-            ("consistency", pairwise),
-        ):
-            if unfit:
-                raise ValueError(
-                    f"{name}={getattr(self, name)!r} is for one label of each sample, but y is an "
-                    f"indicator of {y.members.shape[1]}: leave the default (a row of zeros has no "
-                    "label)."
-                )
-        names = y.names if classes is None else np.asarray(classes)
-        n_labels = y.members.shape[1]
-        if reset:
-            names = np.arange(n_labels) if names is None else names
-            if len(names) != n_labels or len(set(names.tolist())) != n_labels:
-                raise ValueError(
-                    f"y has {n_labels} columns, but the names of its labels are {names.tolist()}: "
-                    "there must be one for each, and no two the same."
-                )
-            if len(y.members) and y.members.any(0).sum() < 2:
-                raise ValueError(
-                    "ClassVSCTransformer needs samples of at least 2 classes, but y has samples "
-                    f"of {y.members.any(0).sum()} of its {n_labels} labels."
-                )
-            self.classes_ = names
-        if n_labels != len(self.classes_) or (
-            names is not None and not np.array_equal(names, self.classes_)
-        ):
-            found = n_labels if names is None else names.tolist()
-            raise ValueError(
-                f"y has the columns {found}, but the estimator was fitted to the labels "
-                f"{self.classes_.tolist()}: pass one column for each, in this order."
-            )
-        return y.members
-
-    def _encode_bins(
-        self, y: NDArray[Any], labeled: NDArray[np.bool_], classes: Any, reset: bool
-    ) -> NDArray[np.int64]:
-        """Return the bin of each sample, which `reset` learns."""
-        known = y[labeled].astype(np.float64)
-        if classes is not None:
-            raise ValueError(
-                f"classes={classes!r} was passed beside bins={self.bins}, which makes the classes "
-                "of what y holds in the first call: leave one of them out."
-            )
-        if reset:
-            assert self.bins is not None
-            inner = np.linspace(0, 1, self.bins + 1)[1:-1]
-            edges = np.unique(np.quantile(known, inner)) if known.size else known
-            bins = np.searchsorted(edges, known, side="right")
-            used = np.unique(bins)
-            if len(used) < 2:
-                raise ValueError(
-                    f"bins={self.bins} leaves {len(used)} bin of the {len(np.unique(known))} "
-                    "values of y: pass a y that varies."
-                )
-            self.bin_edges_ = edges[used[1:] - 1]
-            self.classes_ = np.array([np.median(known[bins == b]) for b in used])
-        return self._bins_of(y, labeled)
+            self.classes_ = Labels.learn(y[labeled], classes).classes
+        return Labels(self.classes_).encode(y, labeled)
 
     def _bins_of(self, y: NDArray[Any], labeled: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """Return the number of the bin of each sample; -1 where it has no label."""
-        bins = np.full(len(y), -1)
-        values = y[labeled].astype(np.float64)
-        bins[labeled] = np.searchsorted(self.bin_edges_, values, side="right")
-        return bins
-
-    def _has_label(self, y: NDArray[Any]) -> NDArray[np.bool_]:
-        return np.ones(len(y), bool) if self.unlabeled is None else y != self.unlabeled
+        return Bins(self.classes_, self.bin_edges_).encode(y, labeled)
 
     def _seen_labels(self, y: Any) -> Any:
         if self.bins is not None and not isinstance(y, Indicator):
@@ -897,7 +805,7 @@ class ClassVSCTransformer(VSCTransformer):
         now = self._now()
         check_is_fitted(now)
         y = np.asarray(y)
-        return now._bins_of(y, now._has_label(y)) if hasattr(now, "bin_edges_") else y
+        return now._bins_of(y, has_label(y, now.unlabeled)) if hasattr(now, "bin_edges_") else y
 
     def _finish(self, dataset: ArrayDataset | StreamDataset, stop_reason: str) -> None:
         super()._finish(dataset, stop_reason)
@@ -996,6 +904,15 @@ def role_alpha(n_components: int, n_classes: int) -> NDArray[np.float64]:
     n_specific = n_components - n_global
     specific = min(0.4, max(1.2 / n_classes, 1.5 / n_specific))
     return np.repeat([0.99, specific], [n_global, n_specific])
+
+
+def role_usage_weight(alpha: NDArray[Any]) -> float:
+    """Return the weight at which being on for a class costs a dimension less than never being on.
+
+    Of the usage of dimensions with these alphas.
+    """
+    specific = alpha[alpha <= 0.5]
+    return max(5.0, 1.2 / float(specific.mean())) if specific.size else 5.0
 
 
 def _check_alpha(alpha: Any, n_components: int) -> NDArray[np.float32]:

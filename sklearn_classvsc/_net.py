@@ -27,7 +27,7 @@ from ._streams import StreamDataset
 from .distributed import ALONE, Alone, current
 
 
-class VSCNet(NeuralNet):
+class SteppingNet(NeuralNet):
     """A skorch net over whole batches, synchronising with the device once per epoch.
 
     Parameters
@@ -93,11 +93,117 @@ class VSCNet(NeuralNet):
         self.steps_done = 0  # since the schedule began
         self.steps_planned = 1
         self.decay = True
-        #: Under early stopping, the best epoch's weights and loss, and the epochs since.
-        self.best: dict[str, Any] | None = None
-        self._epoch_ended: Callable[[], None] = noop
 
-    # -- what the estimator calls --------------------------------------------------------------
+    def initialize_criterion(self) -> SteppingNet:
+        """Take the objective as it is: a plain callable, not a module to instantiate."""
+        self.criterion_ = self.criterion
+        return self
+
+    def get_default_callbacks(self) -> list[tuple[str, Callback]]:
+        """Leave skorch's out: they work per batch, and print."""
+        return []
+
+    def on_epoch_begin(self, net: NeuralNet, dataset_train: Any = None, **kwargs: Any) -> None:
+        """Count on from the epoch before, where the history is no longer whole."""
+        super().on_epoch_begin(net, dataset_train=dataset_train, **kwargs)
+        if len(self.history) > 1:
+            self.history.record("epoch", self.history[-2, "epoch"] + 1)
+
+    def on_batch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Keep the history per epoch."""
+
+    def get_iterator(
+        self, dataset: ArrayDataset | StreamDataset, training: bool = False
+    ) -> DataLoader[Batch]:
+        """Fetch whole batches; torch finds `ArrayDataset.__getitems__`."""
+        shuffle = self.generator if training else None
+        part = self.processes.rank, self.processes.size
+        how: dict[str, Any] = {"collate_fn": _identity, "generator": self.generator}
+        if isinstance(dataset, StreamDataset):
+            batched = dataset.batched(self.batch_size, shuffle, part)
+            return DataLoader(batched, batch_size=None, **how)
+        labeled = dataset.labeled_rows if training else None
+        batches = EvenBatches(len(dataset), self.batch_size, shuffle, part, labeled)
+        return DataLoader(dataset, batch_sampler=batches, **how)  # type: ignore[arg-type]
+
+    def train_step(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
+        """Take a step, without the closure that skorch keeps for optimisers other than Adam."""
+        self.optimizer_.zero_grad()
+        step = self.train_step_single(batch, **fit_params)
+        parameters = TeeGenerator(self.get_all_learnable_params())
+        self.notify("on_grad_computed", named_parameters=parameters, batch=batch, training=True)
+        self.optimizer_.step()
+        return step
+
+    def train_step_single(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
+        """Forward and backward pass of one batch."""
+        progress = self.steps_done / self.steps_planned
+        for group in self.optimizer_.param_groups:
+            group["lr"] = self.lr * (learning_rate_factor(progress) if self.decay else 0.5)
+        step = self._forward(batch, min(progress, 1.0))
+        step["loss"].backward()
+        self.processes.add_gradients(self.module_.parameters())
+        self.steps_done += 1
+        return step
+
+    def validation_step(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
+        """Forward pass of one batch, with every term at its full weight."""
+        with torch.no_grad():
+            return self._forward(batch, 1.0)
+
+    def run_single_epoch(
+        self,
+        iterator: DataLoader[Batch] | None,
+        training: bool,
+        prefix: str,
+        step_fn: Callable[[Batch], dict[str, Any]],
+        **fit_params: Any,
+    ) -> None:
+        """Run an epoch; record the mean of the loss and of each term, in one synchronisation."""
+        if iterator is None:
+            return
+        self._set_training(training)
+        if training:
+            self._noise = self.processes.generator(self.generator, self.noise_generator)
+        total: Tensor | None = None
+        weight_sum, names = 0.0, ["loss"]
+        for batch in iterator:
+            self.notify("on_batch_begin", batch=batch, training=training)
+            step = step_fn(batch, **fit_params)
+            weight = float(batch.weight.sum())  # on the processor: no synchronisation
+            names = ["loss", *step["terms"]]
+            values = torch.stack([step["loss"], *step["terms"].values()]).detach() * weight
+            total = values if total is None else total.add_(values)
+            weight_sum += weight
+            self.notify("on_batch_end", batch=batch, training=training, **step)
+        assert total is not None, "an epoch has at least one batch"
+        whole = self.processes.total(torch.cat([total, total.new_tensor([weight_sum])]))
+        for name, value in zip(names, (whole[:-1] / whole[-1]).tolist(), strict=True):
+            self.history.record(
+                f"{prefix}_{name}" if name == "loss" or not training else name, value
+            )
+        if not math.isfinite(self.history[-1, f"{prefix}_loss"]):
+            dataset = iterator.dataset
+            assert isinstance(dataset, ArrayDataset | StreamDataset)
+            epoch = self.history[-1, "epoch"]
+            raise divergence_error(dataset.survey(False).magnitude, self.lr, f"in epoch {epoch}")
+
+    def _forward(self, batch: Batch, progress: float) -> dict[str, Any]:
+        x, labels, weight = to_device(tuple(batch), self.device)
+        low = self.precision == "bfloat16" and self.module_.training
+        with torch.autocast(x.device.type, torch.bfloat16) if low else nullcontext():
+            noise = self._noise or self.noise_generator
+            out = self.module_(x, noise, self.criterion_.slab_share(progress))
+        terms = self.criterion_.terms(self.module_, out, x, labels, weight, self.processes)
+        return {"loss": self.criterion_.loss(terms, progress), "terms": terms, "y_pred": out.theta}
+
+
+class VSCNet(SteppingNet):
+    """The net of an estimator: whole trainings, what ends them, and their state."""
+
+    #: Under early stopping, the best epoch's weights and loss, and the epochs since.
+    best: dict[str, Any] | None = None
+    _epoch_ended: Callable[[], None] = staticmethod(noop)
 
     def schedule(self, steps: int, done: int = 0, decay: bool = True) -> None:
         """Plan a training of `steps` steps; `decay` takes the learning rate to 0 by the end.
@@ -225,26 +331,6 @@ class VSCNet(NeuralNet):
         best = state.get("best")
         self.best = best and best | {"weights": _map_arrays(best["weights"])}
 
-    # -- skorch's hooks ------------------------------------------------------------------------
-
-    def initialize_criterion(self) -> VSCNet:
-        """Take the objective as it is: a plain callable, not a module to instantiate."""
-        self.criterion_ = self.criterion
-        return self
-
-    def get_default_callbacks(self) -> list[tuple[str, Callback]]:
-        """Leave skorch's out: they work per batch, and print."""
-        return []
-
-    def on_epoch_begin(self, net: NeuralNet, dataset_train: Any = None, **kwargs: Any) -> None:
-        """Count on from the epoch before, where the history is no longer whole."""
-        super().on_epoch_begin(net, dataset_train=dataset_train, **kwargs)
-        if len(self.history) > 1:
-            self.history.record("epoch", self.history[-2, "epoch"] + 1)
-
-    def on_batch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Keep the history per epoch."""
-
     def notify(self, method_name: str, **kwargs: Any) -> None:
         """Take KeyboardInterrupt for a stop where skorch's callbacks mean one, else for Ctrl-C.
 
@@ -265,91 +351,6 @@ class VSCNet(NeuralNet):
             self._epoch_ended()
         if stopped:
             raise TrainingStopped("callback")
-
-    def get_iterator(
-        self, dataset: ArrayDataset | StreamDataset, training: bool = False
-    ) -> DataLoader[Batch]:
-        """Fetch whole batches; torch finds `ArrayDataset.__getitems__`."""
-        shuffle = self.generator if training else None
-        part = self.processes.rank, self.processes.size
-        how: dict[str, Any] = {"collate_fn": _identity, "generator": self.generator}
-        if isinstance(dataset, StreamDataset):
-            batched = dataset.batched(self.batch_size, shuffle, part)
-            return DataLoader(batched, batch_size=None, **how)
-        labeled = dataset.labeled_rows if training else None
-        batches = EvenBatches(len(dataset), self.batch_size, shuffle, part, labeled)
-        return DataLoader(dataset, batch_sampler=batches, **how)  # type: ignore[arg-type]
-
-    def train_step(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
-        """Take a step, without the closure that skorch keeps for optimisers other than Adam."""
-        self.optimizer_.zero_grad()
-        step = self.train_step_single(batch, **fit_params)
-        parameters = TeeGenerator(self.get_all_learnable_params())
-        self.notify("on_grad_computed", named_parameters=parameters, batch=batch, training=True)
-        self.optimizer_.step()
-        return step
-
-    def train_step_single(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
-        """Forward and backward pass of one batch."""
-        progress = self.steps_done / self.steps_planned
-        for group in self.optimizer_.param_groups:
-            group["lr"] = self.lr * (learning_rate_factor(progress) if self.decay else 0.5)
-        step = self._forward(batch, min(progress, 1.0))
-        step["loss"].backward()
-        self.processes.add_gradients(self.module_.parameters())
-        self.steps_done += 1
-        return step
-
-    def validation_step(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
-        """Forward pass of one batch, with every term at its full weight."""
-        with torch.no_grad():
-            return self._forward(batch, 1.0)
-
-    def run_single_epoch(
-        self,
-        iterator: DataLoader[Batch] | None,
-        training: bool,
-        prefix: str,
-        step_fn: Callable[[Batch], dict[str, Any]],
-        **fit_params: Any,
-    ) -> None:
-        """Run an epoch; record the mean of the loss and of each term, in one synchronisation."""
-        if iterator is None:
-            return
-        self._set_training(training)
-        if training:
-            self._noise = self.processes.generator(self.generator, self.noise_generator)
-        total: Tensor | None = None
-        weight_sum, names = 0.0, ["loss"]
-        for batch in iterator:
-            self.notify("on_batch_begin", batch=batch, training=training)
-            step = step_fn(batch, **fit_params)
-            weight = float(batch.weight.sum())  # on the processor: no synchronisation
-            names = ["loss", *step["terms"]]
-            values = torch.stack([step["loss"], *step["terms"].values()]).detach() * weight
-            total = values if total is None else total.add_(values)
-            weight_sum += weight
-            self.notify("on_batch_end", batch=batch, training=training, **step)
-        assert total is not None, "an epoch has at least one batch"
-        whole = self.processes.total(torch.cat([total, total.new_tensor([weight_sum])]))
-        for name, value in zip(names, (whole[:-1] / whole[-1]).tolist(), strict=True):
-            self.history.record(
-                f"{prefix}_{name}" if name == "loss" or not training else name, value
-            )
-        if not math.isfinite(self.history[-1, f"{prefix}_loss"]):
-            dataset = iterator.dataset
-            assert isinstance(dataset, ArrayDataset | StreamDataset)
-            epoch = self.history[-1, "epoch"]
-            raise divergence_error(dataset.survey(False).magnitude, self.lr, f"in epoch {epoch}")
-
-    def _forward(self, batch: Batch, progress: float) -> dict[str, Any]:
-        x, labels, weight = to_device(tuple(batch), self.device)
-        low = self.precision == "bfloat16" and self.module_.training
-        with torch.autocast(x.device.type, torch.bfloat16) if low else nullcontext():
-            noise = self._noise or self.noise_generator
-            out = self.module_(x, noise, self.criterion_.slab_share(progress))
-        terms = self.criterion_.terms(self.module_, out, x, labels, weight, self.processes)
-        return {"loss": self.criterion_.loss(terms, progress), "terms": terms, "y_pred": out.theta}
 
 
 def learning_rate_factor(progress: float) -> float:

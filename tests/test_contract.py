@@ -25,13 +25,16 @@ ROOMS = [
     "_streams",
     "_net",
     "_inference",
-    "_collapse",
+    "_validation",
+    "_state",
     "_base",
+    "_classes",
+    "_collapse",
     "_estimators",
 ]
 #: Imported by any room, and importing none.
 SHIMS = {"_blocks", "labels", "_sklearn"}
-#: Beside the rooms: what `_base` may use although it has no number.
+#: Beside the rooms: what rooms may use although they have no number.
 BESIDE = {"_persistence", "_checkpoint", "distributed"}
 
 
