@@ -244,12 +244,11 @@ classes: the share of a dimension's variance that lies between classes (eta squa
 dimensions, a constant one counting 0. Both are expected to be higher where labels were seen.
 
 All systems have the same number of dimensions. All networks have one hidden layer of 400, and
-train on {n_train:,} samples for {epochs} epochs in batches of 256, {steps:,} steps
-(`max_epochs="auto"` takes 2,000), with one schedule. Each system has the weights in its name, which
-were not tuned, and otherwise its defaults. Those of ClassVSC were chosen on training images of both
-image sets, and on generated tables of other seeds ([how](objective.md)): an advantage. Only
-ClassVSC sees labels, of the training data; the control sees them shuffled, and is scored with the
-true ones."""
+train on {n_train:,} samples for {epochs} epochs in batches of 256, {steps:,} steps, with one
+schedule. Each system has the weights in its name, which were not tuned, and otherwise its defaults.
+Those of ClassVSC were chosen on training images of both image sets, and on generated tables of
+other seeds ([how](objective.md)): an advantage. Only ClassVSC sees labels, of the training data;
+the control sees them shuffled, and is scored with the true ones."""
 
 FACTOR_LEGEND = """\
 `make_class_factors`: {n_classes} classes; {n_global} factors that all classes have, {n_shared} that
