@@ -5,6 +5,7 @@ Each kind learns the classes once, and then turns labels into what the loss take
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,8 +30,8 @@ class Labels(NamedTuple):
             if type_of_target(y) != "continuous":
                 raise
             raise ValueError(
-                f"Unknown label type: continuous. y holds {y.tolist()[0]!r}, and classes are "
-                "needed: set bins, such as bins=5, to cut y into its quantiles."
+                f"y holds {y.tolist()[0]!r}. Unknown label type: continuous. Classes are needed: "
+                "set bins, such as bins=5, to cut y into its quantiles."
             ) from error
 
     @classmethod
@@ -76,8 +77,9 @@ class Bins(NamedTuple):
             )
 
     @classmethod
-    def learn(cls, y: NDArray[np.float64], bins: int) -> Bins:
+    def learn(cls, y: NDArray[Any], bins: int) -> Bins:
         """Return the quantile bins of y; one that repeated values leave empty is none."""
+        y = _numbers(y, f"bins={bins}")
         inner = np.linspace(0, 1, bins + 1)[1:-1]
         edges = np.unique(np.quantile(y, inner)) if y.size else y
         index = np.searchsorted(edges, y, side="right")
@@ -92,7 +94,7 @@ class Bins(NamedTuple):
     def encode(self, y: NDArray[Any], labeled: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Return the number of each sample's bin, (n,); -1 where it has no label."""
         index = np.full(len(y), -1)
-        values = y[labeled].astype(np.float64)
+        values = _numbers(y[labeled], "an estimator that was fitted to bins")
         index[labeled] = np.searchsorted(self.edges, values, side="right")
         return index
 
@@ -144,6 +146,15 @@ class LabelSets(NamedTuple):
                 f"{self.classes.tolist()}: pass one column for each, in this order."
             )
         return y.members
+
+
+def _numbers(y: NDArray[Any], who: str) -> NDArray[np.float64]:
+    """Return y as numbers; `who` needs them."""
+    if y.dtype.kind not in "biuf":
+        for value in y:
+            if not isinstance(value, Real):
+                raise ValueError(f"{who} needs a y of numbers, but y holds {value!r}.")
+    return y.astype(np.float64)
 
 
 def check_unlabeled(unlabeled: Any) -> None:

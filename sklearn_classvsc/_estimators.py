@@ -619,7 +619,7 @@ class ClassVSCTransformer(VSCTransformer):
     _several = False  # labels of a sample: y was an indicator
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **VAETransformer._parameter_constraints,
+        **SpikeSlabTransformer._parameter_constraints,
         "threshold": VSCTransformer._parameter_constraints["threshold"],
         "warmup": VSCTransformer._parameter_constraints["warmup"],
         "consistency_weight": [WEIGHT],
@@ -765,11 +765,9 @@ class ClassVSCTransformer(VSCTransformer):
         labeled = has_label(y, self.unlabeled)
         if self.bins is not None if reset else hasattr(self, "bin_edges_"):
             Bins.check(classes, self.bins)
-            with naming("y", y):
-                values = y[labeled].astype(np.float64)
             if reset:
                 assert self.bins is not None
-                self.classes_, self.bin_edges_ = Bins.learn(values, self.bins)
+                self.classes_, self.bin_edges_ = Bins.learn(y[labeled], self.bins)
             return self._bins_of(y, labeled)
         with naming("y", y):
             Labels.check(y[labeled])

@@ -81,7 +81,7 @@ class Indicator(NamedTuple):
 
 def as_indicator(y: Any) -> Indicator | None:
     """Return which labels samples have, if y has a column for each label, else None."""
-    shape = y.shape if hasattr(y, "shape") else np.shape(y)
+    shape = y.shape if hasattr(y, "shape") else np.asarray(y).shape
     if len(shape) != 2 or shape[1] < 2:
         return None
     values = y.toarray() if hasattr(y, "toarray") else np.asarray(y)

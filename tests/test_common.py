@@ -491,8 +491,9 @@ def test_hidden_layer_sizes_are_checked(cls, iris):
     with pytest.raises(ValueError, match=r"hidden_layer_sizes=\(0,\)"):
         small(cls, hidden_layer_sizes=(0,)).fit(*iris)
     deep = small(cls, hidden_layer_sizes=[8, 4]).fit(*iris)
-    assert [layer.out_features for layer in deep.module_.encoder[::3]] == [8, 4]
-    assert [layer.out_features for layer in deep.module_.decoder[::3]] == [4, 8]
+    for body, sizes in ((deep.module_.encoder, [8, 4]), (deep.module_.decoder, [4, 8])):
+        linear = [layer for layer in body.modules() if isinstance(layer, torch.nn.Linear)]
+        assert [layer.out_features for layer in linear] == sizes
 
 
 @each_estimator

@@ -11,7 +11,7 @@ import pytest
 from helpers import small
 from sklearn.datasets import load_iris
 
-from sklearn_classvsc import ClassVSCTransformer, VAETransformer, VSCTransformer, _base
+from sklearn_classvsc import ClassVSCTransformer, VAETransformer, VSCTransformer, _state
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_classvsc.CollapseWarning")
 each_estimator = pytest.mark.parametrize(
@@ -153,15 +153,15 @@ def test_a_copy_made_while_a_training_begins_is_whole(monkeypatch):
     """The training starts when the copy has taken half of what it copies."""
     estimator = small(VSCTransformer).fit(X)
     expected = codes_and_next(copy.deepcopy(estimator))
-    state = _base.VSCNet.state
+    state = _state.VSCNet.state
 
     def state_cut_in_two(net):
-        monkeypatch.setattr(_base.VSCNet, "state", state)
+        monkeypatch.setattr(_state.VSCNet, "state", state)
         before = state(net)
         estimator.partial_fit(X)
         return state(net) | {"module": before["module"]}
 
-    monkeypatch.setattr(_base.VSCNet, "state", state_cut_in_two)
+    monkeypatch.setattr(_state.VSCNet, "state", state_cut_in_two)
     found = codes_and_next(pickle.loads(pickle.dumps(estimator)))
     assert not np.array_equal(found, expected)
     assert np.array_equal(found, codes_and_next(estimator))
