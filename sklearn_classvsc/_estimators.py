@@ -763,7 +763,8 @@ class ClassVSCTransformer(VSCTransformer):
                 self.classes_ = LabelSets.learn(y, classes).classes
             return LabelSets(self.classes_).encode(y, classes)
         labeled = has_label(y, self.unlabeled)
-        if self.bins is not None if reset else hasattr(self, "bin_edges_"):
+        binned = self.bins is not None if reset else hasattr(self, "bin_edges_")
+        if binned:
             Bins.check(classes, self.bins)
             if reset:
                 assert self.bins is not None

@@ -129,4 +129,4 @@ def _specificity(rates: NDArray[np.float64]) -> NDArray[np.float64]:
     total = rates.sum(axis=0)
     share = rates / np.where(total > 0, total, 1)
     specificity: NDArray[np.float64] = 1 - entr(share).sum(axis=0) / np.log(len(rates))
-    return specificity.clip(0, 1)  # rounding alone can leave the interval
+    return specificity.clip(0, 1).round(12)  # rounding errors leave the interval, and 0
