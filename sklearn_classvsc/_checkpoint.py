@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 #: Largest part of the time of training that writing may take where epochs are short, and the
 #: longest time, in seconds, after which the end of an epoch is written all the same.
-SHARE, INTERVAL = 0.01, 2.0
+SHARE, INTERVAL = 0.005, 2.0
 #: Rows of X that identify the data.
 ROWS = 1000
 #: Parameters that may differ when a fit is resumed. Another device computes other last digits.
