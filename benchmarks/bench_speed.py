@@ -164,6 +164,8 @@ def digits(settings: Settings) -> list[Row]:
 class _Classless(ClassVSCTransformer):
     """The same model without the terms of the classes: VSC's objective instead."""
 
+    prior = "fixed"
+
     def _objective(self) -> Any:
         return VSCTransformer._objective(self)
 
