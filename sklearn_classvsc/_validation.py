@@ -154,6 +154,8 @@ def _check_weight(X: Any, sample_weight: Any) -> NDArray[np.float64]:
         weight: NDArray[np.float64] = check_sample_weight(sample_weight, X, dtype=np.float64)
     if weight.min() < 0:
         raise ValueError(f"sample_weight holds {weight.min():g}, but must not be negative.")
+    if not weight.any():  # older versions of scikit-learn accept this
+        raise ValueError("sample_weight is zero for every sample: let at least one count.")
     return weight
 
 

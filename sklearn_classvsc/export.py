@@ -19,6 +19,7 @@ from . import __version__
 from ._base import SpikeSlabTransformer
 from ._data import Standardization
 from ._estimators import ClassVSCTransformer, VAETransformer, VSCTransformer
+from ._modules import Residual
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -222,23 +223,18 @@ def _decode(
 
 
 def _add_body(graph: _Graph, est: Any, name: str, x: str) -> str:
-    body, ours = getattr(est.module_, name), est._architecture[name] is None
-    adders = [(_adder(layer), layer) for layer in body.modules() if not _is_chain(layer)]
-    if not (ours and _is_chain(body) and all(add for add, _ in adders)):
-        width = est._architecture["n_features"] if name == "encoder" else est._n_features_out
-        return graph.include(_translated(body, width, name), x)
-    for add, layer in adders:
-        assert add is not None
+    body = getattr(est.module_, name)
+    if est._architecture[name] is None:
+        return _chain(graph, body, x)
+    width = est._architecture["n_features"] if name == "encoder" else est._n_features_out
+    return graph.include(_translated(body, width, name), x)
+
+
+def _chain(graph: _Graph, layers: Any, x: str) -> str:
+    for layer in layers:
+        add = next(add for kind, add in _LAYERS.items() if isinstance(layer, kind))
         x = add(graph, layer, x)
     return x
-
-
-def _is_chain(module: nn.Module) -> bool:
-    return getattr(type(module), "forward", None) is nn.Sequential.forward
-
-
-def _adder(layer: nn.Module) -> Callable[[_Graph, Any, str], str] | None:
-    return next((add for kind, add in _LAYERS.items() if isinstance(layer, kind)), None)
 
 
 def _translated(body: nn.Module, width: int, name: str) -> Any:
@@ -296,8 +292,19 @@ def _layer_norm(graph: _Graph, layer: Any, x: str) -> str:
     return graph.add("LayerNormalization", x, weight, bias, epsilon=layer.eps)
 
 
+def _residual(graph: _Graph, layer: Any, x: str) -> str:
+    added, width = _chain(graph, layer, x), layer[0].out_features - layer[0].in_features
+    if width > 0:
+        x = graph.add("Pad", x, graph.constant(np.array([0, 0, 0, width])))
+    elif width < 0:
+        cut = (graph.constant(np.array([i])) for i in (0, layer[0].out_features, 1))
+        x = graph.add("Slice", x, *cut)
+    return graph.add("Add", added, x)
+
+
 #: The layers of our own bodies.
 _LAYERS: dict[type[nn.Module], Callable[[_Graph, Any, str], str]] = {
+    Residual: _residual,
     nn.Linear: _linear,
     nn.LayerNorm: _layer_norm,
     nn.ReLU: _relu,

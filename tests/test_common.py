@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers import small
+from helpers import expected_failures, small
 from scipy import sparse
 from sklearn import config_context
 from sklearn.base import clone
@@ -39,14 +39,6 @@ def iris():
 def digits():
     X, y = load_digits(return_X_y=True)
     return X[:300], y[:300]
-
-
-def expected_failures(estimator):
-    reason = "noise and minibatches are stochastic; see test_sample_weight_equals_repetition"
-    return {
-        "check_sample_weight_equivalence_on_dense_data": reason,
-        "check_sample_weight_equivalence_on_sparse_data": reason,
-    }
 
 
 @pytest.mark.filterwarnings("ignore::sklearn_classvsc.CollapseWarning")

@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from helpers import small
+from helpers import expected_failures, small
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
@@ -15,7 +15,6 @@ from sklearn.base import clone
 from sklearn.datasets import load_digits, load_iris
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from test_checkpoint import crash
-from test_common import expected_failures
 
 from sklearn_classvsc import ClassVSCTransformer, VSCTransformer, _checkpoint, _data
 from sklearn_classvsc._likelihoods import LIKELIHOODS
@@ -450,8 +449,6 @@ def test_a_file_of_another_prior_is_refused(change, iris, tmp_path):
         VSCTransformer.load(tmp_path / "m")
 
 
-@parametrize_with_checks(
-    [learned(n_components=2)], expected_failed_checks=expected_failures, xfail_strict=True
-)
+@parametrize_with_checks([learned(n_components=2)], expected_failed_checks=expected_failures)
 def test_scikit_learn_checks(estimator, check):
     check(estimator)

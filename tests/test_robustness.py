@@ -185,7 +185,7 @@ def test_weights_count_relatively_however_large_or_small(cls, factor):
     [
         (np.r_[np.ones(11), -1.5], "sample_weight holds -1.5, but must not be negative"),
         (np.zeros(12), "sample_weight .*zero"),
-        (np.ones((12, 1)), "sample_weight .*2D"),
+        (np.ones((12, 1)), "sample_weight .*[12]D"),
         (np.full(12, 1j), "sample_weight .*[Cc]omplex"),
         ("balanced", "sample_weight .*balanced"),
     ],
