@@ -240,7 +240,7 @@ CRAFTED |= {
     ),
     "scalar that overflows": (
         lambda m, h, d: put(m, "state", "x", {"$": "scalar", "dtype": "U8", "value": 300}),
-        "OverflowError",
+        "OverflowError|out-of-bound",
     ),
 }
 
