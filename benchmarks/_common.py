@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import os
@@ -40,6 +41,36 @@ RESULTS = ROOT / "benchmarks" / "results"
 DOCS = ROOT / "docs"
 
 Row = dict[str, Any]
+
+
+# -- the command line --------------------------------------------------------------------------
+
+
+def argument_parser(doc: str | None, quick: str, epochs: str) -> argparse.ArgumentParser:
+    """Return a parser of what the benchmarks of many runs have in common; see `fill_in`."""
+    parser = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--quick", action="store_true", help=f"one seed, few samples and epochs: {quick}")
+    add("--data-dir", help="directory of the IDX files; by default OpenML's sets are used")
+    add("--seeds", nargs="+", type=int, help="default: 0 1 2")
+    add("--epochs", type=int, help=epochs)
+    add("--jobs", type=int, default=1, help="runs at a time, one thread each")
+    add("--fresh", action="store_true", help="run again what is finished")
+    add("--output-dir", type=Path, help="of the page and images/; default: docs")
+    add("--results", type=Path, help="file of JSON lines with the finished runs")
+    return parser
+
+
+def fill_in(arguments: argparse.Namespace, name: str, **defaults: tuple[Any, Any]) -> None:
+    """Set what was not given: of a benchmark by name, to the value of `--quick` or the whole's."""
+    results = RESULTS / ("quick" if arguments.quick else "")
+    file = results / f"{name}.jsonl"
+    defaults |= {"seeds": ([0], [0, 1, 2]), "output_dir": (results, DOCS), "results": (file, file)}
+    for argument, (quick, whole) in defaults.items():
+        if getattr(arguments, argument) is None:
+            setattr(arguments, argument, quick if arguments.quick else whole)
 
 
 # -- scoring -----------------------------------------------------------------------------------

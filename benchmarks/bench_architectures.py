@@ -164,32 +164,13 @@ def compare(one: str, other: str, rows: Sequence[Row], others: Sequence[Row]) ->
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line; `--quick` fills in what is not given."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = common.argument_parser(__doc__, "about a minute", "default: 10")
     add = parser.add_argument
-    add("--quick", action="store_true", help="one seed, few images and epochs: about a minute")
-    add("--data-dir", help="directory of the IDX files; by default OpenML's sets are used")
     add("--datasets", nargs="+", choices=list(DATASETS), default=list(DATASETS))
     add("--systems", nargs="+", choices=list(BODIES), default=list(BODIES))
-    add("--seeds", nargs="+", type=int, help="default: 0 1 2")
-    add("--epochs", type=int, help="default: 10")
     add("--n-train", type=int, help="train on the first so many images; default: 10000")
-    add("--jobs", type=int, default=1, help="runs at a time, one thread each")
-    add("--fresh", action="store_true", help="run again what is finished")
-    add("--output-dir", type=Path, help="of the page; default: docs")
-    add("--results", type=Path, help="file of JSON lines with the finished runs")
     arguments = parser.parse_args()
-    results = common.RESULTS / ("quick" if arguments.quick else "")
-    for name, quick, whole in (
-        ("seeds", [0], [0, 1, 2]),
-        ("epochs", 3, 10),
-        ("n_train", 2000, 10_000),
-        ("output_dir", results, common.DOCS),
-        ("results", *[results / "bench_architectures.jsonl"] * 2),
-    ):
-        if getattr(arguments, name) is None:
-            setattr(arguments, name, quick if arguments.quick else whole)
+    common.fill_in(arguments, "bench_architectures", epochs=(3, 10), n_train=(2000, 10_000))
     return arguments
 
 

@@ -478,29 +478,11 @@ def n_images(section: Section, arguments: argparse.Namespace) -> int:
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line; `--quick` fills in what is not given."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add("--quick", action="store_true", help="one seed, few images and epochs: a few minutes")
-    add("--data-dir", help="directory of the IDX files; by default OpenML's sets are used")
-    add("--sections", nargs="+", choices=list(SECTIONS), default=list(SECTIONS))
-    add("--seeds", nargs="+", type=int, help="default: 0 1 2")
-    add("--epochs", type=int, help="on images; ten times as many on generated labels; default: 10")
-    add("--jobs", type=int, default=1, help="runs at a time, one thread each")
-    add("--fresh", action="store_true", help="run again what is finished")
-    add("--output-dir", type=Path, help="of the page; default: docs")
-    add("--results", type=Path, help="file of JSON lines with the finished runs")
+    epochs = "on images; ten times as many on generated labels; default: 10"
+    parser = common.argument_parser(__doc__, "a few minutes", epochs)
+    parser.add_argument("--sections", nargs="+", choices=list(SECTIONS), default=list(SECTIONS))
     arguments = parser.parse_args()
-    results = common.RESULTS / ("quick" if arguments.quick else "")
-    for name, quick, whole in (
-        ("seeds", [0], [0, 1, 2]),
-        ("epochs", 3, 10),
-        ("output_dir", results, common.DOCS),
-        ("results", *[results / "bench_labels.jsonl"] * 2),
-    ):
-        if getattr(arguments, name) is None:
-            setattr(arguments, name, quick if arguments.quick else whole)
+    common.fill_in(arguments, "bench_labels", epochs=(3, 10))
     return arguments
 
 

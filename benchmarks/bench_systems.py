@@ -402,32 +402,13 @@ def draw_factors(systems: Mapping[str, Sequence[Row]], path: Path) -> Path:
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line; `--quick` fills in what is not given."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = common.argument_parser(__doc__, "two minutes", "default: 50")
     add = parser.add_argument
-    add("--quick", action="store_true", help="one seed, few samples and epochs: two minutes")
-    add("--data-dir", help="directory of the IDX files; by default OpenML's sets are used")
     add("--datasets", nargs="+", choices=list(DATASETS), default=list(DATASETS))
     add("--systems", nargs="+", choices=list(SYSTEMS), default=list(SYSTEMS))
-    add("--seeds", nargs="+", type=int, help="default: 0 1 2")
-    add("--epochs", type=int, help="default: 50")
     add("--n-train", type=int, help="samples to train on; default: 10000")
-    add("--jobs", type=int, default=1, help="runs at a time, one thread each")
-    add("--fresh", action="store_true", help="run again what is finished")
-    add("--output-dir", type=Path, help="of the page and images/; default: docs")
-    add("--results", type=Path, help="file of JSON lines with the finished runs")
     arguments = parser.parse_args(argv)
-    results = common.RESULTS / ("quick" if arguments.quick else "")
-    for name, quick, whole in (
-        ("seeds", [0], [0, 1, 2]),
-        ("epochs", 3, 50),
-        ("n_train", 2000, 10_000),
-        ("output_dir", results, common.DOCS),
-        ("results", *[results / "bench_systems.jsonl"] * 2),
-    ):
-        if getattr(arguments, name) is None:
-            setattr(arguments, name, quick if arguments.quick else whole)
+    common.fill_in(arguments, "bench_systems", epochs=(3, 50), n_train=(2000, 10_000))
     return arguments
 
 

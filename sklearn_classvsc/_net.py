@@ -124,6 +124,7 @@ class SteppingNet(NeuralNet):
             return DataLoader(batched, batch_size=None, **how)
         labeled = dataset.labeled_rows if training else None
         batches = EvenBatches(len(dataset), self.batch_size, shuffle, part, labeled)
+        # torch's types ask for a Dataset; it takes anything that has `__getitems__`.
         return DataLoader(dataset, batch_sampler=batches, **how)  # type: ignore[arg-type]
 
     def train_step(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:

@@ -38,11 +38,11 @@ class SpikeSlabState(SpikeSlabValidation, BaseEstimator):
 
     def _model(self) -> dict[str, Any]:
         """Return what the model needs to know: alpha, prior_mean, input_dropout, n_classes."""
-        raise NotImplementedError
+        raise NotImplementedError  # room 14 has one for each transformer
 
     def _objective(self) -> Objective:
         """Return the loss."""
-        raise NotImplementedError
+        raise NotImplementedError  # room 14, too
 
     # -- the model -----------------------------------------------------------------------------
 
