@@ -1,8 +1,8 @@
-"""The decoder's output for many features and sparse samples, a block of columns at a time.
+"""The decoder's output for sparse samples or many features, a block of columns at a time.
 
-theta = hidden @ weight.T + bias has n x p values; a loss needs their sums over each row, and those
-at the non-zero values of x. Both are exact, values and gradients: the backward pass computes each
-block again.
+theta = hidden @ weight.T + bias has n x p values; a loss needs their sums over each row, and of
+sparse x those at its non-zero values. Both are exact, values and gradients: the backward pass
+computes each block again.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from torch.autograd.function import once_differentiable
 #: Values of theta that are held at a time, 4 MB in float32.
 ELEMENTS = 2**20
 
-#: (theta, row, column) -> (n,): a sum over the columns of a block (n, b), given a value for each
-#: row, (n, 1), and for each column, (b,).
-Reduction = Callable[[Tensor, Tensor, Tensor], Tensor]
+#: (theta, x, row, column) -> (n,): a sum over the columns of a block (n, b), given the samples
+#: there, (n, b), or None if x is sparse, a value for each row, (n, 1), and each column, (b,).
+Reduction = Callable[[Tensor, Any, Tensor, Tensor], Tensor]
 
 
 class Blocks(NamedTuple):
@@ -52,14 +52,14 @@ class Blocks(NamedTuple):
         row: Tensor | None = None,
         column: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Return sum_j f(theta_j, row, column_j), (n,), and theta at the values of x.
+        """Return sum_j f(theta_j, x_j, row, column_j), (n,), and theta at the values of sparse x.
 
         Parameters
         ----------
         reduction : callable
-            (theta, row, column) -> (n,), the sum over a block of columns.
-        x : sparse Tensor of shape (n, p)
-            Samples, a coalesced COO tensor of m values.
+            (theta, x, row, column) -> (n,), the sum over a block of columns.
+        x : Tensor of shape (n, p)
+            Samples, dense or a coalesced COO tensor of m values: `reduction` gets None, then.
         row : Tensor of shape (n,) or None
             A value for each sample, which `reduction` gets as (n, 1).
         column : Tensor of shape (p,) or None
@@ -77,7 +77,11 @@ class Blocks(NamedTuple):
     def _reduce(
         self, reduction: Reduction | None, x: Tensor, row: Tensor, column: Tensor
     ) -> tuple[Tensor, Tensor]:
-        total, at_values = _Reduce.apply(reduction, self.dtype, x.indices(), *self[:3], row, column)
+        cells = x.indices() if x.is_sparse else torch.empty(2, 0, dtype=torch.long).to(x.device)
+        dense = None if x.is_sparse else x
+        total, at_values = _Reduce.apply(
+            reduction, self.dtype, cells, dense, *self[:3], row, column
+        )
         return total, at_values
 
 
@@ -90,6 +94,7 @@ class _Reduce(torch.autograd.Function):
         reduction: Reduction | None,
         dtype: torch.dtype,
         cells: Tensor,
+        x: Tensor | None,
         hidden: Tensor,
         weight: Tensor,
         bias: Tensor,
@@ -105,19 +110,19 @@ class _Reduce(torch.autograd.Function):
             theta = _theta(low, weight[block], bias[block], hidden.dtype)
             picked[some] = theta[rows[some], columns[some] - block.start]
             if reduction:
-                total += reduction(theta, row[:, None], column[block])
+                total += reduction(theta, _part(x, block), row[:, None], column[block])
             else:
                 total = torch.logaddexp(total, theta.logsumexp(1))
         if reduction is None:  # whose derivative is that of the sum of exp(theta - total)
             reduction, row, column = _mass, total, torch.zeros_like(bias)
         ctx.reduction, ctx.dtype = reduction, dtype
-        ctx.save_for_backward(rows, columns, order, hidden, weight, bias, row, column)
+        ctx.save_for_backward(rows, columns, order, x, hidden, weight, bias, row, column)
         return total, torch.empty_like(picked).index_copy_(0, order, picked)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_total: Tensor, grad_picked: Tensor) -> tuple[Tensor | None, ...]:
-        rows, columns, order, hidden, weight, bias, row, column = ctx.saved_tensors
+        rows, columns, order, x, hidden, weight, bias, row, column = ctx.saved_tensors
         low, grad_picked = hidden.to(ctx.dtype), grad_picked[order]
         grad_hidden, grad_row = torch.zeros_like(hidden), torch.zeros_like(row)
         grad_weight, grad_bias = torch.empty_like(weight), torch.empty_like(bias)
@@ -126,24 +131,25 @@ class _Reduce(torch.autograd.Function):
             theta = _theta(low, weight[block], bias[block], hidden.dtype)
             with torch.enable_grad():
                 inputs = [theta, row.detach()[:, None], column[block].detach()]
-                inputs = [x.requires_grad_() for x in inputs]
-                total = ctx.reduction(*inputs)
+                inputs = [tensor.requires_grad_() for tensor in inputs]
+                total = ctx.reduction(theta, _part(x, block), *inputs[1:])
             grad, along_row, grad_column[block] = torch.autograd.grad(
                 total, inputs, grad_total, materialize_grads=True
             )
             grad_row += along_row[:, 0]
-            at = rows[some], columns[some] - block.start
-            grad = grad.index_put(at, grad_picked[some], accumulate=True)
+            if some.start < some.stop:  # else a copy for nothing
+                at = rows[some], columns[some] - block.start
+                grad = grad.index_put(at, grad_picked[some], accumulate=True)
             grad_bias[block] = grad.sum(0)
             grad = grad.to(ctx.dtype)
             grad_hidden += grad @ weight[block].to(ctx.dtype)
             grad_weight[block] = grad.T @ low
-        needed = ctx.needs_input_grad[6:]
+        needed = ctx.needs_input_grad[7:]
         grads = [
             grad if need else None
             for grad, need in zip((grad_row, grad_column), needed, strict=True)
         ]
-        return None, None, None, grad_hidden, grad_weight, grad_bias, *grads
+        return None, None, None, None, grad_hidden, grad_weight, grad_bias, *grads
 
 
 def coo(cells: Tensor, values: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -165,9 +171,13 @@ def _blocks(n: int, columns: Tensor, p: int) -> Iterator[tuple[slice, slice]]:
         yield slice(i * width, min((i + 1) * width, p)), slice(begin, end)
 
 
+def _part(x: Tensor | None, block: slice) -> Tensor | None:
+    return None if x is None else x[:, block]
+
+
 def _theta(hidden: Tensor, weight: Tensor, bias: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.addmm(bias.to(hidden.dtype), hidden, weight.to(hidden.dtype).T).to(dtype)
 
 
-def _mass(theta: Tensor, row: Tensor, column: Tensor) -> Tensor:
+def _mass(theta: Tensor, x: Tensor | None, row: Tensor, column: Tensor) -> Tensor:
     return (theta - row).exp().sum(1)

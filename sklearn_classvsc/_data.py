@@ -43,9 +43,10 @@ class Standardization(NamedTuple):
     offset: NDArray[Any]  # (p,)
     scale: NDArray[Any]  # (p,)
 
-    def apply(self, X: NDArray[Any]) -> NDArray[Any]:
-        """Return X, (n, p), in the network's units, in X's precision."""
-        return (X - self.offset) / self.scale
+    def apply(self, X: NDArray[Any], out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """Return X, (n, p), in the network's units, in X's precision; in `out`, which may be X."""
+        out = np.subtract(X, self.offset, out=out)
+        return np.divide(out, self.scale, out=out)
 
     def undo(self, X: NDArray[Any]) -> NDArray[Any]:
         """Return X, (n, p), in the data's units, in the precision of the offset."""
@@ -205,12 +206,15 @@ class ArrayDataset(Dataset[Batch]):
             return self._sparse(x)
         if hasattr(x, "toarray"):
             x = x.toarray()
+        # NumPy copies rows by index, though a memory map's do not look it; no second copy, then.
+        copied = not isinstance(indices, slice)
         if self.standardization is not None:
-            x = self.standardization.apply(x)
+            in_place = copied and x.dtype == self.standardization.offset.dtype
+            x = self.standardization.apply(x, out=x if in_place else None)
+        view = borrow or copied
         with np.errstate(over="ignore"):  # what overflows is reported at the end of the epoch
-            return torch.from_numpy(
-                np.require(x, np.float32, ["C", "W"] if borrow else ["C", "O", "W"])
-            )
+            x = np.require(x, np.float32, ["C", "W"] if view else ["C", "O", "W"])
+        return torch.from_numpy(x)
 
     def _sparse(self, x: Any) -> Tensor:
         """Return rows of the array as a COO tensor of standardised values."""

@@ -4,13 +4,14 @@ A likelihood is two methods and, where it must learn something, a buffer or a pa
 one: write the class, and name it in `LIKELIHOODS`.
 
 For sparse x of many features theta comes in `Blocks`, and a log-probability is written as a sum
-over all features that does not depend on x, plus one over the values of x.
+over all features that does not depend on x, plus one over the values of x. So it does for large
+batches of dense x, if a log-probability is a sum over the features that needs no other.
 """
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -33,6 +34,8 @@ class Likelihood(nn.Module):
     standardize = False
     #: Whether the features are counts: not negative, and on a scale of their own in each sample.
     counts = False
+    #: Whether log p(x | theta) takes theta in blocks for dense x too.
+    dense_blocks = False
 
     def __init__(self, n_features: int = 1) -> None:
         super().__init__()
@@ -51,7 +54,7 @@ class Likelihood(nn.Module):
     def log_prob(self, theta: Tensor | Blocks, x: Tensor) -> Tensor:
         """Return log p(x | theta) in nats, of shape (n,), for x and theta of shape (n, p).
 
-        x is sparse where theta comes in blocks, and may be where it does not.
+        x may be sparse; where theta comes in blocks it is, but for `dense_blocks`.
         """
         raise NotImplementedError
 
@@ -72,14 +75,18 @@ class Likelihood(nn.Module):
 class Bernoulli(Likelihood):
     """Features in [0, 1], theta their logits; fractions count as expected bits."""
 
+    dense_blocks = True
+
     def imagine(self, free: Tensor) -> Tensor:
         return torch.sigmoid(free)
 
     def log_prob(self, theta: Tensor | Blocks, x: Tensor) -> Tensor:
-        if isinstance(theta, Blocks):
-            zeros, at_values = theta.sum(_softplus, x)
-            return row_sums(len(x), x.indices()[0], x.values() * at_values) - zeros
-        return -F.binary_cross_entropy_with_logits(theta, x.to_dense(), reduction="none").sum(1)
+        if not isinstance(theta, Blocks):
+            return -_cross_entropy(theta, x.to_dense())
+        if not x.is_sparse:
+            return -theta.sum(_cross_entropy, x)[0]
+        zeros, at_values = theta.sum(_softplus, x)
+        return row_sums(len(x), x.indices()[0], x.values() * at_values) - zeros
 
     def mean(self, theta: Tensor) -> Tensor:
         return torch.sigmoid(theta)
@@ -94,7 +101,7 @@ class Gaussian(Likelihood):
     kept for log-probabilities.
     """
 
-    standardize = True
+    standardize = dense_blocks = True
     #: Smallest variance, as a fraction of a feature's: a reconstruction exact to 0.1 %.
     floor = 1e-6
     momentum = 0.05
@@ -192,7 +199,7 @@ class NegativeBinomial(Counts):
         if isinstance(theta, Blocks):
             of_zeros = theta.sum(_negative_binomial_zeros, x, row, log_r)[0]
         else:
-            of_zeros = _negative_binomial_zeros(theta, row[:, None], log_r)
+            of_zeros = _negative_binomial_zeros(theta, None, row[:, None], log_r)
         log_r = log_r[columns]
         r, logits = log_r.exp(), log_p + row[rows] - log_r
         # log Gamma(x + r) / (Gamma(r) x!), without the difference of large logarithms.
@@ -242,22 +249,36 @@ def _log_softmax(theta: Tensor | Blocks, x: Tensor, cells: Cells) -> tuple[Tenso
 
 def _squares(theta: Tensor | Blocks, x: Tensor) -> Tensor:
     """Return the squared errors of each sample, (n,)."""
-    if isinstance(theta, Blocks):
-        squares, at_values = theta.sum(_sum_of_squares, x)
-        rows, values = x.indices()[0], x.values()
-        return squares + row_sums(len(x), rows, values * (values - 2 * at_values))
-    return ((x.to_dense() - theta) ** 2).sum(1)
+    if not isinstance(theta, Blocks):
+        return _squared_error(theta, x.to_dense())
+    if not x.is_sparse:
+        return theta.sum(_squared_error, x)[0]
+    squares, at_values = theta.sum(_sum_of_squares, x)
+    rows, values = x.indices()[0], x.values()
+    return squares + row_sums(len(x), rows, values * (values - 2 * at_values))
 
 
-def _softplus(theta: Tensor, row: Tensor, column: Tensor) -> Tensor:
+# Sums over features, as `Blocks.sum` takes them: (theta, x, row, column) -> (n,).
+
+
+def _cross_entropy(theta: Tensor, x: Tensor, *_: Tensor) -> Tensor:
+    return F.binary_cross_entropy_with_logits(theta, x, reduction="none").sum(1)
+
+
+def _softplus(theta: Tensor, *_: Any) -> Tensor:
     return F.softplus(theta).sum(1)
 
 
-def _sum_of_squares(theta: Tensor, row: Tensor, column: Tensor) -> Tensor:
-    return theta.square().sum(1)
+def _squared_error(theta: Tensor, x: Tensor, *_: Tensor) -> Tensor:
+    error = x - theta
+    return torch.linalg.vecdot(error, error)
 
 
-def _negative_binomial_zeros(theta: Tensor, log_scale: Tensor, log_r: Tensor) -> Tensor:
+def _sum_of_squares(theta: Tensor, *_: Any) -> Tensor:
+    return torch.linalg.vecdot(theta, theta)
+
+
+def _negative_binomial_zeros(theta: Tensor, x: None, log_scale: Tensor, log_r: Tensor) -> Tensor:
     """Return the log-probability of nothing but zeros, with means mu = exp(theta + log_scale)."""
     return -(F.softplus(theta + log_scale - log_r) @ log_r.exp())
 

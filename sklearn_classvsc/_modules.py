@@ -17,6 +17,9 @@ from ._blocks import Blocks, coo
 from ._likelihoods import Counts, Likelihood
 from ._spike_slab import SpikeSlab
 
+#: Values of dense x above which theta, as large, is not held at once.
+LARGE = 2**22
+
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
     "gelu": nn.GELU,
@@ -147,8 +150,9 @@ class SpikeSlabAutoencoder(nn.Module):
         return theta.to(z.dtype)
 
     def decode_for(self, z: Tensor, x: Tensor) -> Tensor | Blocks:
-        """Return theta for z of shape (n, d), to compare with x: in blocks where x is sparse."""
-        if not x.is_sparse or not isinstance(self.decoder_head, nn.Linear):
+        """Return theta for z of shape (n, d), for this x: in blocks if x is sparse or large."""
+        large = self.likelihood.dense_blocks and x.numel() > LARGE
+        if not (x.is_sparse or large) or not isinstance(self.decoder_head, nn.Linear):
             return self.decode(z)
         hidden, kind = self.decoder(z).to(z.dtype), z.device.type
         low = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else z.dtype

@@ -177,6 +177,7 @@ class SteppingNet(NeuralNet):
             total = values if total is None else total.add_(values)
             weight_sum += weight
             self.notify("on_batch_end", batch=batch, training=training, **step)
+            del batch, step  # else both would still be there while the next are made
         assert total is not None, "an epoch has at least one batch"
         whole = self.processes.total(torch.cat([total, total.new_tensor([weight_sum])]))
         for name, value in zip(names, (whole[:-1] / whole[-1]).tolist(), strict=True):

@@ -34,7 +34,7 @@ def sparse_samples():
     return x.to_sparse()
 
 
-def curve(theta, row, column):
+def curve(theta, x, row, column):
     return (torch.sin(theta * column) * row).sum(1)
 
 
@@ -43,7 +43,7 @@ SUMS = {
     "logsumexp": (lambda t, x: t.logsumexp(x), lambda t: t.logsumexp(1)),
     "sum": (
         lambda t, x: t.sum(curve, x, ROW, COLUMN),
-        lambda t: curve(t, ROW[:, None], COLUMN),
+        lambda t: curve(t, None, ROW[:, None], COLUMN),
     ),
 }
 each = pytest.mark.parametrize("name", SUMS)
@@ -131,6 +131,31 @@ def test_nothing_of_the_size_of_theta_is_ever_made(name):
         )
         (total.sum() + at_values.sum()).backward()
     assert seen.size == max(hidden.numel(), weight.numel())  # of their gradients
+    assert seen.size < n * P / 4
+
+
+def gap(theta, x, row, column):
+    return ((theta * column - x) ** 2 * row).sum(1)
+
+
+def test_of_dense_samples_sums_and_gradients_are_those_of_the_whole():
+    x, parts = normal(N, P, seed=3), head()
+    total, at_values = Blocks(*parts, torch.float64).sum(gap, x, ROW, COLUMN)
+    theta = parts[0] @ parts[1].T + parts[2]
+    torch.testing.assert_close(total, gap(theta, x, ROW[:, None], COLUMN))
+    assert at_values.shape == (0,)
+
+    def sums(*parts):
+        return Blocks(*parts, torch.float64).sum(gap, x, ROW, COLUMN)[0]
+
+    assert gradcheck(sums, parts)
+
+
+def test_nothing_of_their_size_is_made_beside_them():
+    n = 50
+    parts, x = [normal(n, H).requires_grad_(), *head()[1:]], normal(n, P, seed=3)
+    with LargestTensor() as seen:
+        Blocks(*parts, torch.float64).sum(gap, x)[0].sum().backward()
     assert seen.size < n * P / 4
 
 

@@ -1,5 +1,7 @@
 """Specification of the batches."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -105,6 +107,20 @@ def test_samples_are_standardised_in_the_precision_of_the_data(stored):
     expected = (array() - standardization.offset) / standardization.scale
     assert x.dtype == torch.float32
     np.testing.assert_array_equal(x, expected.astype(np.float32))
+
+
+def test_a_batch_takes_the_memory_of_one_batch(tmp_path):
+    X = memory_map(np.zeros((400, 1000)), tmp_path)
+    standardization = Standardization(np.ones(1000, np.float32), np.full(1000, 2, np.float32))
+    dataset = ArrayDataset(X, standardization=standardization)
+    indices = np.arange(0, 400, 2)
+    tracemalloc.start()
+    try:
+        x = dataset.samples(indices)
+        assert tracemalloc.get_traced_memory()[1] < 1.1 * x.numpy().nbytes
+    finally:
+        tracemalloc.stop()
+    assert torch.equal(x, torch.full((200, 1000), -0.5))
 
 
 def test_a_large_offset_costs_no_precision():

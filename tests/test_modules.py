@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from sklearn_classvsc import _modules
 from sklearn_classvsc._blocks import Blocks
 from sklearn_classvsc._likelihoods import LIKELIHOODS, Bernoulli, Gaussian, Multinomial
 from sklearn_classvsc._modules import (
@@ -395,6 +396,23 @@ def test_sparse_samples_give_the_same_codes_and_blocks_of_the_same_theta(hidden,
     assert isinstance(sparse.theta, Blocks)
     hidden, weight, bias, _ = sparse.theta
     assert_close(hidden @ weight.T + bias, dense.theta)
+
+
+@pytest.mark.parametrize("likelihood", sorted(LIKELIHOODS))
+def test_large_dense_samples_get_blocks_where_features_stand_alone(likelihood, monkeypatch):
+    model = autoencoder(9, likelihood=LIKELIHOODS[likelihood](9))
+    x = sparse_samples()
+    monkeypatch.setattr(_modules, "LARGE", x.numel())
+    whole = model(x, seeded(1)).theta
+    monkeypatch.setattr(_modules, "LARGE", x.numel() - 1)
+    theta = model(x, seeded(1)).theta
+    assert isinstance(whole, torch.Tensor)
+    assert isinstance(theta, Blocks) == (likelihood in ("bernoulli", "gaussian"))
+    weight = torch.full((len(x),), 1 / len(x))
+    losses = [model.likelihood.reconstruction(out, x, weight) for out in (theta, whole)]
+    torch.testing.assert_close(*losses)
+    grads = [torch.autograd.grad(loss, model.decoder_head.weight) for loss in losses]
+    torch.testing.assert_close(*grads)
 
 
 def test_the_encoder_sees_counts_through_the_likelihood():

@@ -1,6 +1,7 @@
 """Specification of the training net."""
 
 import copy
+import weakref
 
 import numpy as np
 import pytest
@@ -130,6 +131,24 @@ def test_history_is_the_mean_over_the_samples_by_weight():
                 assert row[f"{prefix}{name}"] == pytest.approx(mean, rel=1e-5, abs=1e-6)
             mean = np.average([step["loss"] for step in batches], weights=weight)
             assert row[f"{prefix or 'train_'}loss"] == pytest.approx(mean, rel=1e-5)
+
+
+def test_a_batch_and_its_reconstruction_are_gone_before_the_next_is_made():
+    class Watcher(Callback):
+        def __init__(self):
+            self.seen, self.alive = [], []
+
+        def on_batch_begin(self, net, batch=None, **kwargs):
+            self.alive += [ref() for ref in self.seen]
+            self.seen = [weakref.ref(batch.x)]
+
+        def on_batch_end(self, net, y_pred=None, **kwargs):
+            self.seen.append(weakref.ref(y_pred))
+
+    watcher = Watcher()
+    train(make_net(callbacks=[watcher]))
+    assert watcher.seen
+    assert not any(x is not None for x in watcher.alive)
 
 
 def test_history_goes_on_when_training_does():
