@@ -135,9 +135,9 @@ def label_means(soft: bool) -> Callable[..., ClassGates]:
         if balanced:
             share = (share > 0) / (share > 0).sum()
             weight = average @ share
-        pi_c, h = average.T @ gamma, bernoulli_entropy(gamma)
+        pi, pi_c, h = weight @ gamma, average.T @ gamma, bernoulli_entropy(gamma)
         open_ = share @ bernoulli_entropy(pi_c)
-        return ClassGates(weight, share, weight @ gamma, pi_c, open_, weight @ h)
+        return ClassGates(weight, share, pi, bernoulli_entropy(pi), pi_c, open_, weight @ h)
 
     return gates
 

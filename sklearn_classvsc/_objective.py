@@ -25,7 +25,13 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ._modules import Pass, SpikeSlabAutoencoder
-from ._spike_slab import SpikeSlab, bernoulli_entropy, bernoulli_kl, pairwise_kl
+from ._spike_slab import (
+    SpikeSlab,
+    bernoulli_entropy,
+    bernoulli_kl,
+    entropy_and_slope,
+    pairwise_kl,
+)
 from .distributed import ALONE, Alone
 
 #: Classes from which on several processes look which of them are in a batch.
@@ -52,6 +58,7 @@ class ClassGates(NamedTuple):
     weight: Tensor  # weights of the samples that the means are taken with, (n,)
     share: Tensor  # share of each class in those weights, (C,); 0 for a class that is absent
     pi: Tensor  # mean gamma, (d,)
+    pi_entropy: Tensor  # h(pi), (d,)
     pi_c: Tensor  # mean gamma of each class, (C, d); 0 for a class that is absent
     conditional_entropy: Tensor  # mean_c h(pi_c), an unlabeled sample being its own class, (d,)
     entropy: Tensor  # mean_x h(gamma_x), (d,)
@@ -88,26 +95,28 @@ def class_gates(
     """
     h = bernoulli_entropy(gamma)
     if not n_classes and not balanced:  # every sample is its own class
-        pi, entropy = weight @ gamma, weight @ h
-        if processes.size > 1:
-            pi, entropy = processes.total(torch.stack([pi, entropy]))
-        return ClassGates(weight, weight[:0], pi, gamma[:0], entropy, entropy)
+        pi, entropy = processes.total(torch.stack([weight @ gamma, weight @ h]))
+        pi_entropy = bernoulli_entropy(pi)
+        return ClassGates(weight, weight[:0], pi, pi_entropy, gamma[:0], entropy, entropy)
     with torch.no_grad():
-        classes = torch.arange(n_classes, device=labels.device)
-        member = (labels[:, None] == classes) * weight[:, None]  # (n, C)
-        share = processes.total(member.sum(0))
-        average = (member / share.clamp_min(torch.finfo(share.dtype).tiny)).T  # (C, n)
+        # A row for each class, one for all, one for those without a label.
+        row = torch.where(labels < 0, n_classes + 1, labels)
+        rows = weight.new_zeros(n_classes + 2, len(labels)).scatter_(0, row[None], weight[None])
+        average = rows[:n_classes]
+        share = processes.total(average.sum(1))
+        average /= share.clamp_min(torch.finfo(share.dtype).tiny)[:, None]
         if balanced:
             present = (share > 0).to(weight.dtype)
             share = present / present.sum().clamp_min(1)
             weight = share @ average
-        unlabeled = weight * (labels < 0)
-    pi_c, pi, h_unlabeled, entropy = average @ gamma, weight @ gamma, unlabeled @ h, weight @ h
-    if processes.size > 1:
-        sums = processes.total(torch.cat([pi_c, torch.stack([pi, h_unlabeled, entropy])]))
-        pi_c, (pi, h_unlabeled, entropy) = sums[:-3], sums[-3:]
-    conditional = share @ bernoulli_entropy(pi_c) + h_unlabeled
-    return ClassGates(weight, share, pi, pi_c, conditional, entropy)
+            rows[-1] = 0
+        rows[n_classes] = weight
+    # Few products, and one entropy, for all: of so small matrices it is their number that counts.
+    means = processes.total(rows[:-1] @ gamma)
+    entropy, h_unlabeled = processes.total(rows[n_classes:] @ h)
+    (pi_c, pi), (h_c, h_pi) = (x.split([n_classes, 1]) for x in (means, bernoulli_entropy(means)))
+    conditional = share @ h_c + h_unlabeled
+    return ClassGates(weight, share, pi.squeeze(0), h_pi.squeeze(0), pi_c, conditional, entropy)
 
 
 def label_gates(
@@ -175,10 +184,12 @@ def label_gates(
     log_off = member @ torch.log1p(-pi_c.clamp_max(1 - info.eps))  # log(1 - e), (n, d)
     log_on = torch.log(-torch.expm1(log_off.clamp_max(-info.eps)))
     surprise = -(gamma * log_on + (1 - gamma) * log_off)
+    pi = share @ pi_c if balanced else weight @ gamma
     return ClassGates(
         weight=own,
         share=share,
-        pi=share @ pi_c if balanced else weight @ gamma,
+        pi=pi,
+        pi_entropy=bernoulli_entropy(pi),
         pi_c=pi_c,
         conditional_entropy=(weight * labeled) @ surprise + (weight * ~labeled) @ h,
         entropy=weight @ h,
@@ -217,7 +228,27 @@ def pairwise_divergence(gamma: Tensor, labels: Tensor, n_classes: int, weight: T
     return torch.stack(means).mean() if means else gamma.sum() * 0
 
 
-def free_usage(pi: Tensor, alpha: Tensor) -> Tensor:
+class Dimensions(NamedTuple):
+    """What the balanced objective makes of alpha, the same in every step."""
+
+    specific: Tensor  # 1 for the dimensions that are not global, else 0, (d,)
+    n_specific: Tensor  # their number, at least 1, ()
+    alpha: Tensor  # the mean alpha of these, ()
+    least: Tensor  # the usage that is free, (d,) each; see `free_usage`
+    most: Tensor
+
+    @classmethod
+    def of(cls, alpha: Tensor) -> Dimensions:
+        """Return this for alpha of shape (d,)."""
+        specific = (alpha <= 0.5).to(alpha.dtype)
+        n_specific = specific.sum().clamp_min(1)
+        mean = ((alpha * specific).sum() / n_specific).clamp_min(1e-6)  # if there is none
+        excess = (alpha - 0.12).clamp_min(0) * specific
+        most = torch.maximum(alpha, (alpha + 0.8 * excess).clamp_max(0.5))
+        return cls(specific, n_specific, mean, alpha - 0.1 * excess, most)
+
+
+def free_usage(pi: Tensor, dimensions: Dimensions) -> Tensor:
     """Return the usage closest to `pi`, (d,), that the balanced objective does not charge for.
 
     With e the excess of alpha over 0.12, about its value for ten classes: alpha - 0.1 e to
@@ -225,33 +256,75 @@ def free_usage(pi: Tensor, alpha: Tensor) -> Tensor:
     dimension of its own, or two may share one instead of each having a copy. From alpha 0.12
     down, and for global dimensions, alpha alone is free.
     """
-    pi = pi.detach()  # where a divergence from it is 0, so is its derivative
-    excess = (alpha - 0.12).clamp_min(0) * (alpha <= 0.5)
-    most = torch.maximum(alpha, (alpha + 0.8 * excess).clamp_max(0.5))
-    return pi.clamp(alpha - 0.1 * excess, most)
+    # Where a divergence from it is 0, so is its derivative.
+    return pi.detach().clamp(dimensions.least, dimensions.most)
 
 
-def class_overlap(pi_c: Tensor, present: Tensor) -> Tensor:
-    """1 - contrast, with mean gammas in place of supports; see `metrics.class_contrast_score`.
+def profile_terms(pi_c: Tensor, share: Tensor, dimensions: Dimensions) -> tuple[Tensor, Tensor]:
+    """Return "class_usage" and "overlap", see `Objective`, of the dimensions that are not global.
+
+    The overlap is 1 - contrast, with mean gammas in place of supports, see
+    `metrics.class_contrast_score`. It is in [0, 2], and 0 where every class has dimensions of its
+    own that all its samples use.
 
     Parameters
     ----------
     pi_c : Tensor of shape (C, d)
         Mean gamma of each class.
-    present : Tensor of shape (C,)
-        1 for the classes in the batch, else 0.
+    share : Tensor of shape (C,)
+        Share of each class; 0 for one that is absent.
+    dimensions : Dimensions
+        What alpha says of them.
 
     Returns
     -------
-    Tensor, a scalar
-        In [0, 2]; 0 where every class has dimensions of its own that all its samples use.
+    class_usage, overlap : Tensor, scalars
     """
-    with torch.no_grad():  # within: a class with itself; between: the mean over pairs of classes
+    usage, overlap = _ProfileTerms.apply(pi_c, share, dimensions)
+    return usage, overlap
+
+
+class _ProfileTerms(torch.autograd.Function):
+    """In closed form: on matrices of a few classes it is the number of operations that counts."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, pi_c: Tensor, share: Tensor, dimensions: Dimensions
+    ) -> tuple[Tensor, Tensor]:
+        specific, n_specific, alpha = dimensions[:3]
+        present = (share > 0).to(share.dtype)  # (C,)
+        mask = torch.outer(present, specific)
+        pi_c = pi_c * mask
+        on = pi_c.sum(1)  # (C,)
+
+        # n_s sum_c share_c KL(Bern(on_c / n_s) || Bern(alpha)), and its derivative by `on`
+        mean, logit = on / n_specific, torch.logit(alpha)
+        h, slope = entropy_and_slope(mean)
+        kl = h.addcmul_(mean, logit).add_(torch.log1p(-alpha)).neg_()
+        usage = share @ kl * n_specific
+        usage_by_on = slope.add_(logit).mul_(-share)
+
+        # 1 - the mean sharing within classes + that between two, and its derivative by pi_c:
+        # through the products, and through the sizes that they are divided by
         n_present = present.sum().clamp_min(1)
-        pair = 2 * present[:, None] * present / (n_present * (n_present - 1)).clamp_min(1)
-        share = pair.diagonal_scatter(-2 * present / n_present)
-    active = pi_c.sum(1) + 1e-3  # the offset keeps a class without active dimensions finite
-    return 1 + (share * (pi_c @ pi_c.T) / (active[:, None] + active)).sum()
+        within, between = 2 / n_present, 2 / (n_present * (n_present - 1)).clamp_min(1)
+        size = on + 1e-3  # the offset keeps a class without active dimensions finite
+        scale = (size[:, None] + size).reciprocal_()
+        by_product = scale * between
+        by_product.diagonal().copy_(scale.diagonal() * -within)
+        sharing = (pi_c @ pi_c.T).mul_(by_product)
+        overlap = 1 + sharing.sum()
+        by_size = sharing.mul_(scale).sum(1, keepdim=True)
+        overlap_by_pi = torch.addmm(by_size, by_product, pi_c, beta=-2, alpha=2)
+
+        ctx.save_for_backward(usage_by_on[:, None] * mask, overlap_by_pi.mul_(mask))
+        return usage, overlap
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, to_usage: Tensor, to_overlap: Tensor) -> tuple[Tensor, None, None]:
+        usage_by_pi, overlap_by_pi = ctx.saved_tensors
+        return to_usage * usage_by_pi + to_overlap * overlap_by_pi, None, None
 
 
 def recognition_loss(scores: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
@@ -268,7 +341,7 @@ def recognition_loss(scores: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
 
 
 def class_terms(
-    q: SpikeSlab, gates: ClassGates, labels: Tensor, alpha: Tensor, profile: Tensor
+    q: SpikeSlab, gates: ClassGates, labels: Tensor, dimensions: Dimensions, profile: Tensor
 ) -> dict[str, Tensor]:
     """Return the terms that tell classes apart, over the dimensions that are not global.
 
@@ -280,24 +353,17 @@ def class_terms(
         Their summary.
     labels : Tensor of shape (n,) or (n, C)
         Class indices, -1 where there is no label; or which labels a sample has.
-    alpha : Tensor of shape (d,)
-        Prior probability of each dimension to be active.
+    dimensions : Dimensions
+        What alpha says of them.
     profile : Tensor of shape (C, d)
-        What the logits of a sample are compared with, for each class.
+        What the logits of a sample are compared with, for each class; 0 where global.
     """
     assert q.logits is not None
-    specific = (alpha <= 0.5).to(alpha.dtype)  # (d,)
-    n_specific = specific.sum().clamp_min(1)
-    alpha = (alpha @ specific / n_specific).clamp_min(1e-6)  # if there is none
-    pi_c, present = gates.pi_c * specific, gates.share > 0
-    on = pi_c.sum(1)  # (C,)
-    scores = q.logits @ (profile * specific).T  # (n, C)
-    scores = scores.masked_fill(~present, torch.finfo(scores.dtype).min)
-    return {
-        "class_usage": gates.share @ bernoulli_kl(on / n_specific, alpha) * n_specific,
-        "recognition": recognition_loss(scores, labels, gates.weight),
-        "overlap": class_overlap(pi_c, present.to(pi_c.dtype)),
-    }
+    absent = (gates.share <= 0).to(profile.dtype) * (torch.finfo(profile.dtype).min / 2)  # (C,)
+    scores = torch.addmm(absent, q.logits, profile.T)  # (n, C)
+    usage, overlap = profile_terms(gates.pi_c, gates.share, dimensions)
+    recognition = recognition_loss(scores, labels, gates.weight)
+    return {"class_usage": usage, "recognition": recognition, "overlap": overlap}
 
 
 def total_correlation(z: Tensor, mu: Tensor, log_var: Tensor, weight: Tensor) -> Tensor:
@@ -436,6 +502,7 @@ class Objective:
     ) -> None:
         self.weights, self.n_classes = dict(weights), n_classes
         self.consistency, self.balanced = consistency, balanced
+        self._known: tuple[Tensor, int, Dimensions] | None = None
 
     def terms(
         self,
@@ -485,25 +552,28 @@ class Objective:
     ) -> dict[str, Tensor]:
         """Return the split of the spike's divergence, and the terms on classes that are in use."""
         n_classes, profile, several = self.n_classes, model.class_profile, labels.ndim == 2
+        present: Tensor | None = None
         if n_classes > (len(labels) if processes.size == 1 else MANY) and not several:
             # Those in the batch are enough, and time grows with them.
-            everyone = processes.gather(labels)
-            present = everyone[everyone >= 0].unique()
-            labels = torch.where(labels < 0, labels, torch.searchsorted(present, labels))
+            present = processes.gather(labels).unique()
+            n_none = int(present[0] < 0)  # to which no label belongs
+            labels, present = torch.searchsorted(present, labels) - n_none, present[n_none:]
             n_classes, profile = len(present), profile[present]
         if several:
             gates = label_gates(out.q.gamma, labels, weight, profile, self.balanced, processes)
         else:
             gates = class_gates(out.q.gamma, labels, n_classes, weight, self.balanced, processes)
-        prior = free_usage(gates.pi, model.alpha) if self.balanced else model.alpha
+        prior = model.alpha
+        if self.balanced:
+            prior = free_usage(gates.pi, self._dimensions_of(model.alpha))
         indecision, conditional = gates.entropy.sum(), gates.conditional_entropy.sum()
         terms = {
-            "usage": bernoulli_kl(gates.pi, prior).sum(),
+            "usage": bernoulli_kl(gates.pi, prior, gates.pi_entropy).sum(),
             "inconsistency": conditional - indecision,
             "indecision": indecision,
         }
         if "information" in self.weights:
-            terms["information"] = bernoulli_entropy(gates.pi).sum() - conditional
+            terms["information"] = gates.pi_entropy.sum() - conditional
         if "consistency" in self.weights:
             terms["consistency"] = (
                 centroid_divergence(gates)
@@ -517,15 +587,22 @@ class Objective:
             )
         on_classes = self.weights.keys() & {"class_usage", "recognition", "overlap"}
         if model.training and (on_classes or several):
-            step = self.momentum * (gates.share > 0)[:, None]
-            profile = profile.lerp(gates.pi_c.detach(), step.to(profile.dtype))
-            if n_classes < self.n_classes:
+            step = (self.momentum * (gates.share > 0)[:, None]).to(profile.dtype)
+            profile.lerp_(gates.pi_c.detach(), step)
+            if present is not None:  # then it is a copy
                 model.class_profile[present] = profile
-            else:
-                model.class_profile.copy_(profile)
         if on_classes:
-            terms |= class_terms(out.q, gates, labels, model.alpha, profile / self.temperature)
+            dimensions = self._dimensions_of(model.alpha)
+            profile = profile * (dimensions.specific / self.temperature)
+            terms |= class_terms(out.q, gates, labels, dimensions, profile)
         return terms
+
+    def _dimensions_of(self, alpha: Tensor) -> Dimensions:
+        """Return `Dimensions.of(alpha)`, made anew where alpha is another or has changed."""
+        known = self._known
+        if known is None or known[0] is not alpha or known[1] != alpha._version:
+            self._known = known = alpha, alpha._version, Dimensions.of(alpha)
+        return known[2]
 
     def loss(self, terms: Mapping[str, Tensor], progress: float) -> Tensor:
         """Return the weighted sum when the fraction `progress` of training is done."""

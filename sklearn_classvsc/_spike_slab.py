@@ -39,26 +39,30 @@ def bernoulli_entropy(p: Tensor) -> Tensor:
 
 
 class _BernoulliEntropy(torch.autograd.Function):
-    """h(p), and its derivative log((1 - p) / p) from the same two logarithms."""
-
     @staticmethod
     def forward(ctx: Any, p: Tensor) -> Tensor:
-        # Finite logarithms: at 0 and 1 an infinite derivative times d(gamma)/d(logit) = 0 is NaN.
-        info = torch.finfo(p.dtype)
-        log_p = p.clamp_min(info.tiny).log_()
-        log_q = (1 - p).clamp_min_(info.eps / 2).log_()
-        derivative = log_q - log_p
-        ctx.save_for_backward(derivative)
-        return log_q.neg_().addcmul_(p, derivative)
+        h, slope = entropy_and_slope(p)
+        ctx.save_for_backward(slope)
+        return h
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:
-        (derivative,) = ctx.saved_tensors
-        return grad * derivative
+        (slope,) = ctx.saved_tensors
+        return grad * slope
 
 
-def bernoulli_kl(p: Tensor, alpha: Tensor) -> Tensor:
+def entropy_and_slope(p: Tensor) -> tuple[Tensor, Tensor]:
+    """Return h(p) and its derivative log((1 - p) / p), from the same two logarithms."""
+    # Finite logarithms: at 0 and 1 an infinite derivative times d(gamma)/d(logit) = 0 is NaN.
+    info = torch.finfo(p.dtype)
+    log_p = p.clamp_min(info.tiny).log_()
+    log_q = (1 - p).clamp_min_(info.eps / 2).log_()
+    slope = log_q - log_p
+    return log_q.neg_().addcmul_(p, slope), slope
+
+
+def bernoulli_kl(p: Tensor, alpha: Tensor, entropy: Tensor | None = None) -> Tensor:
     """KL(Bern(p) || Bern(alpha)), elementwise, in nats.
 
     Parameters
@@ -67,6 +71,8 @@ def bernoulli_kl(p: Tensor, alpha: Tensor) -> Tensor:
         Probabilities in [0, 1].
     alpha : Tensor of shape () or (d,)
         Prior probabilities, strictly inside (0, 1).
+    entropy : Tensor of shape (..., d) or None
+        `bernoulli_entropy(p)`, where it is known.
 
     Returns
     -------
@@ -79,7 +85,8 @@ def bernoulli_kl(p: Tensor, alpha: Tensor) -> Tensor:
     >>> bernoulli_kl(torch.tensor(1.0), torch.tensor(0.5))  # log 2
     tensor(0.6931)
     """
-    return -bernoulli_entropy(p) - p * torch.logit(alpha) - torch.log1p(-alpha)
+    entropy = bernoulli_entropy(p) if entropy is None else entropy
+    return -entropy - p * torch.logit(alpha) - torch.log1p(-alpha)
 
 
 class SpikeSlab:

@@ -13,14 +13,15 @@ from hypothesis import strategies as st
 from sklearn_classvsc._likelihoods import Bernoulli, Gaussian
 from sklearn_classvsc._modules import Pass
 from sklearn_classvsc._objective import (
+    Dimensions,
     Objective,
     Weight,
     centroid_divergence,
     class_gates,
-    class_overlap,
     covariance_penalty,
     free_usage,
     pairwise_divergence,
+    profile_terms,
     recognition_loss,
     total_correlation,
 )
@@ -450,7 +451,7 @@ def test_balanced_terms_are_those_of_the_balanced_weights(e):
 )
 def test_usage_is_free_around_alpha(alpha, least, most):
     pi = torch.linspace(0, 1, 101, dtype=torch.float64)
-    nearest = free_usage(pi, torch.full_like(pi, alpha))
+    nearest = free_usage(pi, Dimensions.of(torch.full_like(pi, alpha)))
     assert nearest.numpy() == pytest.approx(np.clip(pi, least, most))
 
 
@@ -459,7 +460,7 @@ def test_usage_is_free_around_alpha(alpha, least, most):
 def test_balanced_usage_is_the_divergence_from_the_nearest_free_usage(e):
     weight = balanced_weight(e)
     pi = (weight @ e.gamma).detach()
-    expected = bernoulli_kl(pi, free_usage(pi, e.alpha)).sum().item()
+    expected = bernoulli_kl(pi, free_usage(pi, Dimensions.of(e.alpha))).sum().item()
     found = terms_of(e, [*BASE, "usage"], balanced=True)["usage"].item()
     assert found == pytest.approx(expected, rel=1e-9, abs=1e-10)
 
@@ -467,8 +468,24 @@ def test_balanced_usage_is_the_divergence_from_the_nearest_free_usage(e):
 def test_free_usage_has_no_gradient_and_a_dying_dimension_has_one():
     alpha = torch.full((3,), 0.2, dtype=torch.float64)
     pi = torch.tensor([0.195, 0.24, 0.01], dtype=torch.float64, requires_grad=True)
-    bernoulli_kl(pi, free_usage(pi, alpha)).sum().backward()
+    bernoulli_kl(pi, free_usage(pi, Dimensions.of(alpha))).sum().backward()
     assert pi.grad[:2].abs().max() < 1e-12 < 1 < -pi.grad[2]
+
+
+def test_an_alpha_that_changes_is_seen():
+    e = make_example(specific=True)
+    objective = Objective({name: Weight(1) for name in BALANCED}, e.n_classes, balanced=True)
+    model, (out, x) = a_model(e, training=False), a_pass(e)
+    model.alpha = e.alpha.clone()
+
+    def class_usage():
+        return objective.terms(model, out, x, e.labels, e.weight)["class_usage"].item()
+
+    before = class_usage()
+    model.alpha.mul_(0.5)
+    in_place = class_usage()
+    model.alpha = e.alpha.clone()
+    assert class_usage() == before != in_place
 
 
 def test_balance_leaves_reconstruction_and_slabs_alone():
@@ -594,13 +611,63 @@ def test_profiles_are_running_means_of_the_classes_present_in_training_only():
     torch.testing.assert_close(model.class_profile, expected)
 
 
+def profiles(seed, n_classes, d):
+    """Mean gates of the classes, and which of these are there."""
+    rng = np.random.default_rng(seed)
+    pi_c = torch.tensor(rng.beta(0.3, 0.3, size=(n_classes, d)))
+    present = torch.tensor(rng.integers(0, 2, size=n_classes), dtype=torch.float64)
+    return pi_c, present
+
+
+def shares(present):
+    return present / present.sum().clamp_min(1)
+
+
+def overlap_of(pi_c, present):
+    dimensions = Dimensions.of(torch.full((pi_c.shape[1],), 0.2, dtype=torch.float64))
+    return profile_terms(pi_c, shares(present), dimensions)[1].item()
+
+
+def plain_profile_terms(pi_c, share, alpha):
+    """The formulas, a class and a pair of classes at a time."""
+    specific = alpha <= 0.5
+    mean_alpha, pi_c = alpha[specific].mean(), pi_c[:, specific]
+    present = torch.nonzero(share).flatten().tolist()
+    usage = sum(share[c] * bernoulli_kl(pi_c[c].mean(), mean_alpha) for c in present)
+
+    def sharing(a, b):
+        return 2 * (pi_c[a] @ pi_c[b]) / (pi_c[a].sum() + pi_c[b].sum() + 2e-3)
+
+    within = [sharing(c, c) for c in present]
+    between = [sharing(a, b) for a in present for b in present if a != b]
+    zero = pi_c.sum() * 0
+    mean_within, mean_between = (
+        torch.stack(values).mean() if values else zero for values in (within, between)
+    )
+    return specific.sum() * usage + zero, 1 - mean_within + mean_between
+
+
+@quick
+@given(st.integers(0, 2**32 - 1), st.integers(1, 5), st.integers(2, 8))
+def test_profile_terms_and_their_gradients_are_those_of_the_plain_formulas(seed, n_classes, d):
+    pi_c, present = profiles(seed, n_classes, d)
+    alpha = torch.linspace(0.1, 0.9, d, dtype=torch.float64)
+    terms = [
+        profile_terms(pi_c.requires_grad_(), shares(present), Dimensions.of(alpha)),
+        plain_profile_terms(pi_c, shares(present), alpha),
+    ]
+    for found, expected in zip(*terms, strict=True):
+        torch.testing.assert_close(found, expected)
+        slopes = [torch.autograd.grad(x, pi_c, retain_graph=True)[0] for x in (found, expected)]
+        torch.testing.assert_close(*slopes)
+
+
 @quick
 @given(st.integers(0, 2**32 - 1), st.integers(2, 5), st.integers(1, 8))
 def test_overlap_of_exact_supports_is_one_minus_contrast(seed, n_classes, d):
     supports = np.random.default_rng(seed).uniform(size=(n_classes, d)) < 0.5
     y = np.arange(n_classes).repeat(3)
-    pi_c = torch.tensor(supports, dtype=torch.float64)
-    found = class_overlap(pi_c, torch.ones(n_classes, dtype=torch.float64)).item()
+    found = overlap_of(torch.tensor(supports, dtype=torch.float64), torch.ones(n_classes).double())
     contrast = class_contrast_score(supports[y], y, include_global=True)
     assert found == pytest.approx(1 - contrast, abs=2e-3)
 
@@ -608,19 +675,16 @@ def test_overlap_of_exact_supports_is_one_minus_contrast(seed, n_classes, d):
 @quick
 @given(st.integers(0, 2**32 - 1), st.integers(1, 5), st.integers(1, 8))
 def test_overlap_is_within_0_and_2_and_ignores_absent_classes(seed, n_classes, d):
-    rng = np.random.default_rng(seed)
-    pi_c = torch.tensor(rng.beta(0.3, 0.3, size=(n_classes, d)))
-    present = torch.tensor(rng.integers(0, 2, size=n_classes), dtype=torch.float64)
-    overlap = class_overlap(pi_c, present).item()
+    pi_c, present = profiles(seed, n_classes, d)
+    overlap = overlap_of(pi_c, present)
     assert 0 <= overlap <= 2
-    only = class_overlap(pi_c[present > 0], present[present > 0]).item()
-    assert overlap == pytest.approx(only, abs=1e-12)
+    assert overlap == pytest.approx(overlap_of(pi_c[present > 0], present[present > 0]), abs=1e-12)
 
 
 def test_classes_with_dimensions_of_their_own_do_not_overlap():
     present = torch.ones(3, dtype=torch.float64)
-    own = class_overlap(torch.eye(3, dtype=torch.float64), present).item()
-    shared = class_overlap(torch.ones(3, 3, dtype=torch.float64), present).item()
+    own = overlap_of(torch.eye(3, dtype=torch.float64), present)
+    shared = overlap_of(torch.ones(3, 3, dtype=torch.float64), present)
     assert own == pytest.approx(0, abs=2e-3)
     assert shared == pytest.approx(1, abs=2e-3)
 
@@ -684,11 +748,15 @@ def test_gradients_of_the_class_gates_equal_finite_differences(n_classes, unlabe
     assert torch.autograd.gradcheck(means, gamma)
 
 
-def test_the_gradient_of_the_overlap_equals_finite_differences():
+def test_gradients_of_the_profile_terms_equal_finite_differences():
     pi_c = torch.rand(4, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    present = torch.tensor([1.0, 1, 0, 1], dtype=torch.float64)
-    pi_c[2] = 0
-    assert torch.autograd.gradcheck(lambda p: class_overlap(p, present), pi_c.requires_grad_())
+    share = shares(torch.tensor([1.0, 1, 0, 1], dtype=torch.float64))
+    dimensions = Dimensions.of(torch.tensor([0.1, 0.9, 0.3], dtype=torch.float64))
+
+    def terms(pi_c):
+        return profile_terms(pi_c, share, dimensions)
+
+    assert torch.autograd.gradcheck(terms, pi_c.requires_grad_())
 
 
 @pytest.mark.parametrize("names, balanced", [(PAPER, False), (BALANCED, True)])
