@@ -241,9 +241,11 @@ class SpikeSlabInference(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         source = as_source(X)
         parts = []
         for piece in [X] if source is None else (chunk.X for chunk in source.read()):
-            checked = self._check_samples(piece, reset=False)
+            checked = self._check_samples(piece, reset=False, finite=not self._spreads_nan)
             dataset = ArrayDataset(checked, standardization=self._standardization)
             part = _gather(map(function, self._chunks(dataset)), len(dataset))
+            if not _is_finite(part):
+                self._check_samples(piece, reset=False)  # raises if it is for the samples
             parts.append(_finite(part, "X", checked))
         if not parts:
             raise ValueError(
@@ -252,10 +254,22 @@ class SpikeSlabInference(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             )
         return _stack(parts)
 
-    def _check_samples(self, X: Any, reset: bool) -> Any:
-        """Return X as a table of real numbers, dense or CSR."""
+    @property
+    def _spreads_nan(self) -> bool:
+        """Whether a value that is not finite leaves nothing finite of its sample.
+
+        A layer that normalises, as ours do, sees to that. It is then enough to look at what comes
+        out, which takes far less time than all of X. Gates that are always open do not tell.
+        """
+        own, sizes = self._architecture["encoder"], self._architecture["hidden_layer_sizes"]
+        return self.module_.gated and own is None and len(sizes) > 0
+
+    def _check_samples(self, X: Any, reset: bool, finite: bool = True) -> Any:
+        """Return X as a table of real numbers, dense or CSR, that are `finite`."""
         with naming("X", X):
-            X = validate_data(self, X, accept_sparse="csr", dtype="numeric", reset=reset)
+            X = validate_data(
+                self, X, accept_sparse="csr", dtype="numeric", ensure_all_finite=finite, reset=reset
+            )
             if X.dtype.kind == "O":  # a DataFrame of categories
                 X = check_array(X, dtype=np.float64)
             if X.dtype.kind not in "biuf":
@@ -297,9 +311,13 @@ def _stack(parts: list[Any]) -> Any:
     return sparse.vstack(parts, "csr") if sparse.issparse(parts[0]) else np.concatenate(parts)
 
 
+def _is_finite(out: Any) -> bool:
+    return bool(np.isfinite(out.data if isinstance(out, sparse.csr_array) else out).all())
+
+
 def _finite(out: Any, name: str, given: Any) -> Any:
     """Return `out` if it is finite; else say what is too far from the data of the fit."""
-    if not np.isfinite(out.data if isinstance(out, sparse.csr_array) else out).all():
+    if not _is_finite(out):
         raise ValueError(
             f"{name} has absolute values up to {float(abs(given).max()):.3g}, for which this model "
             "returns numbers that are not finite: pass what is on the scale of the data that it "

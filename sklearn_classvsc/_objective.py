@@ -95,7 +95,9 @@ def class_gates(
     """
     h = bernoulli_entropy(gamma)
     if not n_classes and not balanced:  # every sample is its own class
-        pi, entropy = processes.total(torch.stack([weight @ gamma, weight @ h]))
+        pi, entropy = weight @ gamma, weight @ h
+        if processes.size > 1:
+            pi, entropy = processes.total(torch.stack([pi, entropy]))
         pi_entropy = bernoulli_entropy(pi)
         return ClassGates(weight, weight[:0], pi, pi_entropy, gamma[:0], entropy, entropy)
     with torch.no_grad():
@@ -112,8 +114,11 @@ def class_gates(
             rows[-1] = 0
         rows[n_classes] = weight
     # Few products, and one entropy, for all: of so small matrices it is their number that counts.
-    means = processes.total(rows[:-1] @ gamma)
-    entropy, h_unlabeled = processes.total(rows[n_classes:] @ h)
+    means, entropies = rows[:-1] @ gamma, rows[n_classes:] @ h
+    if processes.size > 1:
+        sums = processes.total(torch.cat([means, entropies]))
+        means, entropies = sums.split([n_classes + 1, 2])
+    entropy, h_unlabeled = entropies
     (pi_c, pi), (h_c, h_pi) = (x.split([n_classes, 1]) for x in (means, bernoulli_entropy(means)))
     conditional = share @ h_c + h_unlabeled
     return ClassGates(weight, share, pi.squeeze(0), h_pi.squeeze(0), pi_c, conditional, entropy)

@@ -21,6 +21,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import estimator_checks, get_tags
 from sklearn.utils.estimator_checks import parametrize_with_checks
+from torch import nn
 
 from sklearn_classvsc import ClassVSCTransformer, VAETransformer, VSCTransformer, _modules
 from sklearn_classvsc._spike_slab import SpikeSlab
@@ -362,6 +363,27 @@ def test_transform_during_partial_fit_sees_one_model(cls, digits):
     watcher.join()
     after = est.transform(X)
     assert seen and all(np.array_equal(z, before) or np.array_equal(z, after) for z in seen)
+
+
+class Hiding(nn.Module):
+    """A body that makes numbers of what is none."""
+
+    def forward(self, x):
+        return x.nan_to_num(0, 1, -1)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("container", [np.asarray, sparse.csr_array])
+@pytest.mark.parametrize("body", [{}, {"hidden_layer_sizes": ()}, {"encoder": Hiding()}])
+@each_estimator
+def test_a_value_that_is_not_finite_is_refused_wherever_it_is(cls, body, container, value, iris):
+    X, y = iris
+    est = small(cls, **body).fit(X, y)
+    bad = np.tile(X, (8, 1))  # of more than one chunk
+    bad[-1, 2] = value
+    for method in (est.transform, est.activation_proba, est.score_samples, est.score):
+        with pytest.raises(ValueError, match=r"X contains (NaN|infinity)"):
+            method(container(bad))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
