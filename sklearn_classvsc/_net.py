@@ -129,7 +129,9 @@ class SteppingNet(NeuralNet):
 
     def train_step(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
         """Take a step, without the closure that skorch keeps for optimisers other than Adam."""
-        self.optimizer_.zero_grad()
+        for group in self.optimizer_.param_groups:  # as `zero_grad` does, in a tenth of its time
+            for parameter in group["params"]:
+                parameter.grad = None
         step = self.train_step_single(batch, **fit_params)
         parameters = TeeGenerator(self.get_all_learnable_params())
         self.notify("on_grad_computed", named_parameters=parameters, batch=batch, training=True)
@@ -338,21 +340,20 @@ class VSCNet(SteppingNet):
 
         What ends training after an epoch in one process ends it in all.
         """
-        with self.processes.agreed() if method_name == "on_epoch_end" else nullcontext():
-            self._notify(method_name, **kwargs)
-
-    def _notify(self, method_name: str, **kwargs: Any) -> None:
-        stopped = False
-        try:
+        if method_name != "on_epoch_end":
             super().notify(method_name, **kwargs)
-        except KeyboardInterrupt as error:
-            if method_name != "on_epoch_end" or not _is_raised_by_code(error):
-                raise
-            stopped = True
-        if method_name == "on_epoch_end":
+            return
+        with self.processes.agreed():
+            stopped = False
+            try:
+                super().notify(method_name, **kwargs)
+            except KeyboardInterrupt as error:
+                if not _is_raised_by_code(error):
+                    raise
+                stopped = True
             self._epoch_ended()
-        if stopped:
-            raise TrainingStopped("callback")
+            if stopped:
+                raise TrainingStopped("callback")
 
 
 def learning_rate_factor(progress: float) -> float:
