@@ -126,7 +126,10 @@ class SpikeSlabInference(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
                 f"{now._n_features_out} dimensions: pass codes as transform returns them."
             )
         parts = [now._decode(z) for z in now._chunks(ArrayDataset(codes))]
-        return _finite(np.concatenate(parts), "Z", codes)
+        X = np.concatenate(parts)
+        if not _is_finite(X):
+            raise _not_finite("Z", codes)
+        return X
 
     def score_samples(self, X: ArrayLike) -> NDArray[np.float32]:
         """Return the evidence lower bound (ELBO) of each sample.
@@ -246,7 +249,8 @@ class SpikeSlabInference(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             part = _gather(map(function, self._chunks(dataset)), len(dataset))
             if not _is_finite(part):
                 self._check_samples(piece, reset=False)  # raises if it is for the samples
-            parts.append(_finite(part, "X", checked))
+                raise _not_finite("X", checked)
+            parts.append(part)
         if not parts:
             raise ValueError(
                 "X holds no samples: an iterator can be read one time only, so pass a new one, or "
@@ -315,12 +319,10 @@ def _is_finite(out: Any) -> bool:
     return bool(np.isfinite(out.data if isinstance(out, sparse.csr_array) else out).all())
 
 
-def _finite(out: Any, name: str, given: Any) -> Any:
-    """Return `out` if it is finite; else say what is too far from the data of the fit."""
-    if not _is_finite(out):
-        raise ValueError(
-            f"{name} has absolute values up to {float(abs(given).max()):.3g}, for which this model "
-            "returns numbers that are not finite: pass what is on the scale of the data that it "
-            "was fitted to."
-        )
-    return out
+def _not_finite(name: str, given: Any) -> ValueError:
+    """Say what is too far from the data of the fit."""
+    return ValueError(
+        f"{name} has absolute values up to {float(abs(given).max()):.3g}, for which this model "
+        "returns numbers that are not finite: pass what is on the scale of the data that it "
+        "was fitted to."
+    )

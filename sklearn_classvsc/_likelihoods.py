@@ -5,7 +5,7 @@ one: write the class, and name it in `LIKELIHOODS`.
 
 For sparse x of many features theta comes in `Blocks`, and a log-probability is written as a sum
 over all features that does not depend on x, plus one over the values of x. So it does for large
-batches of dense x, if a log-probability is a sum over the features that needs no other.
+batches of dense x, of the likelihoods that are sums over features which stand alone.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Likelihood(nn.Module):
     def log_prob(self, theta: Tensor | Blocks, x: Tensor) -> Tensor:
         """Return log p(x | theta) in nats, of shape (n,), for x and theta of shape (n, p).
 
-        x may be sparse; where theta comes in blocks it is, but for `dense_blocks`.
+        x may be sparse. Where theta comes in blocks it is, unless `dense_blocks` is set.
         """
         raise NotImplementedError
 
