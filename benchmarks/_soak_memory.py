@@ -22,7 +22,7 @@ from sklearn_classvsc import VAETransformer, VSCTransformer
 
 MB = 2**20
 #: Of the large file: features, and rows of a batch.
-P, LARGE, SMALL = 1024, 8192, 1024
+P, LARGE, SMALL = 1024, 10_240, 1024
 EPOCHS = 2000  # of the fits whose time is compared: short ones
 
 
@@ -89,9 +89,9 @@ def _fit(n_rows: int, batch_size: int, cap: float, send: Connection) -> None:
         return VSCTransformer(8, max_epochs=max_epochs, random_state=0, **sizes)
 
     with tempfile.NamedTemporaryFile() as file:
-        rng = np.random.default_rng(0)
-        for rows in np.array_split(np.arange(n_rows), -(-n_rows // 1024)):
-            file.write(rng.normal(size=(len(rows), P)).astype(np.float32).tobytes())
+        block = np.random.default_rng(0).normal(size=(1024, P)).astype(np.float32).tobytes()
+        for _ in range(-(-n_rows // 1024)):
+            file.write(block)
         file.flush()
         data = np.memmap(file.name, np.float32, "r", shape=(n_rows, P))
         make(1).fit(np.asarray(data[: 2 * batch_size]))  # libraries take what they keep
