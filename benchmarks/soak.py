@@ -116,7 +116,7 @@ def dask(n: int) -> Row:
 
 
 def pytest_row(which: str) -> Row:
-    """Run scikit-learn's checks, on all processors: of a slow one they take most of an hour."""
+    """Run scikit-learn's checks, on all processors: one may take over half an hour."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", which]
     command += ["--numprocesses", "auto", "--dist", "worksteal"]
     command.append(str(common.ROOT / "tests" / "test_common.py"))
