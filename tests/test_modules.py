@@ -129,7 +129,7 @@ def test_hidden_layers_are_mirrored_in_the_decoder():
 @pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
 def test_a_body_normalises_before_each_activation(activation):
     body = mlp(5, [8, 4], activation)
-    one = [Linear, nn.LayerNorm, ACTIVATIONS[activation]]
+    one = [Linear, nn.LayerNorm, type(ACTIVATIONS[activation]())]
     assert [type(layer) for layer in body] == [*one, Residual]
     assert [type(layer) for layer in body[3]] == one
     initialize(body, seeded())
@@ -138,6 +138,15 @@ def test_a_body_normalises_before_each_activation(activation):
     # Nothing saturates, whatever the scale: only the direction of the first layer's output counts.
     nn.init.zeros_(body[0].bias)
     torch.testing.assert_close(body(1e3 * x), body(1e6 * x), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
+def test_gradients_of_a_body_equal_finite_differences(activation):
+    """Also where an activation writes over its input."""
+    body = mlp(5, [8, 8, 4], activation)
+    initialize(body, seeded())
+    body.double()
+    assert torch.autograd.gradcheck(body, samples().double().requires_grad_())
 
 
 def test_an_unseeded_pass_uses_the_noise_of_torch():
