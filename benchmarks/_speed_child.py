@@ -38,11 +38,13 @@ def memory(n_samples: int, threads: int, **recipe: Any) -> dict[str, Any]:
     """Fit one epoch; return the rise of the resident memory, and what was allocated exactly.
 
     The resident memory is the kernel's, with all that allocators keep and libraries set up. What
-    was allocated is the peak of torch's own record plus that of NumPy's (`tracemalloc`), each of
-    a fit of its own; the two peaks need not coincide, so that their sum is an upper bound.
+    was allocated is in torch's own record and NumPy's (`tracemalloc`), each of a fit of its own.
+    Their peaks before, during and after the training are added; within one of these three they
+    need not coincide, so that the largest sum is an upper bound.
     """
     import torch
     from _hand_loops import Recipe, make_data
+    from _timing import Phases
 
     torch.set_num_threads(threads)
     size = Recipe(**recipe)
@@ -52,15 +54,17 @@ def memory(n_samples: int, threads: int, **recipe: Any) -> dict[str, Any]:
     size._replace(n_hidden=8, n_components=8).estimator(max_epochs=2).fit(*tiny)  # all imports
     X, y = make_data(n_samples, size.n_features, n_classes)
 
-    def fit() -> None:
-        model.fit(X, y)
+    def fit(mark: Callable[[], None] = lambda: None) -> None:
+        model.set_params(callbacks=[Phases(mark)]).fit(X, y)
 
     resident = resident_rise(fit)
     n_parameters = sum(p.numel() for p in model.module_.parameters())
+    tensors, arrays = torch_peaks(fit), numpy_peaks(fit)
     return {
         "resident_bytes": resident,
-        "torch_bytes": torch_peak(fit),
-        "numpy_bytes": numpy_peak(fit),
+        "torch_bytes": max(tensors),
+        "numpy_bytes": max(arrays),
+        "allocated_bytes": max(map(sum, zip(tensors, arrays, strict=True))),
         "model_bytes": 4 * n_parameters,
         "batch_bytes": 4 * size.batch_size * size.n_features,
         "data_bytes": X.nbytes,
@@ -88,32 +92,48 @@ def resident_rise(work: Callable[[], None]) -> int:
     return process_memory("VmHWM") - resident
 
 
-def torch_peak(work: Callable[[], None]) -> int:
-    """Return the most bytes of tensors that `work` has at one time."""
-    from torch.profiler import ProfilerActivity, profile
+def torch_peaks(work: Callable[[Callable[[], None]], None]) -> list[int]:
+    """Return the most bytes of tensors at one time, until each call of `mark` and to the end."""
+    from torch.profiler import ProfilerActivity, profile, record_function
+
+    def mark() -> None:
+        with record_function("mark"):
+            pass
 
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        work()
+        work(mark)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "trace.json"
         profiler.export_chrome_trace(str(path))
         events = json.loads(path.read_text())["traceEvents"]
-    changes = [event for event in events if event.get("name") == "[memory]"]
-    held = most = 0
-    for change in sorted(changes, key=lambda event: float(event["ts"])):
-        held += change["args"]["Bytes"]
-        most = max(most, held)
-    return most
+    held, peaks = 0, [0]
+    for event in sorted(
+        (event for event in events if event.get("name") in ("[memory]", "mark")),
+        key=lambda event: float(event["ts"]),
+    ):
+        if event["name"] == "mark":
+            peaks.append(held)
+        else:
+            held += event["args"]["Bytes"]
+            peaks[-1] = max(peaks[-1], held)
+    return peaks
 
 
-def numpy_peak(work: Callable[[], None]) -> int:
-    """Return the most bytes of arrays, and of Python's objects, that `work` has at one time."""
+def numpy_peaks(work: Callable[[Callable[[], None]], None]) -> list[int]:
+    """Return the most bytes of arrays and Python's objects at one time, as `torch_peaks` does."""
+    peaks = []
+
+    def mark() -> None:
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.reset_peak()
+
     tracemalloc.start()
     try:
-        work()
-        return tracemalloc.get_traced_memory()[1]
+        work(mark)
+        mark()
     finally:
         tracemalloc.stop()
+    return peaks
 
 
 def imports(first: str, then: str) -> dict[str, Any]:

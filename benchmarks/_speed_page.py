@@ -12,7 +12,6 @@ from _speed_targets import (
     AXES,
     TARGETS,
     Rows,
-    allocated,
     growth_points,
     per_unit,
     ratio,
@@ -200,17 +199,18 @@ def peers_section(rows: Rows) -> list[str]:
 def growth_section(rows: Rows) -> list[str]:
     parts = [
         "One number doubles, the others stay; slopes are of the logarithms over all sizes, 1 is "
-        "proportional, below 1 the fixed cost of a step still counts. Memory: what tensors and "
-        "arrays had at their peaks, beyond the data; the batch stays the same.",
+        "proportional, below 1 the fixed cost of a step still counts. Memory: the most that "
+        "tensors and arrays had together, beyond the data; the batch stays the same.",
         "![Growth of time and memory](images/bench_speed_growth.png)",
     ]
     body = []
     for axis in AXES:
         points = growth_points(rows, axis)
-        for name, shown, field in (("ms an epoch", "{:.0f}", "wall"), ("MB", "{:.2f}", "")):
-            values = [
-                1e3 * np.median(row["wall"]) if field else allocated(row) / 1e6 for row in points
-            ]
+        for name, shown, field, scale in (
+            ("ms an epoch", "{:.0f}", "wall", 1e3),
+            ("MB", "{:.2f}", "allocated_bytes", 1e-6),
+        ):
+            values = [scale * np.median(row[field]) for row in points]
             cells = [
                 f"{row['size']:,}: " + shown.format(v)
                 for row, v in zip(points, values, strict=True)
@@ -230,6 +230,7 @@ def memory_section(rows: Rows) -> list[str]:
         "4 x the model": ("model_bytes", 4),
         "tensors at their peak (torch's record)": "torch_bytes",
         "arrays and Python objects at their peak (tracemalloc)": "numpy_bytes",
+        "both together": "allocated_bytes",
         "rise of the resident memory": "resident_bytes",
     }
     body = []
@@ -238,10 +239,11 @@ def memory_section(rows: Rows) -> list[str]:
         body.append([label, f"{times * row[name] / 1e6:.1f}"])
     return [
         f"A fit of one epoch of {row['rows']:,} rows in a process of its own. torch and NumPy "
-        "report every allocation, so that these figures are exact and the same in each run; their "
-        "peaks need not coincide, so that the sum is an upper bound. The resident memory is the "
-        "kernel's: it also holds what allocators keep, and what the BLAS sets up for its first "
-        "product of a size, whatever the model.",
+        "report every allocation, so that these figures are exact and the same in each run. The "
+        "arrays' peak is in the look at the data before training, that of the tensors in training: "
+        "together is the largest sum of the two peaks before, during or after training. The "
+        "resident memory is the kernel's: it also holds what allocators keep, and what the BLAS "
+        "sets up for its first product of a size, whatever the model.",
         common.markdown_table(["", "MB"], body),
     ]
 
@@ -374,12 +376,10 @@ def plot_growth(rows: Rows, path: Path) -> None:
             points = growth_points(rows, axis)
             sizes = np.array([row["size"] for row in points])
             walls = 1e3 * np.array([row["wall"] for row in points])  # (sizes, rounds)
+            megabytes = 1e-6 * np.array([row["allocated_bytes"] for row in points])
             panels = {
                 "ms an epoch": (walls.min(1), np.median(walls, axis=1), walls.max(1), "wall"),
-                "MB beyond the data": (
-                    *[np.array([allocated(row) / 1e6 for row in points])] * 3,
-                    "",
-                ),
+                "MB beyond the data": (*[megabytes] * 3, "allocated_bytes"),
             }
             for ax, (name, (least, middle, most, field)) in zip(
                 column, panels.items(), strict=True

@@ -38,6 +38,21 @@ class EpochTimer(Callback):
         self.cpu_ = time.process_time() - self.start_[1]
 
 
+class Phases(Callback):
+    """Call `mark` where training begins and where it ends."""
+
+    def __init__(self, mark: Callable[[], None]) -> None:
+        self.mark = mark
+
+    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
+        """Mark."""
+        self.mark()
+
+    def on_train_end(self, net: Any, **kwargs: Any) -> None:
+        """Mark."""
+        self.mark()
+
+
 def timed(work: Callable[[], Any]) -> Timing:
     """Time a call; if it has timed a part of itself, take that."""
     wall, cpu = time.perf_counter(), time.process_time()

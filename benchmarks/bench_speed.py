@@ -193,7 +193,8 @@ def classes(settings: Settings) -> list[Row]:
             for objective in ("balanced", "paper")
             for label, maker in (("with", ClassVSCTransformer), ("without", _Classless))
         }
-        rows += interleave("classes", systems, settings.repeats, n_steps)
+        # A small difference of short runs: more of them.
+        rows += interleave("classes", systems, 3 * settings.repeats, n_steps)
     return rows
 
 
