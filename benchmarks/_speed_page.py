@@ -240,7 +240,7 @@ def memory_section(rows: Rows) -> list[str]:
     return [
         f"A fit of one epoch of {row['rows']:,} rows in a process of its own. torch and NumPy "
         "report every allocation, so that these figures are exact and the same in each run. The "
-        "arrays' peak is in the look at the data before training, that of the tensors in training: "
+        "tensors' peak is in training, that of the arrays after it, where codes are summed up: "
         "together is the largest sum of the two peaks before, during or after training. The "
         "resident memory is the kernel's: it also holds what allocators keep, and what the BLAS "
         "sets up for its first product of a size, whatever the model.",
