@@ -101,9 +101,9 @@ def class_gates(
         pi_entropy = bernoulli_entropy(pi)
         return ClassGates(weight, weight[:0], pi, pi_entropy, gamma[:0], entropy, entropy)
     with torch.no_grad():
-        # A row for each class, one for all, one for those without a label.
-        row = torch.where(labels < 0, n_classes + 1, labels)
-        rows = weight.new_zeros(n_classes + 2, len(labels)).scatter_(0, row[None], weight[None])
+        # A row for each class, one for all, one for those with a label and one for those without.
+        row = torch.where(labels < 0, n_classes + 2, labels)
+        rows = weight.new_zeros(n_classes + 3, len(labels)).scatter_(0, row[None], weight[None])
         average = rows[:n_classes]
         share = processes.total(average.sum(1))
         average /= share.clamp_min(torch.finfo(share.dtype).tiny)[:, None]
@@ -113,14 +113,17 @@ def class_gates(
             weight = share @ average
             rows[-1] = 0
         rows[n_classes] = weight
+        rows[n_classes + 1] = weight - rows[-1]
     # Few products, and one entropy, for all: of so small matrices it is their number that counts.
-    means, entropies = rows[:-1] @ gamma, rows[n_classes:] @ h
+    means, entropies = rows[: n_classes + 1] @ gamma, rows[n_classes + 1 :] @ h
     if processes.size > 1:
         sums = processes.total(torch.cat([means, entropies]))
         means, entropies = sums.split([n_classes + 1, 2])
-    entropy, h_unlabeled = entropies
+    h_labeled, h_unlabeled = entropies
     (pi_c, pi), (h_c, h_pi) = (x.split([n_classes, 1]) for x in (means, bernoulli_entropy(means)))
-    conditional = share @ h_c + h_unlabeled
+    # The same sum of those without a label in both: where there are no others they are equal, and
+    # what is inconsistent is divided by a share of 0.
+    conditional, entropy = share @ h_c + h_unlabeled, h_labeled + h_unlabeled
     return ClassGates(weight, share, pi.squeeze(0), h_pi.squeeze(0), pi_c, conditional, entropy)
 
 
@@ -183,21 +186,23 @@ def label_gates(
     with torch.no_grad():
         before = profile.clamp(0.01, 1 - info.eps)  # from 0 there is no way back
         cause = -torch.expm1(member @ torch.log1p(-before))  # (n, d)
-        labeled = count[:, 0] > 0
+        labeled = weight * (count[:, 0] > 0)
+        unlabeled = weight - labeled
     h = bernoulli_entropy(gamma)
     pi_c = before * (average.T @ (gamma / cause.clamp_min(info.eps)))  # (C, d)
     log_off = member @ torch.log1p(-pi_c.clamp_max(1 - info.eps))  # log(1 - e), (n, d)
     log_on = torch.log(-torch.expm1(log_off.clamp_max(-info.eps)))
     surprise = -(gamma * log_on + (1 - gamma) * log_off)
     pi = share @ pi_c if balanced else weight @ gamma
+    h_unlabeled = unlabeled @ h  # the same sum in both, see `class_gates`
     return ClassGates(
         weight=own,
         share=share,
         pi=pi,
         pi_entropy=bernoulli_entropy(pi),
         pi_c=pi_c,
-        conditional_entropy=(weight * labeled) @ surprise + (weight * ~labeled) @ h,
-        entropy=weight @ h,
+        conditional_entropy=labeled @ surprise + h_unlabeled,
+        entropy=labeled @ h + h_unlabeled,
     )
 
 

@@ -20,6 +20,7 @@ from sklearn_classvsc._objective import (
     class_gates,
     covariance_penalty,
     free_usage,
+    label_gates,
     pairwise_divergence,
     profile_terms,
     recognition_loss,
@@ -220,6 +221,22 @@ def test_without_labels_nothing_is_inconsistent(e):
         assert terms_of(e, [*BASE, *SPLIT])["inconsistency"].abs() < 1e-12
         for name in DIVERGENCES:
             assert divergence(name, e) == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("several", [False, True])
+def test_a_batch_without_labels_diverges_by_nothing_not_by_rounding_over_nothing(dtype, several):
+    """Two sums of the same numbers may differ in a last digit: it was divided by a share of 0."""
+    generator = torch.Generator().manual_seed(0)
+    for n, d in itertools.product((1, 7, 10, 19, 256), (1, 2, 50)):
+        gamma = torch.rand(n, d, generator=generator, dtype=dtype)
+        weight = gamma.new_full((n,), 1 / n)
+        if several:
+            members, profile = torch.zeros(n, 3, dtype=torch.bool), gamma.new_full((3, d), 0.5)
+            gates = label_gates(gamma, members, weight, profile)
+        else:
+            gates = class_gates(gamma, torch.full((n,), -1), 3, weight)
+        assert centroid_divergence(gates) == 0
 
 
 @quick
