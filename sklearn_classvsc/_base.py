@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import torch
 from numpy.typing import ArrayLike
 from sklearn.utils import Tags
 from torch import nn
@@ -281,7 +282,9 @@ class SpikeSlabTransformer(SpikeSlabState):
         if in_place:
             self._pending_state = self._training_state()
         try:
-            yield work
+            # Ctrl-C on the way into a `no_grad` would leave gradients off for all that comes after.
+            with torch.set_grad_enabled(torch.is_grad_enabled()):
+                yield work
         except BaseException:
             if in_place and self.net_.initialized_:
                 self.net_.load_state(self._pending_state)

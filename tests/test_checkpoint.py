@@ -496,6 +496,17 @@ def test_control_c_within_an_optimiser_s_step_leaves_gradients_on():
     assert torch.is_grad_enabled()
 
 
+def test_control_c_while_weights_are_drawn_leaves_gradients_on():
+    class Interrupted:
+        def build(self, n_in, generator):
+            torch.set_grad_enabled(False)  # as drawing does, and then restores
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make(encoder=Interrupted()).fit(X, Y)
+    assert torch.is_grad_enabled()
+
+
 def test_control_c_before_an_epoch_is_finished_leaves_the_estimator_as_it_was():
     estimator = make(callbacks=[ControlC(1)])
     with pytest.raises(KeyboardInterrupt):
