@@ -16,19 +16,23 @@ from ._base import WEIGHT, SpikeSlabTransformer
 from ._classes import Bins, Labels, LabelSets, check_unlabeled, has_label
 from ._collapse import ClassSummary, summarize, warn_of_collapse
 from ._data import ArrayDataset, naming
-from ._objective import LearnedPriorObjective, Objective, Weight
+from ._objective import (
+    BalancedObjective,
+    LearnedPriorObjective,
+    Objective,
+    PaperObjective,
+    VAEObjective,
+    VSCObjective,
+)
 from ._sklearn import Interval, StrOptions, fit_context
 from ._streams import StreamDataset
 from .labels import Indicator
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
     from typing_extensions import Self
 
     from ._modules import Recipe
-
-#: Weight of the classes' overlap, as a multiple of `consistency_weight`.
-OVERLAP = 200 / 3
 
 
 class VAETransformer(SpikeSlabTransformer):
@@ -38,8 +42,8 @@ class VAETransformer(SpikeSlabTransformer):
 
     .. math:: -\mathbb{E} \log p(x | s) + \beta \sum_j KL(N(\mu_j, \sigma_j^2) \| N(0, 1)).
 
-    Two more weights, 0 by default, ask for dimensions that go each its own way: beta-TCVAE by
-    their total correlation, DIP-VAE by their covariance.
+    One more weight, 0 by default, asks for dimensions that go each its own way: beta-TCVAE, by
+    their total correlation.
 
     Parameters
     ----------
@@ -67,9 +71,6 @@ class VAETransformer(SpikeSlabTransformer):
     total_correlation_weight : float, default=0.0
         Weight of the total correlation of the codes, KL(q(s) || prod_j q(s_j)), estimated within
         each batch: beta - 1 makes the beta-TCVAE. Time grows with the square of `batch_size`.
-    covariance_weight : float, default=0.0
-        Weight of || Cov(s) - I ||^2, of the codes' covariance within each batch, which is not in
-        nats: lambda_od, and as much lambda_d, of DIP-VAE-II.
     max_epochs : int or "auto", default="auto"
         Passes over the data. "auto": 20, or as many as make 2,000 gradient steps if that is more.
     batch_size : int, default=256
@@ -136,8 +137,6 @@ class VAETransformer(SpikeSlabTransformer):
     Higgins et al.: beta-VAE, ICLR 2017.
     Chen, Li, Grosse, Duvenaud: Isolating Sources of Disentanglement in Variational Autoencoders,
     NeurIPS 2018.
-    Kumar, Sattigeri, Balakrishnan: Variational Inference of Disentangled Latent Concepts from
-    Unlabeled Observations, ICLR 2018.
 
     Examples
     --------
@@ -154,7 +153,6 @@ class VAETransformer(SpikeSlabTransformer):
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **SpikeSlabTransformer._parameter_constraints,
         "total_correlation_weight": [WEIGHT],
-        "covariance_weight": [WEIGHT],
     }
 
     def __init__(
@@ -168,7 +166,6 @@ class VAETransformer(SpikeSlabTransformer):
         decoder: nn.Module | Recipe | None = None,
         kl_weight: float = 1.0,
         total_correlation_weight: float = 0.0,
-        covariance_weight: float = 0.0,
         max_epochs: int | str = "auto",
         batch_size: int = 256,
         learning_rate: float = 0.016,
@@ -192,7 +189,6 @@ class VAETransformer(SpikeSlabTransformer):
         self.decoder = decoder
         self.kl_weight = kl_weight
         self.total_correlation_weight = total_correlation_weight
-        self.covariance_weight = covariance_weight
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -212,13 +208,8 @@ class VAETransformer(SpikeSlabTransformer):
         # Without gates alpha is never used; the model still has one, of the right length.
         return {"alpha": np.full(self.n_components, 0.5, np.float32), "prior_mean": 0.0}
 
-    def _objective(self) -> Objective:
-        weights = {"reconstruction": Weight(1), "slab_kl": Weight(self.kl_weight)}
-        more = {
-            "total_correlation": self.total_correlation_weight,
-            "covariance": self.covariance_weight,
-        }
-        return Objective(weights | {name: Weight(value) for name, value in more.items() if value})
+    def _objective(self, alpha: Tensor) -> Objective:
+        return VAEObjective(self.kl_weight, self.total_correlation_weight)
 
 
 class VSCTransformer(VAETransformer):
@@ -442,23 +433,17 @@ class VSCTransformer(VAETransformer):
             )
         return model | {"n_pseudo_inputs": int(self.n_pseudo_inputs)}
 
-    def _objective(self) -> Objective:
+    def _objective(self, alpha: Tensor) -> Objective:
         learned = self.prior == "pseudo_inputs"
         if hasattr(self, "_architecture"):  # a model keeps the prior that it was built with
             learned = "n_pseudo_inputs" in self._architecture
         if learned:
-            usage = _or(self.usage_weight, self.n_components)
+            usage = default_to(self.n_components, self.usage_weight)
             return LearnedPriorObjective(
                 self.kl_weight, self.information_weight, usage, self.warmup
             )
-        return Objective(
-            {
-                "reconstruction": Weight(1),
-                "slab_kl": Weight(self.kl_weight),
-                "usage": Weight(_or(self.usage_weight, 1.0), self.warmup),
-                "information": Weight(self.information_weight, self.warmup),
-            }
-        )
+        usage = default_to(1.0, self.usage_weight)
+        return VSCObjective(self.kl_weight, usage, self.information_weight, self.warmup)
 
 
 class ClassVSCTransformer(VSCTransformer):
@@ -470,7 +455,7 @@ class ClassVSCTransformer(VSCTransformer):
     ``objective="balanced"``, the default, weights the terms of the spike so that no dimension and
     no class is left without use, rewards gates that recognise the class, and lets neither
     constant noise nor dimensions that are on, or off, for everybody count as consistent; see
-    `sklearn_classvsc._objective.Objective` for each term. ``objective="paper"`` is
+    `sklearn_classvsc._objective.BalancedObjective` for each term. ``objective="paper"`` is
 
     .. math:: L_{VSC} + \lambda L_{JSD}
 
@@ -718,31 +703,14 @@ class ClassVSCTransformer(VSCTransformer):
             "n_classes": n_classes,
         }
 
-    def _objective(self) -> Objective:
-        balanced = self.objective == "balanced"
-        usage = _or(self.usage_weight, role_usage_weight(self._model()["alpha"]) if balanced else 1)
-        information = _or(self.information_weight, 50.0 if balanced else 1.0)
-        weights = {
-            "reconstruction": Weight(1),
-            "slab_kl": Weight(_or(self.kl_weight, 0.2 if balanced else 1.0)),
-            "usage": Weight(usage),
-        }
+    def _objective(self, alpha: Tensor) -> Objective:
+        kl, usage, information = self.kl_weight, self.usage_weight, self.information_weight
         weight, warmup = self.consistency_weight, self.warmup
-        if balanced:
-            weights |= {
-                "class_usage": Weight(usage / 2),
-                "inconsistency": Weight(1 + weight, warmup, start=1),
-                "indecision": Weight(weight, warmup),
-                "recognition": Weight(information, warmup),
-                "overlap": Weight(OVERLAP * weight, warmup),
-            }
-        else:
-            weights |= {
-                "information": Weight(information),
-                "inconsistency": Weight(1),
-                "consistency": Weight(weight, warmup),
-            }
-        return Objective(weights, len(self.classes_), self.consistency, balanced)
+        if self.objective == "balanced":
+            kl, information = default_to(0.2, kl), default_to(50.0, information)
+            return BalancedObjective(alpha, weight, kl, usage, information, warmup)
+        kl, usage, information = (default_to(1.0, each) for each in (kl, usage, information))
+        return PaperObjective(weight, self.consistency, kl, usage, information, warmup)
 
     def _encode_labels(self, y: Any, classes: Any, reset: bool) -> NDArray[Any]:
         check_unlabeled(self.unlabeled)
@@ -905,15 +873,6 @@ def role_alpha(n_components: int, n_classes: int) -> NDArray[np.float64]:
     return np.repeat([0.99, specific], [n_global, n_specific])
 
 
-def role_usage_weight(alpha: NDArray[Any]) -> float:
-    """Return the weight at which being on for a class costs a dimension less than never being on.
-
-    Of the usage of dimensions with these alphas.
-    """
-    specific = alpha[alpha <= 0.5]
-    return max(5.0, 1.2 / float(specific.mean())) if specific.size else 5.0
-
-
 def _check_alpha(alpha: Any, n_components: int) -> NDArray[np.float32]:
     """Return alpha, one value for each dimension."""
     alpha = np.asarray(alpha, dtype=np.float32)
@@ -931,5 +890,6 @@ def _check_alpha(alpha: Any, n_components: int) -> NDArray[np.float32]:
     return np.broadcast_to(alpha, n_components).copy()
 
 
-def _or(value: float | None, default: float) -> float:
+def default_to(default: float, value: float | None) -> float:
+    """Return a weight, or the objective's own where it is None."""
     return default if value is None else value

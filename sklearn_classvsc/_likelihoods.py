@@ -18,7 +18,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ._blocks import Blocks, row_sums
-from .distributed import ALONE, Alone
 
 
 class Likelihood(nn.Module):
@@ -39,6 +38,7 @@ class Likelihood(nn.Module):
 
     def __init__(self, n_features: int = 1) -> None:
         super().__init__()
+        self.n_features = n_features
 
     def view(self, x: Tensor) -> Tensor:
         """Return what the encoder is to see of x, (n, p)."""
@@ -62,14 +62,17 @@ class Likelihood(nn.Module):
         """Return E[x | theta], of shape (n, p)."""
         raise NotImplementedError
 
-    def reconstruction(
-        self, theta: Tensor | Blocks, x: Tensor, weight: Tensor, processes: Alone = ALONE
-    ) -> Tensor:
-        """Return the loss term -E log p(x | z) of a batch, weighted by `weight` summing to 1.
+    def misfit(self, theta: Tensor | Blocks, x: Tensor) -> Tensor:
+        """Return what the next two methods need to know of each sample, (n,)."""
+        return -self.log_prob(theta, x)
 
-        `processes` sum over the parts of the batch that each of them has.
-        """
-        return processes.total(-(weight @ self.log_prob(theta, x)))
+    def reconstruction(self, misfit: Tensor, weight: Tensor) -> Tensor:
+        """Return the loss term -E log p(x | z) of a batch, weighted by `weight` summing to 1."""
+        return weight @ misfit
+
+    def running(self, misfit: Tensor, weight: Tensor) -> dict[str, Tensor]:
+        """Return what the buffers are after training on the batch, by name; none by default."""
+        return {}
 
 
 class Bernoulli(Likelihood):
@@ -108,7 +111,7 @@ class Gaussian(Likelihood):
     noise_variance: Tensor
 
     def __init__(self, n_features: int = 1) -> None:
-        super().__init__()
+        super().__init__(n_features)
         self.register_buffer("noise_variance", torch.ones(()))
 
     def log_prob(self, theta: Tensor | Blocks, x: Tensor) -> Tensor:
@@ -119,14 +122,20 @@ class Gaussian(Likelihood):
     def mean(self, theta: Tensor) -> Tensor:
         return theta
 
-    def reconstruction(
-        self, theta: Tensor | Blocks, x: Tensor, weight: Tensor, processes: Alone = ALONE
-    ) -> Tensor:
+    def misfit(self, theta: Tensor | Blocks, x: Tensor) -> Tensor:
         if not self.training:
-            return super().reconstruction(theta, x, weight, processes)
-        variance = processes.total(weight @ (_squares(theta, x) / x.shape[1])) + self.floor
-        self.noise_variance.lerp_(variance.detach(), self.momentum)
-        return 0.5 * x.shape[1] * (torch.log(2 * math.pi * variance) + 1)
+            return super().misfit(theta, x)
+        return _squares(theta, x) / x.shape[1]
+
+    def reconstruction(self, misfit: Tensor, weight: Tensor) -> Tensor:
+        if not self.training:
+            return super().reconstruction(misfit, weight)
+        variance = weight @ misfit + self.floor
+        return 0.5 * self.n_features * (torch.log(2 * math.pi * variance) + 1)
+
+    def running(self, misfit: Tensor, weight: Tensor) -> dict[str, Tensor]:
+        variance = (weight @ misfit + self.floor).detach()
+        return {"noise_variance": self.noise_variance.lerp(variance, self.momentum)}
 
 
 class Counts(Likelihood):
@@ -147,7 +156,7 @@ class Counts(Likelihood):
     library_size: Tensor
 
     def __init__(self, n_features: int = 1) -> None:
-        super().__init__()
+        super().__init__(n_features)
         self.register_buffer("library_size", torch.ones(()))
 
     def view(self, x: Tensor) -> Tensor:
@@ -188,7 +197,7 @@ class NegativeBinomial(Counts):
     """
 
     def __init__(self, n_features: int = 1) -> None:
-        super().__init__()
+        super().__init__(n_features)
         self.log_inverse_dispersion = nn.Parameter(torch.zeros(n_features))
 
     def log_prob(self, theta: Tensor | Blocks, x: Tensor) -> Tensor:

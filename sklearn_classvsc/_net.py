@@ -21,8 +21,9 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from ._data import ArrayDataset, Batch, EvenBatches
-from ._modules import SpikeSlabAutoencoder
-from ._objective import Objective
+from ._modules import Priors, SpikeSlabAutoencoder
+from ._objective import Evidence, Objective
+from ._spike_slab import SpikeSlab
 from ._streams import StreamDataset
 from .distributed import ALONE, Alone, current
 
@@ -197,9 +198,14 @@ class SteppingNet(NeuralNet):
         low = self.precision == "bfloat16" and self.module_.training
         with torch.autocast(x.device.type, torch.bfloat16) if low else nullcontext():
             noise = self._noise or self.noise_generator
-            out = self.module_(x, noise, self.criterion_.slab_share(progress))
-        terms = self.criterion_.terms(self.module_, out, x, labels, weight, self.processes)
-        return {"loss": self.criterion_.loss(terms, progress), "terms": terms, "y_pred": out.theta}
+            out = self.module_(x, noise, self.criterion_.slab_fraction(progress))
+        misfit = self.module_.likelihood.misfit(out.theta, x)
+        seen = Evidence(out.q, out.z, misfit, labels, weight, out.priors)
+        terms = self.criterion_.terms(self.module_, of_all(seen, self.processes))
+        loss = self.criterion_.loss(terms, progress)
+        for name, value in terms.running.items():
+            self.module_.get_buffer(name).copy_(value)
+        return {"loss": loss, "terms": terms.values, "y_pred": out.theta}
 
 
 class VSCNet(SteppingNet):
@@ -354,6 +360,31 @@ class VSCNet(SteppingNet):
             self._epoch_ended()
             if stopped:
                 raise TrainingStopped("callback")
+
+
+def of_all(seen: Evidence, processes: Alone) -> Evidence:
+    """Return the evidence of the whole batch, where each process has a part of it.
+
+    The loss is then the same function of the same rows everywhere. Its gradient flows back through
+    a process's own rows, and by an equal part through what all have alike, the priors: the sum
+    over processes is whole.
+    """
+    if processes.size == 1:
+        return seen
+    q, priors = seen.q, seen.priors
+    rows = [q.mu, q.log_var, seen.z, seen.misfit[:, None], seen.weight[:, None]]
+    rows += [] if q.logits is None else [q.logits]
+    rows += [] if priors is None else [priors.scores]
+    table = processes.gather(torch.cat(rows, dim=1))  # at once: it is their number that counts
+    mu, log_var, z, misfit, weight, *more = table.split([x.shape[1] for x in rows], dim=1)
+    if priors is not None:
+        p = priors.q
+        alike = SpikeSlab(*map(processes.alike, (p.logits, p.mu, p.log_var)))
+        priors = Priors(alike, more.pop())
+    logits = more.pop() if more else None
+    labels = processes.gather(seen.labels)
+    q = SpikeSlab(logits, mu, log_var)
+    return Evidence(q, z, misfit[:, 0], labels, weight[:, 0], priors)
 
 
 def learning_rate_factor(progress: float) -> float:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 from sklearn.base import BaseEstimator
-from torch import nn
+from torch import Tensor, nn
 
 from . import _persistence
 from ._data import ArrayDataset, seed_from
@@ -40,8 +40,8 @@ class SpikeSlabState(SpikeSlabValidation, BaseEstimator):
         """Return what the model needs to know: alpha, prior_mean, input_dropout, n_classes."""
         raise NotImplementedError  # room 14 has one for each transformer
 
-    def _objective(self) -> Objective:
-        """Return the loss."""
+    def _objective(self, alpha: Tensor) -> Objective:
+        """Return the loss, for a model with these alpha, (d,)."""
         raise NotImplementedError  # room 14, too
 
     # -- the model -----------------------------------------------------------------------------
@@ -81,7 +81,7 @@ class SpikeSlabState(SpikeSlabValidation, BaseEstimator):
         }
         return VSCNet(
             make_autoencoder(**parts, generator=generator),
-            self._objective(),
+            self._objective(parts["alpha"]),
             generator,
             lr=self.learning_rate,
             batch_size=self.batch_size,
@@ -100,7 +100,8 @@ class SpikeSlabState(SpikeSlabValidation, BaseEstimator):
             self._pending_state = None
         net.lr, net.batch_size, net.verbose = self.learning_rate, self.batch_size, self.verbose
         check_precision(self.precision, net.device)
-        net.criterion_, net.precision = self._objective(), self.precision
+        net.criterion_ = self._objective(net.module_.alpha)
+        net.precision = self.precision
         if net.callbacks is not self.callbacks:
             net.callbacks = self.callbacks
             net.initialize_callbacks()

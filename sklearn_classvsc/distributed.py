@@ -5,8 +5,8 @@ connects them. Every process has all the data and the same model, and takes its 
 what the loss is made of, and then its gradients, are summed over the processes, so that N of them
 optimise what one would.
 
-`Alone` is one process, whose sums are whole already; `Processes` are several. The net and the
-objective ask the one that `current` returns, and know no more of it.
+`Alone` is one process, whose batches are whole already; `Processes` are several. The net asks the
+one that `current` returns, and knows no more of it.
 """
 
 from __future__ import annotations
@@ -150,18 +150,21 @@ class Alone:
     rank, size = 0, 1
 
     def total(self, part: Tensor) -> Tensor:
-        """Return the sum of the processes' parts, tensors of one shape; differentiable.
-
-        Every path from a parameter to the loss goes through exactly one sum over processes. The
-        loss is then the same function of the same sums everywhere, so that each process knows the
-        derivative by the sums without asking, and the sum of the processes' gradients is the
-        gradient.
-        """
+        """Return the sum of the processes' parts, tensors of one shape."""
         return part
 
     def gather(self, rows: Tensor) -> Tensor:
-        """Return the rows of all processes, one below the other; differentiable like `total`."""
+        """Return the rows of all processes, one below the other; differentiable by the own rows.
+
+        The loss is the same function of the same rows everywhere, so that each process knows the
+        derivative by its own without asking, and the sum of the processes' gradients is the
+        gradient.
+        """
         return rows
+
+    def alike(self, tensor: Tensor) -> Tensor:
+        """Return what all processes have alike; its gradient is divided by their number."""
+        return tensor
 
     def add_gradients(self, parameters: Iterable[Tensor]) -> None:
         """Replace the gradients by their sums over the processes."""
@@ -209,12 +212,17 @@ class Processes(Alone):
         self._shared: BaseException | None = None  # the last error that all processes have raised
 
     def total(self, part: Tensor) -> Tensor:
-        total: Tensor = _Total.apply(part, self)
+        total = part.detach().clone(memory_format=torch.contiguous_format)
+        self.add_up(total)
         return total
 
     def gather(self, rows: Tensor) -> Tensor:
         gathered: Tensor = _Gather.apply(rows, self)
         return gathered
+
+    def alike(self, tensor: Tensor) -> Tensor:
+        same: Tensor = _Alike.apply(tensor, self.size)
+        return same
 
     def add_gradients(self, parameters: Iterable[Tensor]) -> None:
         # At once: beside the latency of each, the time of one sum over all is small. A wrapper
@@ -322,16 +330,15 @@ def current() -> Alone:
     return _CURRENT.get()
 
 
-class _Total(torch.autograd.Function):
+class _Alike(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, part: Tensor, processes: Processes) -> Tensor:
-        total = part.detach().clone(memory_format=torch.contiguous_format)
-        processes.add_up(total)
-        return total
+    def forward(ctx: Any, tensor: Tensor, size: int) -> Tensor:
+        ctx.size = size
+        return tensor.clone()
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return grad, None
+        return grad / ctx.size, None
 
 
 class _Gather(torch.autograd.Function):
