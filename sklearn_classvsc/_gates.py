@@ -257,7 +257,7 @@ def free_usage(pi: Tensor, dimensions: Dimensions) -> Tensor:
 
 
 def profile_terms(pi_c: Tensor, share: Tensor, dimensions: Dimensions) -> tuple[Tensor, Tensor]:
-    """Return "class_usage" and "overlap", see `BalancedObjective`, of the dimensions that are not global.
+    """Return "class_usage" and "overlap", see `BalancedObjective`, of the non-global dimensions.
 
     The overlap is 1 - contrast, with mean gammas in place of supports, see
     `metrics.class_contrast_score`. It is in [0, 2], and 0 where every class has dimensions of its

@@ -321,7 +321,7 @@ class PaperObjective(Objective):
 
 
 class BalancedObjective(Objective):
-    """The default objective of `ClassVSCTransformer`; docs/objective.md says why each term is there.
+    """The default of `ClassVSCTransformer`; docs/objective.md says why each term is there.
 
     Every class of a batch counts the same. A dimension is *global* if its alpha exceeds one half:
     the terms that tell classes apart leave it out.

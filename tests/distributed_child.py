@@ -29,16 +29,17 @@ from sklearn_classvsc import (
     VSCTransformer,
     _checkpoint,
     _modules,
-    _objective,
     _persistence,
 )
 from sklearn_classvsc._likelihoods import LIKELIHOODS
+from sklearn_classvsc._net import of_all
+from sklearn_classvsc._objective import Evidence
 from sklearn_classvsc._spike_slab import SpikeSlab
 from sklearn_classvsc.distributed import current, data_parallel
 
 CASES = {
     "VAE": VAETransformer(),
-    "disentangled": VAETransformer(total_correlation_weight=3, covariance_weight=2),
+    "disentangled": VAETransformer(total_correlation_weight=3),
     "VSC": VSCTransformer(),
     "learned prior": VSCTransformer(prior="pseudo_inputs", n_pseudo_inputs=3),
     "balanced": ClassVSCTransformer(),
@@ -74,7 +75,7 @@ def noise_off():
         yield
 
 
-def gradients(name, n, likelihood="gaussian", many=_objective.MANY):
+def gradients(name, n, likelihood="gaussian"):
     """Return terms, gradients and buffers after a step on n samples, in double precision."""
     processes, est = current(), CASES[name]
     X, y = table(n)
@@ -87,7 +88,7 @@ def gradients(name, n, likelihood="gaussian", many=_objective.MANY):
         decoder=None,
         hidden_layer_sizes=[8],
         activation="gelu",
-        likelihood=LIKELIHOODS[likelihood](),
+        likelihood=LIKELIHOODS[likelihood](9),
         gated=est.gated,
         generator=torch.Generator().manual_seed(0),
         **model,
@@ -99,15 +100,18 @@ def gradients(name, n, likelihood="gaussian", many=_objective.MANY):
     if name.startswith("indicator"):
         labels = torch.tensor((y[part, None] == range(4)) | (part[:, None] % 5 == range(4)))
     weight = torch.tensor(1.0 + part % 3)
-    objective = est._objective()
-    with noise_off(), mock.patch.object(_objective, "MANY", many):
-        terms = objective.terms(module, module(x), x, labels, weight, processes)
+    objective = est._objective(module.alpha)
+    with noise_off():
+        out = module(x)
+        misfit = module.likelihood.misfit(out.theta, x)
+        seen = Evidence(out.q, out.z, misfit, labels, weight, out.priors)
+        terms = objective.terms(module, of_all(seen, processes))
     objective.loss(terms, 0.5).backward()
     processes.add_gradients(module.parameters())
     return {
-        "terms": {key: value.item() for key, value in terms.items()},
+        "terms": {key: value.item() for key, value in terms.values.items()},
         "gradients": torch.cat([p.grad.flatten() for p in module.parameters()]).numpy(),
-        "buffers": torch.cat([b.flatten() for b in module.buffers()]).numpy(),
+        "running": {key: value.numpy() for key, value in terms.running.items()},
     }
 
 
@@ -116,7 +120,7 @@ def all_gradients():
         (name, n, likelihood): gradients(name, n, likelihood)
         for name in CASES
         for n, likelihood in [(32, "gaussian"), (7, "gaussian"), (1, "bernoulli")]
-    } | {("balanced", "many"): gradients("balanced", 7, many=3)}
+    }
 
 
 def weights(est):

@@ -359,7 +359,6 @@ VALUES: dict[str, tuple[list[Any], list[Any], list[Any]]] = {
     "likelihood": (["auto", "gaussian"], [], ["binomial", None]),
     "kl_weight": ([0, 0.5, 1e-30], [1e9], [1e300, -1, np.nan, np.inf, "1"]),
     "total_correlation_weight": ([0, 3.5], [1e9], [1e300, -1, np.nan, np.inf, "1"]),
-    "covariance_weight": ([0, 3.5], [1e9], [1e300, -1, np.nan, np.inf, "1"]),
     "max_epochs": ([1, 2], [], [0, -1, 1.5, "all", None]),
     "batch_size": ([1, 2, 7, 10**12], [], [0, -1, 2.5, "auto", None]),
     "learning_rate": ([1e-3, 1e-30, 1], [1e-300, 1e6, 1e30, 1e300], [0, -1, np.nan, np.inf, "1"]),

@@ -129,7 +129,7 @@ def test_fixed_names_of_the_constructors():
     shared = set(inspect.signature(VAETransformer).parameters)
     vsc = set(inspect.signature(VSCTransformer).parameters)
     class_vsc = set(inspect.signature(ClassVSCTransformer).parameters)
-    assert shared - vsc == {"total_correlation_weight", "covariance_weight"}
+    assert shared - vsc == {"total_correlation_weight"}
     spike = {"alpha", "threshold", "usage_weight", "information_weight", "warmup"}
     assert vsc - shared == {*spike, "prior", "n_pseudo_inputs"}
     assert class_vsc - shared == {

@@ -67,8 +67,12 @@ def test_gradients_are_those_of_one_process(found, alone):
         assert np.abs(expected["gradients"]).max() > 1e-3
         for process in found:
             actual = process["gradients"][case]
-            for part in ("gradients", "buffers"):
-                np.testing.assert_allclose(actual[part], expected[part], rtol=0, atol=1e-12)
+            np.testing.assert_allclose(
+                actual["gradients"], expected["gradients"], rtol=0, atol=1e-12
+            )
+            assert actual["running"].keys() == expected["running"].keys()
+            for name, value in expected["running"].items():
+                np.testing.assert_allclose(actual["running"][name], value, rtol=0, atol=1e-12)
             assert actual["terms"] == pytest.approx(expected["terms"], rel=1e-12, abs=1e-12)
 
 

@@ -8,29 +8,29 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from gate_examples import (
+    SPLIT,
+    Example,
+    a_model,
+    balanced,
+    balanced_examples,
+    examples,
+    make_example,
+    paper,
+    quick,
+    terms_of,
+)
 from helpers import small
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from test_objective import (
-    BALANCED,
-    BASE,
-    PAPER,
-    SPLIT,
-    Example,
-    a_model,
-    balanced_examples,
-    examples,
-    make_example,
-    terms_of,
-)
 
 from sklearn_classvsc import ClassVSCTransformer
 from sklearn_classvsc._data import ArrayDataset, EvenBatches
-from sklearn_classvsc._objective import class_gates, label_gates, recognition_loss
+from sklearn_classvsc._gates import class_gates, label_gates, recognition_loss
 from sklearn_classvsc._spike_slab import SpikeSlab
 from sklearn_classvsc.datasets import make_class_factors
 from sklearn_classvsc.labels import with_parents
@@ -41,8 +41,6 @@ from sklearn_classvsc.metrics import (
     probe_scorer,
 )
 from sklearn_classvsc.report import factor_report
-
-quick = settings(max_examples=60, deadline=None)
 
 
 @pytest.fixture(scope="module")
@@ -74,24 +72,24 @@ def random_profile(e, seed=0):
 # The objective, of several labels --------------------------------------------------------------
 
 
-@pytest.mark.parametrize("balanced", [False, True])
+@pytest.mark.parametrize("is_balanced", [False, True])
 @given(e=examples(n_classes=3))
 @quick
-def test_one_label_for_each_sample_is_its_class(e, balanced):
+def test_one_label_for_each_sample_is_its_class(e, is_balanced):
     members = indicator_of(e.labels, 3)
-    of_classes = class_gates(e.gamma, e.labels, 3, e.normalised, balanced)
-    of_labels = label_gates(e.gamma, members, e.normalised, random_profile(e), balanced)
+    of_classes = class_gates(e.gamma, e.labels, 3, e.normalised, is_balanced)
+    of_labels = label_gates(e.gamma, members, e.normalised, random_profile(e), is_balanced)
     for name in of_classes._fields:
         torch.testing.assert_close(getattr(of_labels, name), getattr(of_classes, name), msg=name)
 
 
-@pytest.mark.parametrize("names, balanced", [(PAPER, False), (BALANCED, True)])
+@pytest.mark.parametrize("objective", [paper, balanced])
 @given(e=balanced_examples())
 @quick
-def test_one_label_for_each_sample_gives_the_terms_of_classes(e, names, balanced):
+def test_one_label_for_each_sample_gives_the_terms_of_classes(e, objective):
     same = Example(**(vars(e) | {"labels": indicator_of(e.labels, 3)}))
-    found, expected = (terms_of(each, names, balanced=balanced) for each in (same, e))
-    for name in names:
+    found, expected = (terms_of(each, objective) for each in (same, e))
+    for name in expected:
         assert found[name].item() == pytest.approx(expected[name].item(), rel=1e-6, abs=1e-8), name
 
 
@@ -123,7 +121,7 @@ def test_label_gates_are_those_of_their_definition(e, seed):
 @given(examples(n_classes=4), st.integers(0, 2**32 - 1))
 def test_with_several_labels_the_split_is_as_exact(e, seed):
     e = several(e, seed)
-    terms = terms_of(e, [*BASE, *SPLIT])
+    terms = terms_of(e)
     q = SpikeSlab(e.logits, torch.zeros_like(e.gamma), torch.zeros_like(e.gamma))
     spike = e.normalised @ q.spike_kl(e.alpha).sum(1)
     assert sum(terms[name] for name in SPLIT).item() == pytest.approx(spike.item(), abs=1e-9)
@@ -169,15 +167,15 @@ def test_recognition_compares_a_label_with_those_that_the_sample_has_not():
     assert found == pytest.approx(-0.25 * np.mean(np.log(p)), rel=1e-5)
 
 
-@pytest.mark.parametrize("names, balanced", [(PAPER, False), (BALANCED, True)])
-def test_gradients_of_the_terms_of_several_labels_equal_finite_differences(names, balanced):
+@pytest.mark.parametrize("objective", [paper, balanced])
+def test_gradients_of_the_terms_of_several_labels_equal_finite_differences(objective):
     e = several(make_example(n=9, n_classes=3, specific=True))
     e.logits = e.logits.clamp(-3, 3).requires_grad_()
     model = a_model(e, training=False)
 
     def function(logits):
         changed = Example(**(vars(e) | {"logits": logits}))
-        return tuple(terms_of(changed, names, model=model, balanced=balanced).values())[1:]
+        return tuple(terms_of(changed, objective, model).values())[1:]
 
     assert torch.autograd.gradcheck(function, e.logits)
 

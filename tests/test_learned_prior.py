@@ -19,7 +19,7 @@ from test_checkpoint import crash
 from sklearn_classvsc import ClassVSCTransformer, VSCTransformer, _checkpoint, _data
 from sklearn_classvsc._likelihoods import LIKELIHOODS
 from sklearn_classvsc._modules import Priors, make_autoencoder
-from sklearn_classvsc._objective import LearnedPriorObjective, Objective, Weight
+from sklearn_classvsc._objective import Evidence, LearnedPriorObjective, VSCObjective
 from sklearn_classvsc._persistence import ModelFileError
 from sklearn_classvsc._spike_slab import SpikeSlab, bernoulli_kl, pairwise_kl
 from sklearn_classvsc.bodies import ResidualMLP
@@ -145,11 +145,15 @@ def an_objective(**changes):
     return LearnedPriorObjective(**weights | changes)
 
 
-def terms_of(model, objective=None, out=None, slab_share=1.0):
+def evidence_of(model, out=None):
     x, labels, weight = a_batch()
-    if out is None:
-        out = model(x, torch.Generator().manual_seed(0), slab_share)
-    return (objective or an_objective()).terms(model, out, x, labels, weight)
+    out = out or model(x, torch.Generator().manual_seed(0))
+    misfit = model.likelihood.misfit(out.theta, x)
+    return Evidence(out.q, out.z, misfit, labels, weight, out.priors)
+
+
+def terms_of(model, objective=None, out=None):
+    return (objective or an_objective()).terms(model, evidence_of(model, out)).values
 
 
 def test_the_terms_are_those_of_their_definitions():
@@ -174,13 +178,11 @@ def test_the_terms_are_those_of_their_definitions():
 
 def test_with_the_fixed_prior_in_place_the_terms_are_those_of_the_fixed_objective():
     model = a_model().eval()
-    x, labels, weight = a_batch()
-    out = model(x, torch.Generator().manual_seed(0))
+    out = model(a_batch()[0], torch.Generator().manual_seed(0))
     zero = torch.zeros(4, 3, dtype=torch.float64)
     fixed = SpikeSlab(zero + model.alpha.logit(), zero, zero)
     terms = terms_of(model, out=out._replace(priors=Priors(fixed, out.priors.scores)))
-    names = ("reconstruction", "slab_kl", "usage", "information")
-    plain = Objective({name: Weight(1) for name in names}).terms(model, out, x, labels, weight)
+    plain = VSCObjective().terms(model, evidence_of(model, out)).values
     assert terms["reconstruction"].item() == plain["reconstruction"].item()
     assert terms["slab_kl"].item() == pytest.approx(plain["slab_kl"].item())
     spike = (plain["usage"] + plain["information"]).item()
@@ -200,8 +202,8 @@ def test_the_selector_learns_the_cheapest_and_the_priors_from_its_choice():
     x, _, weight = a_batch()
     objective = an_objective(kl_weight=0.7, information_weight=1.3, usage_weight=5.0)
     out = model(x, torch.Generator().manual_seed(0))
-    terms = terms_of(model, objective, out)
-    actual = gradients(objective.loss(terms, 1.0), model)
+    found = objective.terms(model, evidence_of(model, out))
+    actual, terms = gradients(objective.loss(found, 1.0), model), found.values
 
     scores = model.pseudo_inputs.selector(model.encoder(x))
     q, priors, share = model.encode(x), model.prior_posteriors(), weight / weight.sum()
@@ -230,11 +232,10 @@ def test_how_often_each_is_selected_is_kept_in_training_alone():
     x, _, weight = a_batch()
     selected = model.pseudo_inputs.selector(model.encoder(x)).argmax(1)
     hits = np.bincount(selected, weight / weight.sum(), minlength=4)
-    terms_of(model.eval())
-    assert (model.pseudo_inputs.share == 0.25).all()
-    terms_of(model.train())
+    assert not an_objective().terms(model.eval(), evidence_of(model)).running
+    running = an_objective().terms(model.train(), evidence_of(model)).running
     expected = 0.25 + LearnedPriorObjective.momentum * (hits - 0.25)
-    np.testing.assert_allclose(model.pseudo_inputs.share, expected, rtol=1e-6)
+    np.testing.assert_allclose(running["pseudo_inputs.share"], expected, rtol=1e-6)
     proportions = model.pseudo_inputs.proportions()
     assert proportions.sum().item() == pytest.approx(1) and proportions.min() > 0
 
@@ -251,8 +252,8 @@ def test_without_slabs_only_the_gates_tell_of_x():
 
 def test_the_slabs_come_in_over_the_warm_up():
     objective = an_objective(warmup=0.5)
-    assert [objective.slab_share(p) for p in (0, 0.25, 0.5, 1)] == [0, 0.5, 1, 1]
-    assert an_objective().slab_share(0) == Objective({}).slab_share(0) == 1
+    assert [objective.slab_fraction(p) for p in (0, 0.25, 0.5, 1)] == [0, 0.5, 1, 1]
+    assert an_objective().slab_fraction(0) == VSCObjective().slab_fraction(0) == 1
     assert {w.warmup for w in objective.weights.values()} == {0.0}
 
 

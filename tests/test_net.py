@@ -13,7 +13,7 @@ from sklearn_classvsc._data import ArrayDataset
 from sklearn_classvsc._likelihoods import Gaussian
 from sklearn_classvsc._modules import make_autoencoder
 from sklearn_classvsc._net import VSCNet, check_device, divergence_error, learning_rate_factor
-from sklearn_classvsc._objective import Objective, Weight
+from sklearn_classvsc._objective import PaperObjective, Weight
 
 TERMS = {
     "reconstruction": Weight(1),
@@ -40,13 +40,15 @@ def make_net(seed=0, lr=1e-3, batch_size=16, **parameters):
         decoder=None,
         hidden_layer_sizes=[8],
         activation="relu",
-        likelihood=Gaussian(),
+        likelihood=Gaussian(4),
         alpha=torch.full((3,), 0.2),
         prior_mean=0.0,
         gated=True,
+        n_classes=3,
         generator=generator,
     )
-    objective = Objective(TERMS, n_classes=3)
+    objective = PaperObjective(5.0)
+    objective.weights = TERMS
     net = VSCNet(module, objective, generator, lr=lr, batch_size=batch_size, **parameters)
     return net.initialize()
 
