@@ -473,8 +473,8 @@ class ClassVSCTransformer(VSCTransformer):
     objective : {"balanced", "paper"}, default="balanced"
         The loss. None in a weight below stands for the objective's own.
     unlabeled : object, default=None
-        The value in `y` that means "no label"; None: every sample has one. In an indicator, a row
-        of zeros means it.
+        The value in `y` that means "no label", in the type that it has there; None: every sample
+        has one. In an indicator, a row of zeros means it.
     bins : int or None, default=None
         Cut a continuous `y` into so many quantile bins, at least 2, which are then the classes.
     alpha : float, array-like of shape (n_components,) or None, default=None
@@ -748,9 +748,10 @@ class ClassVSCTransformer(VSCTransformer):
         return Bins(self.classes_, self.bin_edges_).encode(y, labeled)
 
     def _seen_labels(self, y: Any) -> Any:
-        if self.bins is not None and not isinstance(y, Indicator):
-            return y  # quantiles need all values
-        return super()._seen_labels(y)
+        if isinstance(y, Indicator):
+            return super()._seen_labels(y)
+        y = y[has_label(y, self.unlabeled)]  # "no label" may be of another type than labels
+        return y if self.bins is not None else super()._seen_labels(y)  # quantiles need all
 
     def labels_of(self, y: ArrayLike) -> NDArray[Any]:
         """Return the class of each sample as functions of labels want it, where `y` is continuous.

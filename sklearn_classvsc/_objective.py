@@ -367,7 +367,9 @@ class BalancedObjective(Objective):
         self.dimensions = Dimensions.of(alpha)
         if usage_weight is None:
             specific = alpha[alpha <= 0.5].cpu().numpy()
-            usage_weight = max(5.0, 1.2 / float(specific.mean())) if specific.size else 5.0
+            usage_weight = (
+                max(5.0, 1.2 / max(float(specific.mean()), 1e-6)) if specific.size else 5.0
+            )
         self.weights = {
             "reconstruction": Weight(1),
             "slab_kl": Weight(kl_weight),
