@@ -35,8 +35,8 @@ class SteppingNet(NeuralNet):
     ----------
     module : SpikeSlabAutoencoder
         The model to train; it is trained in place.
-    criterion : Objective
-        The loss.
+    criterion : Objective or None
+        The loss; None until training begins.
     generator : torch.Generator
         Source of shuffles and noise, on the processor.
     lr : float
@@ -59,7 +59,7 @@ class SteppingNet(NeuralNet):
     def __init__(
         self,
         module: SpikeSlabAutoencoder,
-        criterion: Objective,
+        criterion: Objective | None,
         generator: torch.Generator,
         lr: float,
         batch_size: int,
@@ -323,6 +323,21 @@ class VSCNet(SteppingNet):
             "schedule": [self.steps_done, self.steps_planned, self.decay],
             "history": [dict(row) for row in self.history],
         } | ({} if self.best is None else {"best": _map_tensors(self.best, _to_numpy)})
+
+    def copy(self) -> VSCNet:
+        """Return a net that goes on as this one would; the two share the user's callbacks alone."""
+        how = {"lr": self.lr, "batch_size": self.batch_size, "device": self.device}
+        generator = torch.Generator().set_state(self.generator.get_state())
+        twin = VSCNet(copy.deepcopy(self.module_), self.criterion_, generator, **how)
+        twin.initialize()
+        twin.generator.set_state(self.generator.get_state())
+        twin.noise_generator.set_state(self.noise_generator.get_state())
+        twin.optimizer_.load_state_dict(self.optimizer_.state_dict())
+        twin.callbacks, twin.callbacks_ = self.callbacks, self.callbacks_
+        twin.verbose, twin.precision = self.verbose, self.precision
+        twin.schedule(self.steps_planned, self.steps_done, self.decay)
+        twin.history = History(dict(row) for row in self.history)
+        return twin
 
     def load_weights(self, state: dict[str, Any]) -> None:
         """Give the module the weights in what `state` returned."""

@@ -1,146 +1,219 @@
-"""Room 9: what goes into a fit: samples, labels and weights, checked, as a data set."""
+"""Room 11: what goes into a fit: samples, labels and weights, checked, as a data set."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
 from sklearn.utils import get_tags
-from sklearn.utils.validation import assert_all_finite, column_or_1d
+from sklearn.utils.validation import (
+    assert_all_finite,
+    check_array,
+    column_or_1d,
+    validate_data,
+)
 
-from ._data import ArrayDataset, Rows, Survey, naming
-from ._inference import SpikeSlabInference
+from ._classes import Labels, LabelSets
+from ._data import ArrayDataset, Rows, Survey, prefix_errors
 from ._likelihoods import LIKELIHOODS
 from ._sklearn import check_sample_weight
 from ._streams import Chunk, Source, StreamDataset
 from .labels import Indicator, as_indicator, pick
 
 
-class SpikeSlabValidation(SpikeSlabInference):
-    """Checks of what `fit` and `partial_fit` are given."""
+class Header(BaseEstimator):
+    """How many features there are, and their names: what scikit-learn checks every table by.
 
-    def _encode_labels(self, y: Any, classes: Any, reset: bool) -> NDArray[Any] | None:
-        """Return class indices, -1 for none, or which labels; None if it takes no labels."""
-        return None
+    scikit-learn writes both to the object that it is given. That is not the estimator, which is
+    published at once, when all has gone well.
+    """
 
-    def _seen_labels(self, y: Any) -> Any:
-        """Return what to remember of the labels of a piece, for `_encode_labels` to learn from."""
-        return pick(y, slice(0)) if isinstance(y, Indicator) else np.unique(y)
+    n_features_in_: int
+    feature_names_in_: NDArray[Any]
 
-    def _validate(
-        self,
-        X: Any,
-        y: Any,
-        sample_weight: Any,
-        classes: Any,
-        reset: bool,
-        largest_weight: float | None = None,
-    ) -> ArrayDataset:
-        """Return the samples to train on, checked, in their own units.
+    @classmethod
+    def of(cls, estimator: Any) -> Header:
+        """Return an empty one, whose errors name the estimator's class."""
+        header: Header = type(type(estimator).__name__, (cls,), {})()
+        return header
 
-        Weights count relatively: to `largest_weight`, or to the largest here.
-        """
-        X, y, weight = self._check(X, y, sample_weight, reset)
+
+class FitData(NamedTuple):
+    """What a training is given."""
+
+    data: ArrayDataset | StreamDataset
+    header: Header
+    labels: Labels | LabelSets | None  # None: labels are ignored
+
+
+class Known(NamedTuple):
+    """What the data of a training that goes on are held against."""
+
+    header: Header
+    labels: Labels | LabelSets | None
+    likelihood: str
+
+
+def check_table(
+    estimator: Any,
+    X: Any,
+    y: Any,
+    sample_weight: Any,
+    known: Known | None,
+    classes: Any = None,
+    largest_weight: float | None = None,
+) -> FitData:
+    """Return the samples of a table to train on, in their own units.
+
+    Parameters
+    ----------
+    estimator : SpikeSlabTransformer
+        Whose parameters say what is allowed; nothing is written to it.
+    X, y, sample_weight : object
+        What a user passed.
+    known : Known or None
+        What is known from an earlier training; None: all is learned from these data.
+    classes : array-like or None
+        The labels that the user named.
+    largest_weight : float or None
+        Weights count relatively: to this, or to the largest here.
+    """
+    header = Header.of(estimator) if known is None else known.header
+    X, y, weight = _check(estimator, header, X, y, sample_weight, reset=known is None)
+    if weight is not None:
+        weight = _relative(weight, largest_weight or weight.max())
+    if known is None:
+        labels = None if y is None else estimator._learn_labels(y, classes)
+    else:
+        labels = known.labels
+    encoded = None if labels is None else labels.encode(y, classes)
+    data = ArrayDataset(X, encoded, weight)
+    _check_range(data, estimator.likelihood if known is None else known.likelihood)
+    return FitData(data, header, labels)
+
+
+def check_source(estimator: Any, source: Source, known: Known | None) -> FitData:
+    """Return the samples of a source to train on, after reading all of them once."""
+    if estimator.early_stopping:
+        raise ValueError(
+            "early_stopping=True holds out samples at random, which X cannot give that is read "
+            "in pieces: pass an array or a memory map, or set early_stopping=False."
+        )
+    header = Header.of(estimator) if known is None else known.header
+    likelihood = estimator.likelihood if known is None else known.likelihood
+    largest, seen = 0.0, []
+    survey = Survey(moments=known is None and likelihood != "bernoulli")
+
+    def check(chunk: Chunk) -> ArrayDataset:
+        part = check_table(estimator, *chunk, settled, largest_weight=largest).data
+        assert isinstance(part, ArrayDataset)
+        part.standardization = data.standardization
+        return part
+
+    data = StreamDataset(source, check, survey)
+    for chunk in source.read():
+        reset = known is None and not data.sizes
+        X, y, weight = _check(estimator, header, *chunk, reset=reset)
         if weight is not None:
-            weight = _relative(weight, largest_weight or weight.max())
-        data = ArrayDataset(X, self._encode_labels(y, classes, reset), weight)
-        self._check_range(data, reset)
-        return data
-
-    def _look_through(self, source: Source, reset: bool) -> StreamDataset:
-        """Return the samples to train on, after reading all of them once."""
-        if self.early_stopping:
-            raise ValueError(
-                "early_stopping=True holds out samples at random, which X cannot give that is read "
-                "in pieces: pass an array or a memory map, or set early_stopping=False."
-            )
-        likelihood = self.likelihood if reset else self._architecture["likelihood"]
-        largest = 0.0
-
-        def check(chunk: Chunk) -> ArrayDataset:
-            part = self._validate(*chunk, None, reset=False, largest_weight=largest)
-            part.standardization = data.standardization
-            return part
-
-        data = StreamDataset(source, check, Survey(moments=reset and likelihood != "bernoulli"))
-        labels = []
-        for chunk in source.read():
-            X, y, weight = self._check(*chunk, reset=reset and not data.sizes)
-            if weight is not None:
-                largest = max(largest, weight.max())
-            if y is not None:
-                with naming("y", y):
-                    labels.append(y := self._seen_labels(y))
-            data.add(X[:], y, weight)
-        if not data.sizes:
-            raise ValueError("X holds no samples: pass a source that yields some when it is read.")
-        if labels and isinstance(labels[0], Indicator):
-            self._encode_labels(labels[0], None, reset)
-        else:
-            self._encode_labels(np.concatenate(labels) if labels else None, None, reset)
-        self._check_range(data, reset)
-        return data
-
-    def _check(
-        self, X: Any, y: Any, sample_weight: Any, reset: bool
-    ) -> tuple[Any, Any, NDArray[Any] | None]:
-        """Return X, labels and weights, checked, without the samples of weight 0."""
-        _check_callbacks(self.callbacks)
-        X = self._check_samples(X, reset)
-        y = self._check_labels(X, y) if get_tags(self).target_tags.required else None
-        if sample_weight is None:
-            return X, y, None
-        weight = _check_weight(X, sample_weight)
-        kept = np.flatnonzero(weight)  # a sample of weight 0 is no sample, nor is its class a class
-        if len(kept) < len(weight):
-            X, weight, y = Rows(X, kept), weight[kept], None if y is None else pick(y, kept)
-        return X, y, weight
-
-    def _check_range(self, data: ArrayDataset | StreamDataset, reset: bool) -> None:
-        """Check that the likelihood allows the values, if it is not to be chosen by them."""
-        likelihood = self.likelihood if reset else self._architecture["likelihood"]
-        if likelihood == "auto" or LIKELIHOODS[likelihood].standardize:
-            return
-        survey = data.survey(False)
-        if likelihood == "bernoulli" and not (survey.low >= 0 and survey.high <= 1):
-            raise ValueError(
-                f"X lies in [{survey.low:.3g}, {survey.high:.3g}], but the Bernoulli likelihood "
-                "needs [0, 1]: rescale X (MinMaxScaler), or set likelihood='gaussian'."
-            )
-        if survey.low < 0:
-            raise ValueError(
-                f"Negative values in data: X holds {survey.low:.3g}, but likelihood={likelihood!r} "
-                "needs counts: pass the counts themselves, or set likelihood='gaussian'."
-            )
-
-    def _check_labels(self, X: Any, y: Any) -> NDArray[Any] | Indicator:
-        """Return y as a vector, one label for each sample, or as the indicator that it is."""
-        if y is None:
-            raise ValueError(
-                f"{type(self).__name__} requires y to be passed, but the target y is None."
-            )
-        with naming("y", y):
-            indicator = as_indicator(y)
-            if indicator is None:
-                y = column_or_1d(y, warn=True)
-                assert_all_finite(y, input_name="y")
-        if indicator is None and (missing := y[pd.isna(y)]).size:
-            raise ValueError(
-                f"y holds {missing[0]!r}, which is no label: leave such samples out, or give them "
-                "a label that unlabeled names."
-            )
-        n_labels = len(y if indicator is None else indicator.members)
-        if n_labels != X.shape[0]:
-            raise ValueError(
-                "X and y have inconsistent numbers of samples: "
-                f"X has {X.shape[0]} and y {n_labels}."
-            )
-        return y if indicator is None else indicator
+            largest = max(largest, weight.max())
+        if y is not None:
+            with prefix_errors("y", y):
+                seen.append(y := _distinct(y))
+        data.add(X[:], y, weight)
+    if not data.sizes:
+        raise ValueError("X holds no samples: pass a source that yields some when it is read.")
+    labels = None if known is None else known.labels
+    if seen:
+        y = seen[0] if isinstance(seen[0], Indicator) else np.concatenate(seen)
+        if known is None:
+            labels = estimator._learn_labels(y, None)
+        elif labels is not None:
+            labels.encode(y)
+    _check_range(data, likelihood)
+    settled = Known(header, labels, likelihood)
+    return FitData(data, header, labels)
 
 
-def _check_callbacks(callbacks: list[Any] | None) -> None:
+def check_samples(header: Header, X: Any, reset: bool = False, finite: bool = True) -> Any:
+    """Return X as a table of real numbers, dense or CSR, that are `finite`."""
+    with prefix_errors("X", X):
+        X = validate_data(
+            header, X, accept_sparse="csr", dtype="numeric", ensure_all_finite=finite, reset=reset
+        )
+        if X.dtype.kind == "O":  # a DataFrame of categories
+            X = check_array(X, dtype=np.float64)
+        if X.dtype.kind not in "biuf":
+            raise ValueError(f"Expected real numbers, found {X.dtype}.")
+    return X
+
+
+def _check(
+    estimator: Any, header: Header, X: Any, y: Any, sample_weight: Any, reset: bool
+) -> tuple[Any, Any, NDArray[Any] | None]:
+    """Return X, labels and weights, checked, without the samples of weight 0."""
+    check_callbacks(estimator.callbacks)
+    X = check_samples(header, X, reset)
+    y = check_labels(estimator, X, y) if get_tags(estimator).target_tags.required else None
+    if sample_weight is None:
+        return X, y, None
+    weight = _check_weight(X, sample_weight)
+    kept = np.flatnonzero(weight)  # a sample of weight 0 is no sample, nor is its class a class
+    if len(kept) < len(weight):
+        X, weight, y = Rows(X, kept), weight[kept], None if y is None else pick(y, kept)
+    return X, y, weight
+
+
+def check_labels(estimator: Any, X: Any, y: Any) -> NDArray[Any] | Indicator:
+    """Return y as a vector, one label for each sample, or as the indicator that it is."""
+    if y is None:
+        raise ValueError(
+            f"{type(estimator).__name__} requires y to be passed, but the target y is None."
+        )
+    with prefix_errors("y", y):
+        indicator = as_indicator(y)
+        if indicator is None:
+            y = column_or_1d(y, warn=True)
+            assert_all_finite(y, input_name="y")
+    if indicator is None and (missing := y[pd.isna(y)]).size:
+        raise ValueError(
+            f"y holds {missing[0]!r}, which is no label: leave such samples out, or give them "
+            "a label that unlabeled names."
+        )
+    n_labels = len(y if indicator is None else indicator.members)
+    if n_labels != X.shape[0]:
+        raise ValueError(
+            "X and y have inconsistent numbers of samples: "
+            f"X has {X.shape[0]} and y {n_labels}."
+        )
+    return y if indicator is None else indicator
+
+
+def _check_range(data: ArrayDataset | StreamDataset, likelihood: str) -> None:
+    """Check that the likelihood allows the values, if it is not to be chosen by them."""
+    if likelihood == "auto" or LIKELIHOODS[likelihood].standardize:
+        return
+    survey = data.survey(False)
+    if likelihood == "bernoulli" and not (survey.low >= 0 and survey.high <= 1):
+        raise ValueError(
+            f"X lies in [{survey.low:.3g}, {survey.high:.3g}], but the Bernoulli likelihood "
+            "needs [0, 1]: rescale X (MinMaxScaler), or set likelihood='gaussian'."
+        )
+    if survey.low < 0:
+        raise ValueError(
+            f"Negative values in data: X holds {survey.low:.3g}, but likelihood={likelihood!r} "
+            "needs counts: pass the counts themselves, or set likelihood='gaussian'."
+        )
+
+
+def _distinct(y: Any) -> Any:
+    """Return what to remember of the labels of a piece, to learn the classes from."""
+    return pick(y, slice(0)) if isinstance(y, Indicator) else np.unique(y)
+
+
+def check_callbacks(callbacks: list[Any] | None) -> None:
     """Check that skorch can use the callbacks: instances or classes, or named as (name, one)."""
     for item in callbacks or []:
         callback = item[-1] if isinstance(item, tuple) else item
@@ -150,7 +223,7 @@ def _check_callbacks(callbacks: list[Any] | None) -> None:
 
 def _check_weight(X: Any, sample_weight: Any) -> NDArray[np.float64]:
     """Return weights, one for each sample."""
-    with naming("sample_weight", sample_weight):
+    with prefix_errors("sample_weight", sample_weight):
         weight: NDArray[np.float64] = check_sample_weight(sample_weight, X, dtype=np.float64)
     if weight.min() < 0:
         raise ValueError(f"sample_weight holds {weight.min():g}, but must not be negative.")

@@ -1,0 +1,735 @@
+"""Room 11: the estimator: what a user calls. It holds a training and the model it has made."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import Tags
+from sklearn.utils.validation import check_array, check_is_fitted
+from torch import nn
+
+from . import _persistence
+from ._checkpoint import Checkpoint, Plan, check_alike, check_same, fingerprint
+from ._classes import Labels, LabelSets
+from ._collapse import ClassSummary, summarize, warn_of_collapse
+from ._data import ArrayDataset, prefix_errors, seed_from
+from ._likelihoods import LIKELIHOODS
+from ._model import Model, is_finite, stack
+from ._modules import ACTIVATIONS, SpikeSlabAutoencoder
+from ._net import check_device, divergence_error
+from ._objective import Objective
+from ._sklearn import HasMethods, Interval, StrOptions, fit_context
+from ._streams import Chunk, Source, as_source
+from ._training import How, Training
+from ._validation import FitData, Header, Known, check_samples, check_source, check_table
+from .distributed import current
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+#: `max_epochs="auto"`: so many passes, or as many as make so many gradient steps if that is more.
+#: `partial_fit` ramps its weights over the same number of steps.
+EPOCHS, STEPS = 20, 2000
+#: Calls of `partial_fit` that `history_` goes back: a stream may never end.
+HISTORY = 1000
+#: What a weight of the loss may be: far beyond use, and far below what float32 cannot hold.
+WEIGHT = Interval(Real, 0, 1e9, closed="both")
+
+
+#: Names of the state that `Fitted` holds. The last two are of versions that had them.
+PUBLISHED = {
+    *("n_features_in_", "feature_names_in_", "classes_", "history_", "n_iter_", "stop_reason_"),
+    *("_architecture", "_standardization", "_pending_state", "_class_summary", "_several"),
+    *("bins", "covariance_weight"),
+}
+
+
+class Fitted(NamedTuple):
+    """What a training has made, published by one assignment. Nothing in it changes."""
+
+    header: Header
+    training: Training
+    model: Model
+    history: pd.DataFrame
+    stop_reason: str
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any], header: Header, device: str) -> Fitted:
+        """Return what `state` described; training may go on on `device`, or where it is not."""
+        header.n_features_in_ = state["n_features_in_"]
+        if "feature_names_in_" in state:
+            header.feature_names_in_ = state["feature_names_in_"]
+        labels: Labels | LabelSets | None = None
+        if "classes_" in state:
+            labels = (LabelSets if state.get("_several") else Labels)(state["classes_"])
+        of = state["_pending_state"], state["_architecture"], state["_standardization"]
+        training = Training.from_state(*of, device)
+        model = training.model(labels, lambda _: state.get("_class_summary"))
+        return cls(header, training, model, pd.DataFrame(state["history_"]), state["stop_reason_"])
+
+    def state(self) -> dict[str, Any]:
+        """Return it as NumPy arrays and primitives, by the names that files have for them."""
+        header, model = self.header, self.model
+        state = {
+            "n_features_in_": header.n_features_in_,
+            "_architecture": model.architecture,
+            "_standardization": model.standardization,
+            "_pending_state": self.training.state(),
+            "history_": {name: self.history[name].to_numpy() for name in self.history},
+            "n_iter_": self.n_iter,
+            "stop_reason_": self.stop_reason,
+        }
+        if hasattr(header, "feature_names_in_"):
+            state["feature_names_in_"] = header.feature_names_in_
+        if model.labels is not None:
+            several = isinstance(model.labels, LabelSets)
+            state |= {"classes_": model.labels.classes, "_several": several}
+            state["_class_summary"] = model.summary
+        return state
+
+    @property
+    def n_iter(self) -> int:
+        """Epochs trained; the history may not go back to the first."""
+        return int(self.history["epoch"].iloc[-1])
+
+    @property
+    def known(self) -> Known:
+        """What the data of a training that goes on are held against."""
+        return Known(self.header, self.model.labels, self.model.architecture["likelihood"])
+
+
+class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """What the transformers share: all that a user calls. Each adds its parameters and its loss."""
+
+    gated: ClassVar[bool] = True
+    _fitted: Fitted | None = None
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "hidden_layer_sizes": ["array-like"],
+        "activation": [StrOptions(set(ACTIVATIONS))],
+        "likelihood": [StrOptions({"auto", *LIKELIHOODS})],
+        "encoder": [nn.Module, HasMethods(["build"]), None],
+        "decoder": [nn.Module, HasMethods(["build"]), None],
+        "kl_weight": [WEIGHT],
+        "max_epochs": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "device": [str],
+        "precision": [StrOptions({"float32", "bfloat16"})],
+        "callbacks": [list, None],
+        "checkpoint": [str, os.PathLike, None],
+        "warm_start": ["boolean"],
+        "sparse_output": ["boolean"],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    # -- what a sibling adds ---------------------------------------------------------------------
+
+    def _prior(self, n_classes: int) -> dict[str, Any]:
+        """Return what the model needs to know: alpha, prior_mean, input_dropout, n_classes."""
+        raise NotImplementedError
+
+    def _objective(self, module: SpikeSlabAutoencoder) -> Objective:
+        """Return the loss for a module."""
+        raise NotImplementedError
+
+    def _learn_labels(self, y: Any, classes: Any) -> Labels | LabelSets:
+        """Return the labels that are named, or else those in y; where labels are required."""
+        raise NotImplementedError
+
+    # -- training --------------------------------------------------------------------------------
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(
+        self, X: ArrayLike, y: Any = None, sample_weight: Any = None, *, resume: bool = False
+    ) -> Self:
+        """Fit the model afresh, or from where `resume` or `warm_start` let it go on.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features), or a source
+            Training samples, finite. Under the Bernoulli likelihood within [0, 1], counts not
+            negative. CSR data of 32,768 features or more are never made dense, not even a batch,
+            unless `encoder` is a body of your own. A source is read in pieces, in every epoch anew
+            and once before the first: a torch dataset, a Dask array or DataFrame, a
+            `pyarrow.dataset.Dataset`, or an iterable of chunks (X, y), or a function that returns
+            one. An iterator is read once, as by `partial_fit`.
+        y : array-like of shape (n_samples,) or (n_samples, n_labels), or str, default=None
+            Labels; of a source with columns the name of one, and None where the source has them.
+            A binary indicator, an array, DataFrame or sparse matrix with a column for each label,
+            where samples have several; a row of zeros has none. Ignored by `VAETransformer` and
+            `VSCTransformer`.
+        sample_weight : array-like of shape (n_samples,) or str, default=None
+            Non-negative weights of the samples in every term of the loss, given as `y` is; None
+            means 1.
+        resume : bool, default=False
+            Go on from the file `checkpoint`, if there is one, with the same data and parameters,
+            to the result that an undisturbed fit would have had, bit for bit. A fit that was
+            finished is returned as it is.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If an argument is not as described; the message names it.
+        FloatingPointError
+            If the loss stops being finite. The estimator is then as it was before the call.
+        OSError
+            If `checkpoint` cannot be written. A file that was there is then as it was, and the
+            estimator is fitted as far as it came.
+        KeyboardInterrupt
+            After Ctrl-C. The estimator is then fitted as far as the last step, or, if no epoch
+            was finished, as it was before the call.
+        """
+        if resume and self.checkpoint is None:
+            raise ValueError(
+                "resume=True goes on from a file, but checkpoint=None names none: "
+                "set checkpoint to the path of one."
+            )
+        check_alike(self, {"resume": resume})
+        source = as_source(X, y, sample_weight)
+        if source is not None and source.once:
+            return self._fit_once(source)
+        file = None if self.checkpoint is None else Checkpoint(self.checkpoint)
+        saved = file.read(type(self)) if file and resume else None
+        last = self._fitted if self.warm_start and saved is None else None
+
+        with current().raise_in_all():
+            known = None if last is None else last.known
+            if source is None:
+                given = check_table(self, X, y, sample_weight, known)
+            else:
+                given = check_source(self, source, known)
+        identity = fingerprint(given) if file or current().size > 1 else {}
+        check_alike(self, identity)
+
+        if saved:
+            before, plan = saved
+            check_same(self, identity, before, plan)
+            if plan.finished:
+                return self._publish(before._fitted)
+            training = before._fitted.training
+        else:
+            training = self._start(given) if last is None else last.training.copy()
+        training.prepare(self._how())
+        if file:
+            file.check(self, training, given, resume)
+
+        train, valid, seed = given.data, None, 0
+        train.standardization = training.standardization
+        if self.early_stopping and isinstance(train, ArrayDataset):
+            seed = plan.seed if saved else current().from_rank_0(self._seed)
+            train, valid = train.hold_out(self.validation_fraction, seed)
+        if not saved:
+            plan = self._plan(training, train.n_batches(self.batch_size), seed, identity)
+
+        def after_epoch() -> None:
+            if file:
+                file.write_if_cheap(lambda: self._state(make("interrupted")), plan)
+
+        def make(stop_reason: str) -> Fitted:
+            return self._make(given._replace(data=train), training, stop_reason, last)
+
+        interruption: BaseException | None = None
+        try:
+            remaining = plan.start + plan.epochs - training.n_epochs
+            reason = training.run(train, remaining, valid, self.n_iter_no_change, after_epoch)
+            reason = reason or plan.stop_reason
+        except (KeyboardInterrupt, OSError) as error:
+            if training.n_epochs == plan.start or not training.net.is_finite():
+                raise
+            reason, interruption = "interrupted", error
+        self._publish(make(reason))
+        if interruption is not None:
+            raise interruption
+        if file:
+            file.write(self._state(self._fitted), plan._replace(finished=True))
+        return self
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X: ArrayLike, y: Any = None, sample_weight: Any = None) -> Self:
+        """Train for one pass over a chunk of data, at a constant learning rate.
+
+        The first call builds the model: its chunk decides how features are standardised, what
+        `likelihood="auto"` means and, of counts, the total of decoded samples. Weights that ramp
+        reach their value after 2,000 steps.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features), or a source
+            Samples, finite. The pieces of a source, see `fit`, are taken one after the other.
+        y : array-like of shape (n_samples,), default=None
+            Ignored.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative weights of the samples; None means 1.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If an argument is not as described; the message names it.
+        FloatingPointError
+            If the loss stops being finite. The estimator is then as it was before the call.
+        """
+        return self._partial_fit(X, y, sample_weight)
+
+    def _partial_fit(self, X: Any, y: Any, sample_weight: Any, classes: Any = None) -> Self:
+        source = as_source(X, y, sample_weight)
+        pieces = [Chunk(X, y, sample_weight)] if source is None else source.read()
+        return self._train_on(pieces, self._fitted, classes)
+
+    def _fit_once(self, source: Source) -> Self:
+        """Fit to chunks that come one time only, as `partial_fit` does."""
+        unfit = [
+            f"{name}={getattr(self, name)!r}"
+            for name, fit_for_once in (
+                ("max_epochs", self.max_epochs in ("auto", 1)),
+                ("early_stopping", not self.early_stopping),
+                ("checkpoint", self.checkpoint is None),
+            )
+            if not fit_for_once
+        ]
+        if unfit:
+            raise ValueError(
+                f"{' and '.join(unfit)} cannot be had, for X is an iterator, which can be read "
+                "one time only: pass a function that returns a new iterator, or leave the default."
+            )
+        return self._train_on(source.read(), self._fitted if self.warm_start else None)
+
+    def _train_on(
+        self, pieces: Iterable[Chunk], last: Fitted | None, classes: Any = None
+    ) -> Self:
+        """Train for one pass over each piece, from `last` on; publish what that makes."""
+        made, training = last, None
+        try:
+            for piece in pieces:
+                with current().raise_in_all():
+                    known = None if made is None else made.known
+                    given = check_table(self, *piece, known, classes)
+                if current().size > 1:
+                    check_alike(self, fingerprint(given))
+                if training is None:
+                    training = self._start(given) if last is None else last.training.copy()
+                    training.prepare(self._how())
+                    if last is None or training.net.decay:  # what `fit` has trained is past its ramps
+                        done = 0 if last is None else STEPS
+                        training.net.schedule(STEPS, done, decay=False)
+                given.data.standardization = training.standardization
+                training.run(given.data, 1)
+                del training.net.history[:-HISTORY]
+                made = self._make(given, training, "partial_fit", made)
+        except KeyboardInterrupt:
+            if made is not last and made is not None and training is not None:
+                model = training.model(made.model.labels, lambda _: made.model.summary)
+                self._publish(made._replace(model=model, stop_reason="interrupted"))
+            raise
+        if made is None or training is None:
+            raise ValueError(
+                "X holds no samples: an iterator can be read one time only, so pass a new one, or "
+                "a function that returns one."
+            )
+        return self._publish(made)
+
+    def _start(self, given: FitData) -> Training:
+        """Return the training of a new model for such data."""
+        likelihood, survey = self.likelihood, given.data.survey(False)
+        if likelihood == "auto":
+            likelihood = "bernoulli" if survey.low >= 0 and survey.high <= 1 else "gaussian"
+        standardization = means = None
+        if LIKELIHOODS[likelihood].standardize:
+            standardization = given.data.survey(True).standardization()
+            if not all(np.isfinite(part).all() for part in standardization):
+                raise divergence_error(survey.magnitude, self.learning_rate, "before training")
+        if LIKELIHOODS[likelihood].counts:
+            means = given.data.survey(True).means()
+        n_classes = 0 if given.labels is None else len(given.labels.classes)
+        architecture = self._prior(n_classes) | {
+            "n_features": survey.n_features,
+            "encoder": _kept(self.encoder),
+            "decoder": _kept(self.decoder),
+            "hidden_layer_sizes": _sizes(self.hidden_layer_sizes),
+            "activation": self.activation,
+            "likelihood": likelihood,
+            "gated": self.gated,
+        }
+        return Training.start(architecture, standardization, self._seed(), self.device, means)
+
+    def _how(self) -> How:
+        """Return how to train, by the parameters as they are now."""
+        of = (self.learning_rate, self.batch_size, self.precision, self.callbacks, self.verbose)
+        return How(self._objective, *of)
+
+    def _plan(
+        self, training: Training, n_batches: int, seed: int, identity: dict[str, Any]
+    ) -> Plan:
+        """Plan, and schedule, a fit in epochs of so many batches."""
+        epochs, reason = self.max_epochs, "max_epochs"
+        if epochs == "auto":
+            epochs = max(EPOCHS, -(-STEPS // n_batches))
+            reason = "max_epochs" if epochs == EPOCHS else "steps"
+        training.net.schedule(epochs * n_batches)
+        return Plan(identity, int(epochs), training.n_epochs, seed, reason)
+
+    def _make(
+        self, given: FitData, training: Training, stop_reason: str, last: Fitted | None
+    ) -> Fitted:
+        """Return what the training has made by now, after `last`."""
+
+        def summary(module: SpikeSlabAutoencoder) -> ClassSummary | None:
+            if given.labels is None:
+                return None
+            found = summarize(module, given.data, self._threshold(), len(given.labels.classes))
+            before = None if last is None else last.model.summary
+            return found if before is None or stop_reason != "partial_fit" else before + found
+
+        model = training.model(given.labels, summary)
+        return Fitted(given.header, training, model, training.history(), stop_reason)
+
+    def _publish(self, made: Fitted) -> Self:
+        """Become what a training has made."""
+        self._fitted = made
+        model = made.model
+        if model.summary is not None and made.stop_reason not in ("partial_fit", "interrupted"):
+            on = model.summary.support / model.summary.n_samples[:, None]
+            warn_of_collapse(on, model.labels.classes)
+        return self
+
+    def _seed(self) -> int:
+        return seed_from(self.random_state)
+
+    # -- use -------------------------------------------------------------------------------------
+
+    def transform(self, X: ArrayLike) -> Any:
+        """Encode samples as sparse codes: mu * 1[gamma > threshold].
+
+        Deterministic, with exact zeros. A `VAETransformer` has gamma = 1, and dense codes mu.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features), or a source
+            Samples, in the units of the data the model was fitted to. A source is read in pieces,
+            see `fit`.
+
+        Returns
+        -------
+        Z : ndarray of shape (n_samples, n_components), float32
+            Codes; a CSR array with `sparse_output=True`.
+        """
+        threshold, as_sparse = self._threshold(), self.sparse_output
+        return self._apply(lambda model, table: model.codes(table, threshold, as_sparse), X)
+
+    def activation_proba(self, X: ArrayLike) -> NDArray[np.float32]:
+        """Return the probability of each dimension to be active for each sample.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features), or a source
+            Samples, see `transform`.
+
+        Returns
+        -------
+        gamma : ndarray of shape (n_samples, n_components), float32
+            Probabilities; all 1 for a `VAETransformer`.
+        """
+        gamma: NDArray[np.float32] = self._apply(Model.activation_proba, X)
+        return gamma
+
+    def inverse_transform(self, Z: ArrayLike) -> NDArray[Any]:
+        """Decode codes into samples, in the units of the data.
+
+        Parameters
+        ----------
+        Z : {array-like, sparse matrix} of shape (n_samples, n_components)
+            Codes.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features)
+            Means of p(x | z), float32, or float64 where standardised features were. Of counts, for
+            samples of the mean total of the training data, as codes do not tell the total.
+
+        Raises
+        ------
+        ValueError
+            If `Z` has another number of columns than the model has dimensions, or numbers so
+            large that the samples are not finite.
+        """
+        return self._decode(self._now().model, Z)
+
+    def _decode(self, model: Model, Z: Any) -> NDArray[Any]:
+        with prefix_errors("Z", Z):
+            codes = check_array(Z, accept_sparse="csr", dtype=np.float32, input_name="Z")
+        if codes.shape[1] != model.n_components:
+            raise ValueError(
+                f"Z has {codes.shape[1]} columns, but {type(self).__name__} has n_components="
+                f"{model.n_components} dimensions: pass codes as transform returns them."
+            )
+        X = model.decode(codes)
+        if not is_finite(X):
+            raise _not_finite("Z", codes)
+        return X
+
+    def score_samples(self, X: ArrayLike) -> NDArray[np.float32]:
+        """Return the evidence lower bound (ELBO) of each sample.
+
+        E_q log p(x | z) - KL(q(z | x) || p(z)), a lower bound of log p(x). The expectation is a
+        mean over 16 draws whose noise is the same for every sample, call and model: scores are
+        deterministic, do not depend on the batch, and compare models under common noise. Where the
+        prior is learned, a mixture, the divergence is bounded by that from the part of it that the
+        selector names, less the logarithm of its share: still a lower bound.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features), or a source
+            Samples, see `transform`. Under the Bernoulli likelihood within [0, 1], counts not
+            negative.
+
+        Returns
+        -------
+        elbo : ndarray of shape (n_samples,), float32
+            In nats, for densities in the units of X. Higher is better. Of counts,
+            given the total of each sample.
+        """
+        scores: NDArray[np.float32] = self._apply(Model.elbo, X)
+        return scores
+
+    def score(self, X: ArrayLike, y: Any = None) -> float:
+        """Return the mean ELBO of the samples, in nats per sample. Higher is better.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Samples.
+        y : Ignored, default=None
+            Not used, present for API consistency by convention.
+
+        Returns
+        -------
+        elbo : float
+            Mean of `score_samples`.
+        """
+        return float(self.score_samples(X).mean(dtype=np.float64))
+
+    def sample(self, n_samples: int = 1) -> NDArray[Any]:
+        """Draw new samples: codes from the prior, decoded.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            Number of samples, at least 1.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features)
+            Means of p(x | z), as `inverse_transform` returns them: no observation noise is added.
+
+        Raises
+        ------
+        ValueError
+            If `n_samples` is below 1.
+        """
+        return self._sample(n_samples, lambda model: model.prior())
+
+    def _sample(self, n_samples: int, moments: Callable[[Model], Moments]) -> NDArray[Any]:
+        """Decode draws of codes with the moments that a model has for them."""
+        model = self._now().model
+        if n_samples < 1:
+            raise ValueError(f"n_samples={n_samples!r} must be at least 1.")
+        rng = np.random.default_rng(self._seed())
+        return self._decode(model, model.draw(n_samples, moments(model), rng))
+
+    def _apply(self, function: Callable[[Model, Any], Any], X: Any) -> Any:
+        """Apply `function` to the samples, a piece at a time if they come so, and stack it."""
+        fitted = self._now()
+        source, parts = as_source(X), []
+        for piece in [X] if source is None else (chunk.X for chunk in source.read()):
+            table = check_samples(fitted.header, piece, finite=not fitted.model.spreads_nan)
+            part = function(fitted.model, table)
+            if not is_finite(part):
+                check_samples(fitted.header, piece)  # raises if it is for the samples
+                raise _not_finite("X", table)
+            parts.append(part)
+        if not parts:
+            raise ValueError(
+                "X holds no samples: an iterator can be read one time only, so pass a new one, or "
+                "a function that returns one."
+            )
+        return stack(parts)
+
+    def _now(self) -> Fitted:
+        """Return what is published now: a fit in another thread may replace it meanwhile."""
+        check_is_fitted(self)
+        assert self._fitted is not None
+        return self._fitted
+
+    def _threshold(self) -> float:
+        """Return the probability above which a dimension counts as active."""
+        return float(getattr(self, "threshold", 0.5))
+
+    # -- what is published -----------------------------------------------------------------------
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return self._fitted is not None
+
+    @property
+    def n_features_in_(self) -> int:
+        """Number of features."""
+        return self._published("n_features_in_").header.n_features_in_
+
+    @property
+    def feature_names_in_(self) -> NDArray[Any]:
+        """Names of the features, if X had string column names."""
+        return self._published("feature_names_in_").header.feature_names_in_
+
+    @property
+    def n_iter_(self) -> int:
+        """Epochs trained."""
+        return self._published("n_iter_").n_iter
+
+    @property
+    def stop_reason_(self) -> str:
+        """What ended the last fit."""
+        return self._published("stop_reason_").stop_reason
+
+    @property
+    def history_(self) -> pd.DataFrame:
+        """The terms of the loss in each epoch."""
+        return self._published("history_").history
+
+    @property
+    def net_(self) -> VSCNet:
+        """The net that was trained."""
+        return self._published("net_").training.net
+
+    @property
+    def module_(self) -> SpikeSlabAutoencoder:
+        """The fitted model."""
+        return self._published("module_").model.module
+
+    @property
+    def _n_features_out(self) -> int:
+        return self._published("_n_features_out").model.n_components
+
+    def _published(self, name: str) -> Fitted:
+        if self._fitted is None:
+            raise AttributeError(f"{type(self).__name__!r} is not fitted, and has no {name!r} yet.")
+        return self._fitted
+
+    # -- files -----------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the fitted estimator to a file that holds data only, no code.
+
+        One safetensors file with parameters, weights and the state of training, written at once:
+        a failed write leaves an older file as it was.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file; by convention it ends in ".safetensors".
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If a parameter or a label is not data: a module of the user's own, a callback.
+        OSError
+            If the file cannot be written.
+        """
+        _persistence.save(self, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read an estimator that `save` or a `checkpoint` wrote; nothing in the file is run.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file.
+
+        Returns
+        -------
+        estimator : object
+            As it was saved: it transforms, and continues `partial_fit`, identically. Of an
+            unfinished fit, as it was after an epoch.
+
+        Raises
+        ------
+        ModelFileError
+            If the file is damaged, of another class or a newer version, or anything else than
+            `save` writes. A ValueError that names the path, what was found and what to do.
+        """
+        estimator = _persistence.load(path, cls)
+        estimator.__dict__.pop("_checkpoint", None)
+        return estimator
+
+    # -- scikit-learn's protocols ----------------------------------------------------------------
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return NumPy arrays and primitives only, so that any serialiser will do."""
+        fitted = self._fitted
+        state: dict[str, Any] = dict(super().__getstate__())
+        for name in ("_fitted", "_parent_callback_ctx"):  # the last is scikit-learn's, of a pipeline
+            state.pop(name, None)
+        return state if fitted is None else state | fitted.state()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        own = {name: state[name] for name in PUBLISHED if name in state}
+        rest = {name: value for name, value in state.items() if name not in PUBLISHED}
+        super().__setstate__(rest)
+        if own:
+            self._fitted = Fitted.from_state(own, Header.of(self), self.device)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        counts = [name for name, likelihood in LIKELIHOODS.items() if likelihood.counts]
+        tags.input_tags.positive_only = self.likelihood in counts
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
+
+
+def _kept(body: Any) -> Any:
+    """Return a copy of a recipe, which set_params(encoder__channels=...) changes in place."""
+    return body if isinstance(body, nn.Module) else copy.deepcopy(body)
+
+
+def _sizes(hidden_layer_sizes: Any) -> list[int]:
+    """Return the widths of the hidden layers, checked."""
+    sizes = list(np.atleast_1d(hidden_layer_sizes))
+    if not all(isinstance(size, Integral) and int(size) > 0 for size in sizes):
+        raise ValueError(
+            f"hidden_layer_sizes={hidden_layer_sizes!r} must hold positive integers, "
+            "one for each hidden layer."
+        )
+    return [int(size) for size in sizes]
+
+
+def _not_finite(name: str, given: Any) -> ValueError:
+    """Say what is too far from the data of the fit."""
+    return ValueError(
+        f"{name} has absolute values up to {float(abs(given).max()):.3g}, for which this model "
+        "returns numbers that are not finite: pass what is on the scale of the data that it "
+        "was fitted to."
+    )

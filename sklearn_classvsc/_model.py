@@ -1,0 +1,177 @@
+"""Room 9: the model that a training has made: X -> codes -> X-hat, scores and draws."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import sparse
+from torch import Tensor
+
+from ._collapse import ClassSummary
+from ._data import CHUNK, ArrayDataset, Standardization, chunk_size
+from ._modules import SpikeSlabAutoencoder
+
+#: Draws of the code per sample in `Model.elbo`.
+DRAWS = 16
+
+
+class Moments(NamedTuple):
+    """Independent spike-and-slab dimensions to draw codes from; or a mixture of m such."""
+
+    pi: NDArray[Any]  # P(on), (d,) or (m, d)
+    mean: NDArray[Any]  # of the slabs
+    variance: NDArray[Any]
+    share: NDArray[Any] | None = None  # of the parts of a mixture, (m,)
+
+
+class Model:
+    """A trained autoencoder and what goes with it. Nothing here ever changes it.
+
+    Tables X are checked already: real numbers, dense or CSR, in the units of the data.
+
+    Parameters
+    ----------
+    module : SpikeSlabAutoencoder
+        The network, as no later training touches it.
+    architecture : dict
+        What the network was built by: "n_features", "likelihood", "encoder", "decoder" and more.
+    standardization : Standardization or None
+        Of the features, where the likelihood wants it.
+    summary : ClassSummary or None
+        What the classes use of the code; None without labels.
+    """
+
+    def __init__(
+        self,
+        module: SpikeSlabAutoencoder,
+        architecture: dict[str, Any],
+        standardization: Standardization | None,
+        summary: ClassSummary | None = None,
+    ) -> None:
+        self.module, self.architecture = module, architecture
+        self.standardization, self.summary = standardization, summary
+
+    @property
+    def n_components(self) -> int:
+        """Number d of dimensions."""
+        return len(self.module.alpha)
+
+    @property
+    def spreads_nan(self) -> bool:
+        """Whether a value that is not finite leaves nothing finite of its sample.
+
+        A layer that normalises, as ours do, sees to that. It is then enough to look at what comes
+        out, which takes far less time than all of X. Gates that are always open do not tell.
+        """
+        own, sizes = self.architecture["encoder"], self.architecture["hidden_layer_sizes"]
+        return self.module.gated and own is None and len(sizes) > 0
+
+    def codes(self, X: Any, threshold: float, as_sparse: bool = False) -> Any:
+        """Return mu * 1[gamma > threshold], (n, d), dense or as a CSR array."""
+
+        def encode(x: Tensor) -> Any:
+            q = self.module.encode(x)
+            codes = q.sparse_mean(threshold)
+            if q.gamma.sum().isnan():  # NaN is not off
+                codes = torch.where(q.gamma.isnan(), q.gamma, codes)
+            Z = codes.cpu().numpy()
+            return sparse.csr_array(Z) if as_sparse else Z
+
+        return self._map(encode, X)
+
+    def activation_proba(self, X: Any) -> NDArray[np.float32]:
+        """Return gamma, (n, d)."""
+        gamma: NDArray[np.float32] = self._map(lambda x: self.module.encode(x).gamma.cpu().numpy(), X)
+        return gamma
+
+    def elbo(self, X: Any) -> NDArray[np.float32]:
+        """Return the evidence lower bound of each sample, in nats, for densities in X's units."""
+
+        def bound(x: Tensor) -> NDArray[np.float32]:
+            q = self.module.encode(x)
+            generator = torch.Generator(x.device).manual_seed(0)
+            log_p = torch.zeros(len(x), dtype=torch.float64, device=x.device)
+            for _ in range(DRAWS):
+                z = q.rsample(generator, common_noise=True)
+                log_p += self.module.likelihood.log_prob(self.module.decode_for(z, x), x)
+            return (log_p / DRAWS - self.module.prior_kl(q, x)).float().cpu().numpy()
+
+        scores: NDArray[np.float32] = self._map(bound, X)
+        if self.standardization is not None:  # density of X, not of the standardised features
+            scores -= np.float32(np.log(self.standardization.scale.astype(np.float64)).sum())
+        return scores
+
+    def decode(self, Z: Any) -> NDArray[Any]:
+        """Return E[x | z] in the data's units, (n, p), for codes Z, (n, d), dense or CSR."""
+
+        def mean(z: Tensor) -> NDArray[Any]:
+            x: NDArray[Any] = self.module.likelihood.mean(self.module.decode(z)).cpu().numpy()
+            return x if self.standardization is None else self.standardization.undo(x)
+
+        return np.concatenate([mean(z) for z in self._chunks(ArrayDataset(Z))])
+
+    def prior(self) -> Moments:
+        """Return what codes are distributed by."""
+        module = self.module
+        if module.pseudo_inputs is not None:
+            with torch.inference_mode():
+                q, share = module.prior_posteriors(), module.pseudo_inputs.proportions()
+                parts = (q.gamma, q.mu, q.log_var.exp(), share.double())
+                return Moments(*(x.cpu().numpy() for x in parts))
+        d = self.n_components
+        return Moments(module.alpha.cpu().numpy(), np.full(d, module.prior_mean), np.ones(d))
+
+    def draw(self, n_samples: int, of: Moments, rng: np.random.Generator) -> NDArray[np.float64]:
+        """Return codes of independent dimensions with these moments, (n_samples, d)."""
+        pi, mean, variance, share = of
+        if share is not None:
+            part = rng.choice(len(share), n_samples, p=share / share.sum())
+            pi, mean, variance = pi[part], mean[part], variance[part]
+        shape = (n_samples, pi.shape[-1])
+        slab = mean + np.sqrt(variance) * rng.standard_normal(shape)
+        gate = rng.random(shape) < (pi if self.module.gated else 1)
+        codes: NDArray[np.float64] = np.where(gate, slab, 0)
+        return codes
+
+    def _map(self, function: Callable[[Tensor], Any], X: Any) -> Any:
+        """Apply `function` to the samples in chunks, and stack what it returns."""
+        data = ArrayDataset(X, standardization=self.standardization)
+        return _gather(map(function, self._chunks(data)), len(data))
+
+    def _chunks(self, data: ArrayDataset) -> Iterator[Tensor]:
+        device = self.module.alpha.device
+        # A body of the user's own may write into what it is given; ours do not.
+        borrow = self.architecture["encoder"] is None and self.architecture["decoder"] is None
+        with torch.inference_mode():
+            size = CHUNK if data.sparse else chunk_size(self.architecture["n_features"])
+            for x in data.slices(size, borrow):
+                yield x.to(device)
+
+
+def stack(parts: list[Any]) -> Any:
+    """Return the rows of all parts, dense or CSR, as one table."""
+    if len(parts) == 1:
+        return parts[0]
+    return sparse.vstack(parts, "csr") if sparse.issparse(parts[0]) else np.concatenate(parts)
+
+
+def is_finite(table: Any) -> bool:
+    """Return whether a table, dense or CSR, holds finite numbers only."""
+    return bool(np.isfinite(table.data if isinstance(table, sparse.csr_array) else table).all())
+
+
+def _gather(parts: Iterator[Any], n_rows: int) -> Any:
+    """Return the rows of all parts as one table, without a second copy of it if it is dense."""
+    first = next(parts)
+    if sparse.issparse(first):
+        return stack([first, *parts])
+    table, start = np.empty((n_rows, *first.shape[1:]), first.dtype), 0
+    for part in itertools.chain([first], parts):
+        table[start : start + len(part)] = part
+        start += len(part)
+    return table
