@@ -1,4 +1,4 @@
-"""Room 9: what goes into a fit: samples, labels and weights, checked, as a data set."""
+"""Room 10: what goes into a fit: samples, labels and weights, checked, as a data set."""
 
 from __future__ import annotations
 
