@@ -6,17 +6,18 @@ lower numbers only.
 1. `_spike_slab`: the distribution of a code, exact zeros included, and its divergences.
 2. `_likelihoods`: what the decoder's output means, p(x | z).
 3. `_modules`: the networks, x -> q(z | x) -> z -> theta.
-4. `_objective`: the loss, a sum of named, weighted terms.
-5. `_data`: arrays as batches of tensors.
-6. `_streams`: data that come in pieces.
-7. `_net`: the skorch net that trains.
-8. `_inference`: what a fitted estimator does.
-9. `_validation`: what goes into a fit.
-10. `_state`: the model of an estimator, built, published, pickled and saved.
-11. `_base`: how an estimator is fitted.
-12. `_classes`: what labels say, as classes.
-13. `_collapse`: what the classes use of a code, and the warning if that is nothing.
-14. `_estimators`: the three transformers.
+4. `_gates`: what the gates of a batch say of its classes.
+5. `_objective`: the loss. One class for each, a sum of named, weighted terms.
+6. `_data`: arrays as batches of tensors.
+7. `_streams`: data that come in pieces.
+8. `_net`: the skorch net that trains.
+9. `_inference`: what a fitted estimator does.
+10. `_validation`: what goes into a fit.
+11. `_state`: the model of an estimator, built, published, pickled and saved.
+12. `_base`: how an estimator is fitted.
+13. `_classes`: what labels say, as classes.
+14. `_collapse`: what the classes use of a code, and the warning if that is nothing.
+15. `_estimators`: the three transformers.
 
 Beside them `_blocks` decodes sparse samples of many features, `labels` has hierarchies of classes,
 `bodies` has networks for images and deep ones, `testing` checks networks of your own,

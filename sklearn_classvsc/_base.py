@@ -1,4 +1,4 @@
-"""Room 11: how an estimator is fitted: at once, in chunks, again, after a crash, by many."""
+"""Room 12: how an estimator is fitted: at once, in chunks, again, after a crash, by many."""
 
 from __future__ import annotations
 

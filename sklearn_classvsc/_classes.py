@@ -1,4 +1,4 @@
-"""Room 12: what y says, as classes: one label for each sample, several, or bins of a quantity.
+"""Room 13: what y says, as classes: one label for each sample, several, or bins of a quantity.
 
 Each kind learns the classes once, and then turns labels into what the loss takes.
 """

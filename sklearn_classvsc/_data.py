@@ -1,4 +1,4 @@
-"""Room 5: an array, dense or CSR, as batches of float32 tensors."""
+"""Room 6: an array, dense or CSR, as batches of float32 tensors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Room 14: the three transformers: parameters, model and objective."""
+"""Room 15: the three transformers: parameters, model and objective."""
 
 from __future__ import annotations
 

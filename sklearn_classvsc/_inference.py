@@ -1,4 +1,4 @@
-"""Room 8: what a fitted estimator does: X -> codes -> X-hat, scores and samples."""
+"""Room 9: what a fitted estimator does: X -> codes -> X-hat, scores and samples."""
 
 from __future__ import annotations
 

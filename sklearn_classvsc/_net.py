@@ -1,4 +1,4 @@
-"""Room 7: the skorch net that trains: steps, schedules, history, early stopping."""
+"""Room 8: the skorch net that trains: steps, schedules, history, early stopping."""
 
 from __future__ import annotations
 

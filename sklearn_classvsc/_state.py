@@ -1,4 +1,4 @@
-"""Room 10: the model of an estimator: built, trained on, published, pickled and saved."""
+"""Room 11: the model of an estimator: built, trained on, published, pickled and saved."""
 
 from __future__ import annotations
 

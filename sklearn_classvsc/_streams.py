@@ -1,4 +1,4 @@
-"""Room 6: data that come in pieces: torch datasets, Dask, Parquet, any chunks of (X, y).
+"""Room 7: data that come in pieces: torch datasets, Dask, Parquet, any chunks of (X, y).
 
 A source is read anew in every epoch, and only a piece of it is in memory. Nothing is imported for
 it here: who passes an object of Dask's or of pyarrow's has them.

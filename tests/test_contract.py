@@ -20,6 +20,7 @@ ROOMS = [
     "_spike_slab",
     "_likelihoods",
     "_modules",
+    "_gates",
     "_objective",
     "_data",
     "_streams",
