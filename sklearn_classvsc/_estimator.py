@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -19,11 +19,11 @@ from . import _persistence
 from ._checkpoint import Checkpoint, Plan, check_alike, check_same, fingerprint
 from ._classes import Labels, LabelSets
 from ._collapse import ClassSummary, summarize, warn_of_collapse
-from ._data import ArrayDataset, prefix_errors, seed_from
+from ._data import ArrayDataset, naming, seed_from
 from ._likelihoods import LIKELIHOODS
-from ._model import Model, is_finite, stack
+from ._model import Model, Moments, is_finite, stack
 from ._modules import ACTIVATIONS, SpikeSlabAutoencoder
-from ._net import check_device, divergence_error
+from ._net import VSCNet, divergence_error
 from ._objective import Objective
 from ._sklearn import HasMethods, Interval, StrOptions, fit_context
 from ._streams import Chunk, Source, as_source
@@ -33,6 +33,8 @@ from .distributed import current
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    from ._modules import Recipe
 
 #: `max_epochs="auto"`: so many passes, or as many as make so many gradient steps if that is more.
 #: `partial_fit` ramps its weights over the same number of steps.
@@ -135,6 +137,53 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         "verbose": ["verbose"],
     }
 
+    def __init__(
+        self,
+        n_components: int,
+        *,
+        hidden_layer_sizes: Sequence[int],
+        activation: str,
+        likelihood: str,
+        encoder: nn.Module | Recipe | None,
+        decoder: nn.Module | Recipe | None,
+        kl_weight: float | None,
+        max_epochs: int | str,
+        batch_size: int,
+        learning_rate: float,
+        early_stopping: bool,
+        validation_fraction: float,
+        n_iter_no_change: int,
+        device: str,
+        precision: str,
+        callbacks: list[Any] | None,
+        checkpoint: str | os.PathLike[str] | None,
+        warm_start: bool,
+        sparse_output: bool,
+        random_state: int | np.random.RandomState | None,
+        verbose: int,
+    ) -> None:
+        self.n_components = n_components
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.likelihood = likelihood
+        self.encoder = encoder
+        self.decoder = decoder
+        self.kl_weight = kl_weight
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.device = device
+        self.precision = precision
+        self.callbacks = callbacks
+        self.checkpoint = checkpoint
+        self.warm_start = warm_start
+        self.sparse_output = sparse_output
+        self.random_state = random_state
+        self.verbose = verbose
+
     # -- what a sibling adds ---------------------------------------------------------------------
 
     def _prior(self, n_classes: int) -> dict[str, Any]:
@@ -210,7 +259,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         saved = file.read(type(self)) if file and resume else None
         last = self._fitted if self.warm_start and saved is None else None
 
-        with current().raise_in_all():
+        with current().agreed():
             known = None if last is None else last.known
             if source is None:
                 given = check_table(self, X, y, sample_weight, known)
@@ -234,7 +283,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         train, valid, seed = given.data, None, 0
         train.standardization = training.standardization
         if self.early_stopping and isinstance(train, ArrayDataset):
-            seed = plan.seed if saved else current().from_rank_0(self._seed)
+            seed = plan.seed if saved else current().first(self._seed)
             train, valid = train.hold_out(self.validation_fraction, seed)
         if not saved:
             plan = self._plan(training, train.n_batches(self.batch_size), seed, identity)
@@ -323,7 +372,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         made, training = last, None
         try:
             for piece in pieces:
-                with current().raise_in_all():
+                with current().agreed():
                     known = None if made is None else made.known
                     given = check_table(self, *piece, known, classes)
                 if current().size > 1:
@@ -477,7 +526,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         return self._decode(self._now().model, Z)
 
     def _decode(self, model: Model, Z: Any) -> NDArray[Any]:
-        with prefix_errors("Z", Z):
+        with naming("Z", Z):
             codes = check_array(Z, accept_sparse="csr", dtype=np.float32, input_name="Z")
         if codes.shape[1] != model.n_components:
             raise ValueError(

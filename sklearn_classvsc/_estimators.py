@@ -12,10 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
-from ._base import WEIGHT, SpikeSlabTransformer
-from ._classes import Bins, Labels, LabelSets, check_unlabeled, has_label
-from ._collapse import ClassSummary, summarize, warn_of_collapse
-from ._data import ArrayDataset, naming
+from ._classes import Labels, LabelSets
+from ._estimator import WEIGHT, SpikeSlabTransformer
 from ._objective import (
     BalancedObjective,
     LearnedPriorObjective,
@@ -25,7 +23,6 @@ from ._objective import (
     VSCObjective,
 )
 from ._sklearn import Interval, StrOptions, fit_context
-from ._streams import StreamDataset
 from .labels import Indicator
 
 if TYPE_CHECKING:
@@ -181,38 +178,40 @@ class VAETransformer(SpikeSlabTransformer):
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
     ) -> None:
-        self.n_components = n_components
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.likelihood = likelihood
-        self.encoder = encoder
-        self.decoder = decoder
-        self.kl_weight = kl_weight
+        super().__init__(
+            n_components,
+            hidden_layer_sizes=hidden_layer_sizes,
+            activation=activation,
+            likelihood=likelihood,
+            encoder=encoder,
+            decoder=decoder,
+            kl_weight=kl_weight,
+            max_epochs=max_epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            n_iter_no_change=n_iter_no_change,
+            device=device,
+            precision=precision,
+            callbacks=callbacks,
+            checkpoint=checkpoint,
+            warm_start=warm_start,
+            sparse_output=sparse_output,
+            random_state=random_state,
+            verbose=verbose,
+        )
         self.total_correlation_weight = total_correlation_weight
-        self.max_epochs = max_epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.device = device
-        self.precision = precision
-        self.callbacks = callbacks
-        self.checkpoint = checkpoint
-        self.warm_start = warm_start
-        self.sparse_output = sparse_output
-        self.random_state = random_state
-        self.verbose = verbose
 
-    def _model(self) -> dict[str, Any]:
+    def _prior(self, n_classes: int) -> dict[str, Any]:
         # Without gates alpha is never used; the model still has one, of the right length.
         return {"alpha": np.full(self.n_components, 0.5, np.float32), "prior_mean": 0.0}
 
-    def _objective(self, alpha: Tensor) -> Objective:
+    def _objective(self, module: SpikeSlabAutoencoder) -> Objective:
         return VAEObjective(self.kl_weight, self.total_correlation_weight)
 
 
-class VSCTransformer(VAETransformer):
+class VSCTransformer(SpikeSlabTransformer):
     r"""Variational sparse coding (VSC): a VAE with a spike-and-slab prior, codes with exact zeros.
 
     Each dimension is on with probability gamma(x), and zero otherwise. Minimises, per sample,
@@ -346,8 +345,6 @@ class VSCTransformer(VAETransformer):
     True
     """
 
-    gated = True
-
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **SpikeSlabTransformer._parameter_constraints,
         "alpha": [Real, "array-like"],
@@ -422,7 +419,7 @@ class VSCTransformer(VAETransformer):
         self.prior = prior
         self.n_pseudo_inputs = n_pseudo_inputs
 
-    def _model(self) -> dict[str, Any]:
+    def _prior(self, n_classes: int) -> dict[str, Any]:
         model = {"alpha": _check_alpha(self.alpha, self.n_components), "prior_mean": 0.0}
         if self.prior == "fixed":
             return model
@@ -433,20 +430,15 @@ class VSCTransformer(VAETransformer):
             )
         return model | {"n_pseudo_inputs": int(self.n_pseudo_inputs)}
 
-    def _objective(self, alpha: Tensor) -> Objective:
-        learned = self.prior == "pseudo_inputs"
-        if hasattr(self, "_architecture"):  # a model keeps the prior that it was built with
-            learned = "n_pseudo_inputs" in self._architecture
-        if learned:
+    def _objective(self, module: SpikeSlabAutoencoder) -> Objective:
+        kl, information, warmup = self.kl_weight, self.information_weight, self.warmup
+        if module.pseudo_inputs is not None:  # a model keeps the prior that it was built with
             usage = default_to(self.n_components, self.usage_weight)
-            return LearnedPriorObjective(
-                self.kl_weight, self.information_weight, usage, self.warmup
-            )
-        usage = default_to(1.0, self.usage_weight)
-        return VSCObjective(self.kl_weight, usage, self.information_weight, self.warmup)
+            return LearnedPriorObjective(kl, information, usage, warmup)
+        return VSCObjective(kl, default_to(1.0, self.usage_weight), information, warmup)
 
 
-class ClassVSCTransformer(VSCTransformer):
+class ClassVSCTransformer(SpikeSlabTransformer):
     r"""Class-consistent variational sparse coding: sparse codes that the samples of a class share.
 
     Each latent dimension reads as a factor: a *global* one, active for every class; one *shared*
@@ -653,16 +645,14 @@ class ClassVSCTransformer(VSCTransformer):
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
     ) -> None:
-        # Not VSCTransformer's, which has a prior to choose.
-        VAETransformer.__init__(
-            self,
+        super().__init__(
             n_components,
             hidden_layer_sizes=hidden_layer_sizes,
             activation=activation,
             likelihood=likelihood,
             encoder=encoder,
             decoder=decoder,
-            kl_weight=kl_weight,  # type: ignore[arg-type]
+            kl_weight=kl_weight,
             max_epochs=max_epochs,
             batch_size=batch_size,
             learning_rate=learning_rate,
@@ -678,10 +668,10 @@ class ClassVSCTransformer(VSCTransformer):
             random_state=random_state,
             verbose=verbose,
         )
-        self.alpha = alpha  # type: ignore[assignment]  # None stands for the objective's own
+        self.alpha = alpha
         self.threshold = threshold
         self.usage_weight = usage_weight
-        self.information_weight = information_weight  # type: ignore[assignment]
+        self.information_weight = information_weight
         self.warmup = warmup
         self.consistency_weight = consistency_weight
         self.consistency = consistency
@@ -689,9 +679,8 @@ class ClassVSCTransformer(VSCTransformer):
         self.unlabeled = unlabeled
         self.bins = bins
 
-    def _model(self) -> dict[str, Any]:
-        balanced, n_classes = self.objective == "balanced", len(self.classes_)
-        alpha: Any = self.alpha
+    def _prior(self, n_classes: int) -> dict[str, Any]:
+        balanced, alpha = self.objective == "balanced", self.alpha
         if alpha is None:
             alpha = role_alpha(self.n_components, n_classes) if balanced else 0.2
         return {
@@ -703,55 +692,21 @@ class ClassVSCTransformer(VSCTransformer):
             "n_classes": n_classes,
         }
 
-    def _objective(self, alpha: Tensor) -> Objective:
+    def _objective(self, module: SpikeSlabAutoencoder) -> Objective:
         kl, usage, information = self.kl_weight, self.usage_weight, self.information_weight
         weight, warmup = self.consistency_weight, self.warmup
         if self.objective == "balanced":
             kl, information = default_to(0.2, kl), default_to(50.0, information)
-            return BalancedObjective(alpha, weight, kl, usage, information, warmup)
+            return BalancedObjective(module.alpha, weight, kl, usage, information, warmup)
         kl, usage, information = (default_to(1.0, each) for each in (kl, usage, information))
         return PaperObjective(weight, self.consistency, kl, usage, information, warmup)
 
-    def _encode_labels(self, y: Any, classes: Any, reset: bool) -> NDArray[Any]:
-        check_unlabeled(self.unlabeled)
-        if reset:
-            self._several = isinstance(y, Indicator)
-            self.__dict__.pop("bin_edges_", None)
-        if self._several or isinstance(y, Indicator):
-            if self._several != isinstance(y, Indicator):
-                given, known = ("one label", "several labels")[:: 1 if self._several else -1]
-                raise ValueError(
-                    f"y has {given} for each sample, but the estimator was fitted to {known}: pass "
-                    "y as then, or fit afresh."
-                )
-            pairwise = self.objective == "paper" and self.consistency == "pairwise"
-            unfit = {"consistency": self.consistency} if pairwise else {}
-            LabelSets.check(y, {"unlabeled": self.unlabeled, "bins": self.bins} | unfit)
-            if reset:
-                self.classes_ = LabelSets.learn(y, classes).classes
-            return LabelSets(self.classes_).encode(y, classes)
-        labeled = has_label(y, self.unlabeled)
-        binned = self.bins is not None if reset else hasattr(self, "bin_edges_")
-        if binned:
-            Bins.check(classes, self.bins)
-            if reset:
-                assert self.bins is not None
-                self.classes_, self.bin_edges_ = Bins.learn(y[labeled], self.bins)
-            return self._bins_of(y, labeled)
-        with naming("y", y):
-            Labels.check(y[labeled])
-        if reset:
-            self.classes_ = Labels.learn(y[labeled], classes).classes
-        return Labels(self.classes_).encode(y, labeled)
-
-    def _bins_of(self, y: NDArray[Any], labeled: NDArray[np.bool_]) -> NDArray[np.int64]:
-        return Bins(self.classes_, self.bin_edges_).encode(y, labeled)
-
-    def _seen_labels(self, y: Any) -> Any:
-        if isinstance(y, Indicator):
-            return super()._seen_labels(y)
-        y = y[has_label(y, self.unlabeled)]  # "no label" may be of another type than labels
-        return y if self.bins is not None else super()._seen_labels(y)  # quantiles need all
+    def _learn_labels(self, y: NDArray[Any] | Indicator, classes: Any) -> Labels | LabelSets:
+        if not isinstance(y, Indicator):
+            return Labels.learn(y, classes, self.unlabeled)
+        if self.objective == "paper" and self.consistency == "pairwise":
+            raise one_label_only("consistency", self.consistency, y)
+        return LabelSets.learn(y, classes, self.unlabeled)
 
     def labels_of(self, y: ArrayLike) -> NDArray[Any]:
         """Return the class of each sample as functions of labels want it, where `y` is continuous.
@@ -774,15 +729,6 @@ class ClassVSCTransformer(VSCTransformer):
         check_is_fitted(now)
         y = np.asarray(y)
         return now._bins_of(y, has_label(y, now.unlabeled)) if hasattr(now, "bin_edges_") else y
-
-    def _finish(self, dataset: ArrayDataset | StreamDataset, stop_reason: str) -> None:
-        super()._finish(dataset, stop_reason)
-        summary: ClassSummary = summarize(self.module_, dataset, self.threshold, len(self.classes_))
-        if stop_reason == "partial_fit" and hasattr(self, "_class_summary"):
-            summary = self._class_summary + summary
-        self._class_summary = summary
-        if stop_reason not in ("partial_fit", "interrupted"):
-            warn_of_collapse(summary.support / summary.n_samples[:, None], self.classes_)
 
     @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(

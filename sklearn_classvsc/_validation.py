@@ -17,7 +17,7 @@ from sklearn.utils.validation import (
 )
 
 from ._classes import Labels, LabelSets
-from ._data import ArrayDataset, Rows, Survey, prefix_errors
+from ._data import ArrayDataset, Rows, Survey, naming
 from ._likelihoods import LIKELIHOODS
 from ._sklearn import check_sample_weight
 from ._streams import Chunk, Source, StreamDataset
@@ -120,7 +120,7 @@ def check_source(estimator: Any, source: Source, known: Known | None) -> FitData
         if weight is not None:
             largest = max(largest, weight.max())
         if y is not None:
-            with prefix_errors("y", y):
+            with naming("y", y):
                 seen.append(y := _distinct(y))
         data.add(X[:], y, weight)
     if not data.sizes:
@@ -139,7 +139,7 @@ def check_source(estimator: Any, source: Source, known: Known | None) -> FitData
 
 def check_samples(header: Header, X: Any, reset: bool = False, finite: bool = True) -> Any:
     """Return X as a table of real numbers, dense or CSR, that are `finite`."""
-    with prefix_errors("X", X):
+    with naming("X", X):
         X = validate_data(
             header, X, accept_sparse="csr", dtype="numeric", ensure_all_finite=finite, reset=reset
         )
@@ -172,7 +172,7 @@ def check_labels(estimator: Any, X: Any, y: Any) -> NDArray[Any] | Indicator:
         raise ValueError(
             f"{type(estimator).__name__} requires y to be passed, but the target y is None."
         )
-    with prefix_errors("y", y):
+    with naming("y", y):
         indicator = as_indicator(y)
         if indicator is None:
             y = column_or_1d(y, warn=True)
@@ -223,7 +223,7 @@ def check_callbacks(callbacks: list[Any] | None) -> None:
 
 def _check_weight(X: Any, sample_weight: Any) -> NDArray[np.float64]:
     """Return weights, one for each sample."""
-    with prefix_errors("sample_weight", sample_weight):
+    with naming("sample_weight", sample_weight):
         weight: NDArray[np.float64] = check_sample_weight(sample_weight, X, dtype=np.float64)
     if weight.min() < 0:
         raise ValueError(f"sample_weight holds {weight.min():g}, but must not be negative.")
