@@ -9,10 +9,12 @@ from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 
 from ._data import naming
+from ._messages import brief
 from .labels import Indicator
 
 
@@ -30,20 +32,22 @@ class Labels(NamedTuple):
             if type_of_target(y) != "continuous":
                 raise
             raise ValueError(
-                f"y holds {y.tolist()[0]!r}. Unknown label type: continuous. Classes are needed: "
+                f"y holds {brief(y[0])}. Unknown label type: continuous. Classes are needed: "
                 "set bins, such as bins=5, to cut y into its quantiles."
             ) from error
 
     @classmethod
-    def learn(cls, y: NDArray[Any], named: Any) -> Labels:
+    def learn(cls, y: NDArray[Any], named: Any, unlabeled: Any = None) -> Labels:
         """Return the classes that are named, or else those in y."""
+        if named is not None:
+            _check_named(named, unlabeled)
         name, values = ("y", y) if named is None else ("classes", named)
         with naming(name, values):
             classes = np.unique(values)
         if len(classes) < 2:
             raise ValueError(
-                "ClassVSCTransformer needs samples of at least 2 classes, but y has "
-                f"{len(classes)} class: {classes.tolist()}."
+                f"ClassVSCTransformer needs samples of at least 2 classes, but {name} has "
+                f"{len(classes)} class: {brief(classes)}."
             )
         return cls(classes)
 
@@ -52,13 +56,27 @@ class Labels(NamedTuple):
         unseen = y[labeled][~np.isin(y[labeled], self.classes)]
         if unseen.size:
             raise ValueError(
-                f"y holds the label {unseen.tolist()[0]!r}, which is none of the classes "
-                f"{self.classes.tolist()} that the estimator knows: name every class in the "
+                f"y holds the label {brief(unseen[0])}, which is none of the classes "
+                f"{brief(self.classes)} that the estimator knows: name every class in the "
                 "first call of partial_fit (classes=...), or fit afresh."
             )
         index = np.full(len(y), -1)
         index[labeled] = np.searchsorted(self.classes, y[labeled])
         return index
+
+
+def _check_named(named: Any, unlabeled: Any) -> None:
+    """Check that what a user names as classes is a list of labels."""
+    if np.ndim(named) != 1:
+        raise ValueError(f"classes={brief(named)} must be a list of labels, or a 1-d array.")
+    labels = np.asarray(named, dtype=object)
+    if (missing := labels[pd.isna(labels)]).size:
+        raise ValueError(f"classes holds {brief(missing[0])}, which is no label: leave it out.")
+    if unlabeled is not None and unlabeled in labels.tolist():
+        raise ValueError(
+            f"classes holds {brief(unlabeled)}, which unlabeled={brief(unlabeled)} says is no "
+            "label: leave it out."
+        )
 
 
 class Bins(NamedTuple):
@@ -72,7 +90,7 @@ class Bins(NamedTuple):
         """Check that classes are not named: bins make them."""
         if named is not None:
             raise ValueError(
-                f"classes={named!r} was passed beside bins={bins}, which makes the classes "
+                f"classes={brief(named)} was passed beside bins={bins}, which makes the classes "
                 "of what y holds in the first call: leave one of them out."
             )
 
@@ -110,8 +128,8 @@ class LabelSets(NamedTuple):
         for name, value in unfit.items():
             if value is not None:
                 raise ValueError(
-                    f"{name}={value!r} is for one label of each sample, but y is an indicator of "
-                    f"{y.members.shape[1]}: leave the default (a row of zeros has no label)."
+                    f"{name}={brief(value)} is for one label of each sample, but y is an indicator "
+                    f"of {y.members.shape[1]}: leave the default (a row of zeros has no label)."
                 )
 
     @classmethod
@@ -122,7 +140,7 @@ class LabelSets(NamedTuple):
         names = np.arange(n_labels) if names is None else names
         if len(names) != n_labels or len(set(names.tolist())) != n_labels:
             raise ValueError(
-                f"y has {n_labels} columns, but the names of its labels are {names.tolist()}: "
+                f"y has {n_labels} columns, but the names of its labels are {brief(names)}: "
                 "there must be one for each, and no two the same."
             )
         n_used = y.members.any(0).sum()
@@ -140,10 +158,10 @@ class LabelSets(NamedTuple):
         if n_labels != len(self.classes) or (
             names is not None and not np.array_equal(names, self.classes)
         ):
-            found = n_labels if names is None else names.tolist()
+            found = n_labels if names is None else brief(names)
             raise ValueError(
                 f"y has the columns {found}, but the estimator was fitted to the labels "
-                f"{self.classes.tolist()}: pass one column for each, in this order."
+                f"{brief(self.classes)}: pass one column for each, in this order."
             )
         return y.members
 
@@ -153,16 +171,5 @@ def _numbers(y: NDArray[Any], who: str) -> NDArray[np.float64]:
     if y.dtype.kind not in "biuf":
         for value in y:
             if not isinstance(value, Real):
-                raise ValueError(f"{who} needs a y of numbers, but y holds {value!r}.")
+                raise ValueError(f"{who} needs a y of numbers, but y holds {brief(value)}.")
     return y.astype(np.float64)
-
-
-def check_unlabeled(unlabeled: Any) -> None:
-    """Check that the value that means "no label" is one that labels can be compared with."""
-    if np.ndim(unlabeled) or unlabeled != unlabeled:
-        raise ValueError(f"unlabeled={unlabeled!r} must be one label, and not NaN.")
-
-
-def has_label(y: NDArray[Any], unlabeled: Any) -> NDArray[np.bool_]:
-    """Return which samples have a label, (n,)."""
-    return np.ones(len(y), bool) if unlabeled is None else y != unlabeled

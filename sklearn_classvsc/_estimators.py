@@ -13,13 +13,14 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from ._base import WEIGHT, SpikeSlabTransformer
-from ._classes import Bins, Labels, LabelSets, check_unlabeled, has_label
+from ._classes import Bins, Labels, LabelSets
 from ._collapse import ClassSummary, summarize, warn_of_collapse
 from ._data import ArrayDataset, naming
+from ._messages import brief
 from ._objective import LearnedPriorObjective, Objective, Weight
 from ._sklearn import Interval, StrOptions, fit_context
 from ._streams import StreamDataset
-from .labels import Indicator
+from .labels import Indicator, has_label
 
 if TYPE_CHECKING:
     from torch import nn
@@ -488,8 +489,8 @@ class ClassVSCTransformer(VSCTransformer):
     objective : {"balanced", "paper"}, default="balanced"
         The loss. None in a weight below stands for the objective's own.
     unlabeled : object, default=None
-        The value in `y` that means "no label"; None: every sample has one. In an indicator, a row
-        of zeros means it.
+        The value in `y` that means "no label", in the type that it has there; None: every sample
+        has one. In an indicator, a row of zeros means it.
     bins : int or None, default=None
         Cut a continuous `y` into so many quantile bins, at least 2, which are then the classes.
     alpha : float, array-like of shape (n_components,) or None, default=None
@@ -745,8 +746,8 @@ class ClassVSCTransformer(VSCTransformer):
         return Objective(weights, len(self.classes_), self.consistency, balanced)
 
     def _encode_labels(self, y: Any, classes: Any, reset: bool) -> NDArray[Any]:
-        check_unlabeled(self.unlabeled)
         if reset:
+            self.__dict__.pop("_class_summary", None)  # of another model
             self._several = isinstance(y, Indicator)
             self.__dict__.pop("bin_edges_", None)
         if self._several or isinstance(y, Indicator):
@@ -773,16 +774,17 @@ class ClassVSCTransformer(VSCTransformer):
         with naming("y", y):
             Labels.check(y[labeled])
         if reset:
-            self.classes_ = Labels.learn(y[labeled], classes).classes
+            self.classes_ = Labels.learn(y[labeled], classes, self.unlabeled).classes
         return Labels(self.classes_).encode(y, labeled)
 
     def _bins_of(self, y: NDArray[Any], labeled: NDArray[np.bool_]) -> NDArray[np.int64]:
         return Bins(self.classes_, self.bin_edges_).encode(y, labeled)
 
     def _seen_labels(self, y: Any) -> Any:
-        if self.bins is not None and not isinstance(y, Indicator):
-            return y  # quantiles need all values
-        return super()._seen_labels(y)
+        if isinstance(y, Indicator):
+            return super()._seen_labels(y)
+        y = y[has_label(y, self.unlabeled)]  # "no label" may be of another type than labels
+        return y if self.bins is not None else super()._seen_labels(y)  # quantiles need all
 
     def labels_of(self, y: ArrayLike) -> NDArray[Any]:
         """Return the class of each sample as functions of labels want it, where `y` is continuous.
@@ -808,12 +810,13 @@ class ClassVSCTransformer(VSCTransformer):
 
     def _finish(self, dataset: ArrayDataset | StreamDataset, stop_reason: str) -> None:
         super()._finish(dataset, stop_reason)
-        summary: ClassSummary = summarize(self.module_, dataset, self.threshold, len(self.classes_))
-        if stop_reason == "partial_fit" and hasattr(self, "_class_summary"):
-            summary = self._class_summary + summary
+        summary = summarize(self.module_, dataset, self.threshold, len(self.classes_))
+        if last := self.__dict__.get("_class_summary"):
+            is_chunk = stop_reason == "partial_fit"
+            summary = last + summary if is_chunk else summary.filled_from(last)
         self._class_summary = summary
         if stop_reason not in ("partial_fit", "interrupted"):
-            warn_of_collapse(summary.support / summary.n_samples[:, None], self.classes_)
+            warn_of_collapse(summary.on, self.classes_)
 
     @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(
@@ -874,7 +877,8 @@ class ClassVSCTransformer(VSCTransformer):
         Raises
         ------
         ValueError
-            If `n_samples` is below 1, or `y` is none of the classes.
+            If `n_samples` is below 1, or `y` is none of the classes, or one of which no sample has
+            come.
         """
         now = self._now()
         check_is_fitted(now)
@@ -883,12 +887,18 @@ class ClassVSCTransformer(VSCTransformer):
         if hasattr(now, "bin_edges_"):
             index = now._bins_of(np.array([y]), np.array([True]))
         else:
-            (index,) = np.nonzero(now.classes_ == y)
+            index = np.flatnonzero([np.ndim(y) == 0 and name == y for name in now.classes_])
         if not index.size:
             raise ValueError(
-                f"y={y!r} is none of the classes the estimator knows: {now.classes_.tolist()}."
+                f"y={brief(y)} is none of the classes the estimator knows: {brief(now.classes_)}."
             )
-        return now._sample(n_samples, *now._class_summary.moments(int(index[0])))
+        c = int(index[0])
+        if not now._class_summary.n_samples[c]:
+            raise ValueError(
+                f"y={brief(y)} is a class of which no labeled sample has come, so there is nothing "
+                "to draw from: fit some, or leave y=None to draw from the prior."
+            )
+        return now._sample(n_samples, *now._class_summary.moments(c))
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
