@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from . import _persistence
-from ._data import ArrayDataset
 from ._streams import StreamDataset
 from .distributed import current
 
 if TYPE_CHECKING:
-    from ._base import SpikeSlabTransformer
+    from sklearn.base import BaseEstimator
+
+    from ._validation import FitData
 
 #: Largest part of the time of training that writing may take where epochs are short, and the
 #: longest time, in seconds, after which the end of an epoch is written all the same.
-SHARE, INTERVAL = 0.005, 2.0
+COST, INTERVAL = 0.005, 2.0
 #: Rows of X that identify the data.
 ROWS = 1000
 #: Parameters that may differ when a fit is resumed. Another device computes other last digits.
@@ -53,7 +54,7 @@ class Checkpoint:
         self.path = Path(path)
         self._next = 0.0  # when the next epoch's end is written
 
-    def read(self, cls: type[SpikeSlabTransformer]) -> tuple[SpikeSlabTransformer, Plan] | None:
+    def read(self, cls: type[Any]) -> tuple[Any, Plan] | None:
         """Return the estimator and the plan in the file; None if there is no file.
 
         Raises
@@ -63,7 +64,7 @@ class Checkpoint:
         """
         return current().first(lambda: self._read(cls))
 
-    def _read(self, cls: type[SpikeSlabTransformer]) -> tuple[SpikeSlabTransformer, Plan] | None:
+    def _read(self, cls: type[Any]) -> tuple[Any, Plan] | None:
         if not self.path.exists():
             return None
         estimator = _persistence.load(self.path, cls)
@@ -75,15 +76,29 @@ class Checkpoint:
             )
         return estimator, Plan(**plan)
 
-    def check(self, estimator: SpikeSlabTransformer, resume: bool) -> None:
+    def check(
+        self,
+        cls: type[Any],
+        params: dict[str, Any],
+        architecture: dict[str, Any],
+        labels: Any,
+        resume: bool,
+    ) -> None:
         """Raise, before any time is spent on training, what writing would raise after it."""
-        current().first(lambda: self._check(estimator, resume))
+        current().first(lambda: self._check(cls, params, architecture, labels, resume))
 
-    def _check(self, estimator: SpikeSlabTransformer, resume: bool) -> None:
-        params = estimator.get_params(deep=False) | {"checkpoint": None}
-        classes = getattr(estimator, "classes_", None)
+    def _check(
+        self,
+        cls: type[Any],
+        params: dict[str, Any],
+        architecture: dict[str, Any],
+        labels: Any,
+        resume: bool,
+    ) -> None:
+        params = {name: params[name] for name in cls._get_param_names()} | {"checkpoint": None}
+        classes = None if labels is None else labels.classes
         try:
-            _persistence.check_data_only(type(estimator), params, estimator._architecture, classes)
+            _persistence.check_data_only(cls, params, architecture, classes)
         except ValueError as error:
             raise ValueError(
                 f"checkpoint={os.fspath(self.path)!r} can hold data only. {error} For this fit, "
@@ -96,30 +111,29 @@ class Checkpoint:
                 "name another path, so that it is not replaced."
             )
 
-    def write(self, estimator: SpikeSlabTransformer, plan: Plan) -> None:
-        """Replace the file by this estimator, which is not changed."""
-        current().first(lambda: self._write(estimator, plan))
+    def write(self, cls: type[Any], state: dict[str, Any], plan: Plan) -> None:
+        """Replace the file by this state of an estimator."""
+        current().first(lambda: self._write(cls, state, plan))
 
-    def _write(self, estimator: SpikeSlabTransformer, plan: Plan) -> None:
-        copy = estimator._now()
-        copy.__dict__["_checkpoint"] = plan._asdict()
-        _persistence.save(copy, self.path)
+    def _write(self, cls: type[Any], state: dict[str, Any], plan: Plan) -> None:
+        _persistence.save(self.path, cls, state | {"_checkpoint": plan._asdict()})
 
-    def write_if_cheap(self, estimator: Callable[[], SpikeSlabTransformer], plan: Plan) -> None:
-        """Write what `estimator` returns, unless the last writing was too short a time ago."""
+    def write_if_cheap(
+        self, cls: type[Any], state: Callable[[], dict[str, Any]], plan: Plan
+    ) -> None:
+        """Write what `state` returns, unless the last writing was too short a time ago."""
         start = time.perf_counter()
         if start >= self._next and not current().rank:
-            self._write(estimator(), plan)
+            self._write(cls, state(), plan)
             end = time.perf_counter()
-            self._next = end + min((end - start) / SHARE, INTERVAL)
+            self._next = end + min((end - start) / COST, INTERVAL)
 
 
-def fingerprint(
-    estimator: SpikeSlabTransformer, data: ArrayDataset | StreamDataset
-) -> dict[str, Any]:
+def fingerprint(given: FitData) -> dict[str, Any]:
     """Return what tells training data from others: hashes of X, in 1,000 rows, and of the rest."""
-    names = getattr(estimator, "feature_names_in_", None)
-    classes = getattr(estimator, "classes_", np.array([]))
+    data = given.data
+    names = getattr(given.header, "feature_names_in_", None)
+    classes = np.array([]) if given.labels is None else given.labels.classes
     found = {
         "features": None if names is None else _hash(repr(names.tolist()).encode()),
         "y": _hash(repr(classes.tolist()).encode()),
@@ -146,20 +160,20 @@ def fingerprint(
 
 
 def check_same(
-    estimator: SpikeSlabTransformer,
+    estimator: BaseEstimator,
     data: dict[str, Any],
-    saved: SpikeSlabTransformer,
+    saved: BaseEstimator,
     plan: Plan,
 ) -> None:
     """Raise a ValueError, naming what differs, unless a fit is the one in the file.
 
     Parameters
     ----------
-    estimator : SpikeSlabTransformer
+    estimator : estimator
         The estimator that is asked to resume.
     data : dict
         Fingerprint of the data that it is given.
-    saved : SpikeSlabTransformer
+    saved : estimator
         The estimator in the file.
     plan : Plan
         The plan in the file.
@@ -198,3 +212,22 @@ def _is_plan(plan: Any, n_epochs: int) -> bool:
     valid = isinstance(plan, dict) and plan.keys() == kinds.keys()
     valid = valid and all(type(plan[name]) is kind for name, kind in kinds.items())
     return valid and 0 <= plan["start"] < n_epochs <= plan["start"] + plan["epochs"]
+
+
+def check_alike(est: Any, data: dict[str, Any]) -> None:
+    """Check that the processes that train together have the same parameters and data."""
+    if current().size == 1:
+        return
+    params = {name: repr(value) for name, value in est.get_params(deep=False).items()}
+    params |= {"checkpoint": str(est.checkpoint is None), "class": type(est).__name__}
+    for name in ("callbacks", "device", "random_state", "verbose"):
+        del params[name]
+    fitted = {"state (fitted or not)": est.__sklearn_is_fitted__()}
+    differing = current().differing(params | fitted | data)
+    if differing:
+        rank = min(differing.values())
+        names = ", ".join(name for name in differing if differing[name] == rank)
+        raise ValueError(
+            f"Process {rank} was given another {names} than process 0: every process needs the "
+            "same parameters and all the data, and takes its part of each batch by itself."
+        )

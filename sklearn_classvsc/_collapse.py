@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,11 +9,13 @@ import torch
 from numpy.typing import NDArray
 
 from ._data import ArrayDataset
+from ._messages import brief, warn
 from ._modules import SpikeSlabAutoencoder
 from ._streams import StreamDataset
 
-#: Samples that are summarised: enough for every figure, and a bounded cost after training.
-SAMPLES = 10_000
+#: Samples that are summarised, divided among the classes: enough for every figure, and a bounded
+#: cost after training. Of each class at least so many, or all it has.
+SAMPLES, OF_A_CLASS = 10_000, 100
 #: Of them at a time: the sums are in double precision, and should need less memory than a step.
 ROWS = 256
 
@@ -36,12 +37,71 @@ class ClassSummary(NamedTuple):
         """Return the summary of both sets of samples."""
         return ClassSummary(*(a + b for a, b in zip(self, other, strict=True)))
 
+    def filled_from(self, last: ClassSummary) -> ClassSummary:
+        """Return the same, but of classes without samples what `last` says."""
+        missing = self.n_samples == 0
+        return ClassSummary(
+            *(
+                np.where(missing[:, None] if a.ndim == 2 else missing, b, a)
+                for a, b in zip(self, last, strict=True)
+            )
+        )
+
+    @property
+    def on(self) -> NDArray[np.float64]:
+        """How often each dimension is on in each class, (C, d); NaN in one without samples."""
+        n = np.where(self.n_samples > 0, self.n_samples, np.nan)
+        return self.support / n[:, None]
+
     def moments(self, c: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         """Return, for class `c`, P(on) and the slab's mean and variance, (d,) each."""
         mass = np.maximum(self.gamma[c], np.finfo(float).tiny)
         mean = self.first[c] / mass
         variance = np.maximum(self.second[c] / mass - mean**2, 0)
-        return self.gamma[c] / max(self.n_samples[c], 1), mean, variance
+        return self.gamma[c] / self.n_samples[c], mean, variance
+
+
+class ClassSampler:
+    """Picks samples at random, of every class about as many, as their labels come in pieces.
+
+    A class that has no more than its share is taken whole. Each sample counts for as many as it
+    stands for, so that sums estimate those over all, whatever the order of the samples. The
+    generator is its own, with one seed: processes that train together must pick the same.
+
+    Parameters
+    ----------
+    n_classes : int
+        Number C of classes.
+    n_each : int
+        The share of a class.
+    """
+
+    def __init__(self, n_classes: int, n_each: int) -> None:
+        self.n_each, self.n_seen = n_each, np.zeros(n_classes)
+        self._rng = np.random.default_rng(0)
+
+    def pick(self, labels: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+        """Return rows to take, ascending, and what each counts for.
+
+        `labels` are indices of classes, (n,), -1 for none; or which labels, (n, C), of which the
+        rarest decides.
+        """
+        several = labels.ndim == 2
+        counts = (
+            labels.sum(0)
+            if several
+            else np.bincount(labels[labels >= 0], minlength=len(self.n_seen))
+        )
+        self.n_seen += counts
+        share = np.minimum(1, self.n_each / np.maximum(self.n_seen, 1))
+        if several:
+            p = np.zeros(len(labels))
+            for members, of_class in zip(labels.T, share, strict=True):
+                np.maximum(p, of_class, out=p, where=members)
+        else:
+            p = np.where(labels >= 0, share[labels], 0)
+        rows = np.flatnonzero(self._rng.random(len(p)) < p)
+        return rows, 1 / p[rows]
 
 
 def summarize(
@@ -50,15 +110,16 @@ def summarize(
     threshold: float,
     n_classes: int,
 ) -> ClassSummary:
-    """Summarise the codes of at most `SAMPLES` labeled samples, spread evenly over the data."""
+    """Summarise the codes of about `SAMPLES` labeled samples, of every class its share."""
     sums = np.zeros((n_classes, 1 + 4 * len(model.alpha)))
-    for x, labels in dataset.labeled(SAMPLES, ROWS):
+    sampler = ClassSampler(n_classes, max(OF_A_CLASS, SAMPLES // n_classes))
+    for x, labels, weight in dataset.labeled(sampler.pick, ROWS):
         with torch.inference_mode():
             q = model.encode(x.to(model.alpha.device))
             second = q.gamma * (q.mu**2 + q.log_var.exp())
             columns = [q.gamma > threshold, q.gamma, q.gamma * q.mu, second]
             values = torch.cat([column.double() for column in columns], dim=1).cpu().numpy()
-        rows = np.c_[np.ones(len(labels)), values]
+        rows = np.c_[np.ones(len(labels)), values] * weight[:, None]
         if labels.ndim == 2:
             sums += labels.T.astype(float) @ rows
         else:
@@ -72,10 +133,28 @@ def warn_of_collapse(p: NDArray[np.float64], classes: NDArray[Any]) -> None:
     Parameters
     ----------
     p : ndarray of shape (C, d)
-        How often each dimension is on in each class.
+        How often each dimension is on in each class; NaN in a class without samples.
     classes : ndarray of shape (C,)
         Names of the classes.
     """
+    unseen = np.isnan(p).any(axis=1)
+    texts = []
+    if problems := _problems(p[~unseen], classes[~unseen]):
+        texts.append(f"The code has collapsed: {'; '.join(problems)}.")
+    if unseen.any():
+        texts.append(
+            f"{unseen.sum()} of {unseen.size} classes, the first "
+            f"{brief(classes[unseen].tolist()[0])}, had no labeled sample to train on, so the code "
+            "knows nothing of them: label some."
+        )
+    if texts:
+        warn(" ".join(texts), CollapseWarning)
+
+
+def _problems(p: NDArray[np.float64], classes: NDArray[Any]) -> list[str]:
+    """Return what is wrong with a code of classes that all have samples, and what to do."""
+    if not p.size:
+        return []
     dead = p.max(axis=0) < 0.01
     silent = p.max(axis=1) < 0.5
     spread = p.max(axis=0) - p.min(axis=0)
@@ -88,16 +167,13 @@ def warn_of_collapse(p: NDArray[np.float64], classes: NDArray[Any]) -> None:
     if silent.any():
         problems.append(
             f"{silent.sum()} of {silent.size} classes, the first "
-            f"{classes[silent].tolist()[0]!r}, have no dimension that most of their samples use: "
-            "raise n_components or alpha"
+            f"{brief(classes[silent].tolist()[0])}, have no dimension that most of their samples "
+            "use: raise n_components or alpha"
         )
-    if spread.max() < 0.5:
+    if len(p) > 1 and spread.max() < 0.5:
         problems.append(
             "no dimension is much more active in one class than in another (largest difference "
             f"{spread.max():.2f}), so the code says little about the classes: raise "
             "information_weight or consistency_weight, train longer, or check the labels"
         )
-    if problems:
-        warnings.warn(
-            "The code has collapsed: " + "; ".join(problems) + ".", CollapseWarning, stacklevel=5
-        )
+    return problems

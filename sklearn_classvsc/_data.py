@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from numbers import Integral
 from typing import Any, NamedTuple
@@ -27,6 +27,10 @@ VALUES = 2**24
 WIDE = 32_768
 #: Part of a training batch that has labels, at least, where any sample has one.
 LABELED = 0.25
+
+
+#: Returns the rows to take of samples with these labels, ascending, and what each counts for.
+Pick = Callable[[NDArray[Any]], tuple[NDArray[np.intp], NDArray[np.float64]]]
 
 
 class Batch(NamedTuple):
@@ -246,9 +250,19 @@ class ArrayDataset(Dataset[Batch]):
             if counts.min() < 2 or min(n_held, n - n_held) < len(counts):
                 labels = None
         seed = seed_from(random_state) % 2**32
-        parts = train_test_split(np.arange(n), test_size=n_held, stratify=labels, random_state=seed)
-        kept, held = (self._subset(np.sort(rows)) for rows in parts)
-        return kept, held
+
+        def split(rows: NDArray[np.intp], stratify: Any = None) -> Any:
+            return train_test_split(rows, test_size=n_held, stratify=stratify, random_state=seed)
+
+        kept, held = split(np.arange(n), labels)
+        if self.labels is not None:
+            firsts = _first_rows(self.labels)
+            others = np.delete(np.arange(n), firsts)
+            # Each class keeps a row to train on, where there are rows enough.
+            if len(_first_rows(self.labels[kept])) < len(firsts) and len(others) > n_held:
+                kept, held = split(others)
+                kept = np.union1d(kept, firsts)
+        return self._subset(np.sort(kept)), self._subset(np.sort(held))
 
     def _subset(self, rows: NDArray[np.intp]) -> ArrayDataset:
         return ArrayDataset(
@@ -277,19 +291,26 @@ class ArrayDataset(Dataset[Batch]):
             return np.arange(0)
         return np.flatnonzero(self.labels.any(1) if self.labels.ndim == 2 else self.labels >= 0)
 
-    def labeled(self, n_most: int, size: int) -> Iterator[tuple[Tensor, NDArray[Any]]]:
-        """Yield about `n_most` labeled samples, evenly spread over the data, `size` at a time."""
+    def labeled(self, pick: Pick, size: int) -> Iterator[tuple[Tensor, NDArray[Any], Any]]:
+        """Yield the samples that `pick` picks, their labels and weights, `size` at a time."""
         assert self.labels is not None
-        rows = self.labeled_rows
-        rows = rows[:: max(1, len(rows) // n_most)]
+        rows, weight = pick(self.labels)
         for start in range(0, len(rows), size):
             chunk = rows[start : start + size]
-            yield self.samples(chunk), self.labels[chunk]
+            yield self.samples(chunk), self.labels[chunk], weight[start : start + size]
 
     def slices(self, batch_size: int, borrow: bool = False) -> Iterator[Tensor]:
         """Yield the samples in order, at most `batch_size` at a time; `borrow` as in `samples`."""
         for start in range(0, len(self), batch_size):
             yield self.samples(slice(start, start + batch_size), borrow)
+
+
+def _first_rows(labels: NDArray[Any]) -> NDArray[np.intp]:
+    """Return the first row of each class that has any."""
+    if labels.ndim == 2:
+        return labels.argmax(0)[labels.any(0)]
+    classes, first = np.unique(labels, return_index=True)
+    return np.asarray(first[classes >= 0])
 
 
 class EvenBatches(Sampler[NDArray[np.intp]]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral, Real
@@ -273,12 +274,12 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             check_same(self, identity, before, plan)
             if plan.finished:
                 return self._publish(before._fitted)
-            training = before._fitted.training
+            training, last = before._fitted.training, before._fitted
         else:
             training = self._start(given) if last is None else last.training.copy()
         training.prepare(self._how())
         if file:
-            file.check(self, training, given, resume)
+            file.check(type(self), self._state(None), training.architecture, given.labels, resume)
 
         train, valid, seed = given.data, None, 0
         train.standardization = training.standardization
@@ -290,7 +291,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
 
         def after_epoch() -> None:
             if file:
-                file.write_if_cheap(lambda: self._state(make("interrupted")), plan)
+                file.write_if_cheap(type(self), lambda: self._state(make("interrupted")), plan)
 
         def make(stop_reason: str) -> Fitted:
             return self._make(given._replace(data=train), training, stop_reason, last)
@@ -308,7 +309,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         if interruption is not None:
             raise interruption
         if file:
-            file.write(self._state(self._fitted), plan._replace(finished=True))
+            file.write(type(self), self._state(self._fitted), plan._replace(finished=True))
         return self
 
     @fit_context(prefer_skip_nested_validation=True)
@@ -365,9 +366,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             )
         return self._train_on(source.read(), self._fitted if self.warm_start else None)
 
-    def _train_on(
-        self, pieces: Iterable[Chunk], last: Fitted | None, classes: Any = None
-    ) -> Self:
+    def _train_on(self, pieces: Iterable[Chunk], last: Fitted | None, classes: Any = None) -> Self:
         """Train for one pass over each piece, from `last` on; publish what that makes."""
         made, training = last, None
         try:
@@ -380,8 +379,8 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
                 if training is None:
                     training = self._start(given) if last is None else last.training.copy()
                     training.prepare(self._how())
-                    if last is None or training.net.decay:  # what `fit` has trained is past its ramps
-                        done = 0 if last is None else STEPS
+                    if last is None or training.net.decay:
+                        done = 0 if last is None else STEPS  # what `fit` trained is past ramps
                         training.net.schedule(STEPS, done, decay=False)
                 given.data.standardization = training.standardization
                 training.run(given.data, 1)
@@ -449,7 +448,9 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
                 return None
             found = summarize(module, given.data, self._threshold(), len(given.labels.classes))
             before = None if last is None else last.model.summary
-            return found if before is None or stop_reason != "partial_fit" else before + found
+            if before is None:
+                return found
+            return before + found if stop_reason == "partial_fit" else found.filled_from(before)
 
         model = training.model(given.labels, summary)
         return Fitted(given.header, training, model, training.history(), stop_reason)
@@ -459,8 +460,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         self._fitted = made
         model = made.model
         if model.summary is not None and made.stop_reason not in ("partial_fit", "interrupted"):
-            on = model.summary.support / model.summary.n_samples[:, None]
-            warn_of_collapse(on, model.labels.classes)
+            warn_of_collapse(model.summary.on, model.labels.classes)
         return self
 
     def _seed(self) -> int:
@@ -706,7 +706,8 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         OSError
             If the file cannot be written.
         """
-        _persistence.save(self, path)
+        check_is_fitted(self)
+        _persistence.save(path, type(self), self.__getstate__())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -737,9 +738,12 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
 
     def __getstate__(self) -> dict[str, Any]:
         """Return NumPy arrays and primitives only, so that any serialiser will do."""
-        fitted = self._fitted
+        return self._state(self._fitted)
+
+    def _state(self, fitted: Fitted | None) -> dict[str, Any]:
+        """Return the state with what a training has made, published or not."""
         state: dict[str, Any] = dict(super().__getstate__())
-        for name in ("_fitted", "_parent_callback_ctx"):  # the last is scikit-learn's, of a pipeline
+        for name in ("_fitted", "_parent_callback_ctx"):  # the second is scikit-learn's own
             state.pop(name, None)
         return state if fitted is None else state | fitted.state()
 

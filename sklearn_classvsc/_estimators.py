@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import Tags
-from sklearn.utils.validation import check_is_fitted
 
-from ._classes import Labels, LabelSets
+from ._classes import Labels, LabelSets, one_label_only
 from ._estimator import WEIGHT, SpikeSlabTransformer
+from ._messages import brief
+from ._model import Model, Moments
 from ._objective import (
     BalancedObjective,
     LearnedPriorObjective,
@@ -26,10 +27,10 @@ from ._sklearn import Interval, StrOptions, fit_context
 from .labels import Indicator
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
     from typing_extensions import Self
 
-    from ._modules import Recipe
+    from ._modules import Recipe, SpikeSlabAutoencoder
 
 
 class VAETransformer(SpikeSlabTransformer):
@@ -467,8 +468,6 @@ class ClassVSCTransformer(SpikeSlabTransformer):
     unlabeled : object, default=None
         The value in `y` that means "no label", in the type that it has there; None: every sample
         has one. In an indicator, a row of zeros means it.
-    bins : int or None, default=None
-        Cut a continuous `y` into so many quantile bins, at least 2, which are then the classes.
     alpha : float, array-like of shape (n_components,) or None, default=None
         Prior probability of a dimension to be on, strictly between 0 and 1. Under "balanced", a
         dimension is global if its alpha exceeds one half. None: 0.99 for 16 % of the dimensions
@@ -590,11 +589,6 @@ class ClassVSCTransformer(SpikeSlabTransformer):
     True
     """
 
-    classes_: NDArray[Any]
-    bin_edges_: NDArray[np.float64]
-    _class_summary: ClassSummary
-    _several = False  # labels of a sample: y was an indicator
-
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **SpikeSlabTransformer._parameter_constraints,
         "threshold": VSCTransformer._parameter_constraints["threshold"],
@@ -603,7 +597,6 @@ class ClassVSCTransformer(SpikeSlabTransformer):
         "consistency": [StrOptions({"centroid", "pairwise"})],
         "objective": [StrOptions({"balanced", "paper"})],
         "unlabeled": "no_validation",
-        "bins": [Interval(Integral, 2, None, closed="left"), None],
         "alpha": [Real, "array-like", None],
         "usage_weight": [WEIGHT, None],
         "information_weight": [WEIGHT, None],
@@ -618,7 +611,6 @@ class ClassVSCTransformer(SpikeSlabTransformer):
         consistency: str = "centroid",
         objective: str = "balanced",
         unlabeled: Any = None,
-        bins: int | None = None,
         alpha: float | ArrayLike | None = None,
         threshold: float = 0.5,
         usage_weight: float | None = None,
@@ -677,7 +669,6 @@ class ClassVSCTransformer(SpikeSlabTransformer):
         self.consistency = consistency
         self.objective = objective
         self.unlabeled = unlabeled
-        self.bins = bins
 
     def _prior(self, n_classes: int) -> dict[str, Any]:
         balanced, alpha = self.objective == "balanced", self.alpha
@@ -703,32 +694,17 @@ class ClassVSCTransformer(SpikeSlabTransformer):
 
     def _learn_labels(self, y: NDArray[Any] | Indicator, classes: Any) -> Labels | LabelSets:
         if not isinstance(y, Indicator):
-            return Labels.learn(y, classes, self.unlabeled)
+            return Labels.learn(y, self.unlabeled, classes)
         if self.objective == "paper" and self.consistency == "pairwise":
             raise one_label_only("consistency", self.consistency, y)
-        return LabelSets.learn(y, classes, self.unlabeled)
+        return LabelSets.learn(y, self.unlabeled, classes)
 
-    def labels_of(self, y: ArrayLike) -> NDArray[Any]:
-        """Return the class of each sample as functions of labels want it, where `y` is continuous.
-
-        For `metrics` and the like: ``class_contrast_score(est.transform(X), est.labels_of(y))``.
-
-        Parameters
-        ----------
-        y : array-like of shape (n_samples,)
-            Labels, or values to be cut as in `fit`. Values beyond those that `fit` has seen are in
-            the first or last bin.
-
-        Returns
-        -------
-        labels : ndarray of shape (n_samples,)
-            With `bins`, the number of the bin, from 0 in the order of `classes_`, or -1 where
-            `unlabeled` says that there is none; without them `y`.
-        """
-        now = self._now()
-        check_is_fitted(now)
-        y = np.asarray(y)
-        return now._bins_of(y, has_label(y, now.unlabeled)) if hasattr(now, "bin_edges_") else y
+    @property
+    def classes_(self) -> NDArray[Any]:
+        """The class labels, sorted; of an indicator its columns."""
+        labels = self._published("classes_").model.labels
+        assert labels is not None
+        return labels.classes
 
     @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(
@@ -745,11 +721,10 @@ class ClassVSCTransformer(SpikeSlabTransformer):
         X : {array-like, sparse matrix} of shape (n_samples, n_features), or a source
             Samples, finite. The pieces of a source, see `fit`, are taken one after the other.
         y : array-like of shape (n_samples,) or (n_samples, n_labels), default=None
-            Labels, required; `unlabeled`, or in an indicator zeros, where there is none. With
-            `bins`, the first call decides where they end.
+            Labels, required; `unlabeled`, or in an indicator zeros, where there is none.
         classes : array-like of shape (n_classes,) or None, default=None
             All labels that will ever come, needed at the first call unless its `y` has them all.
-            Of an indicator the names of the columns. Not with `bins`.
+            Of an indicator the names of the columns.
         sample_weight : array-like of shape (n_samples,), default=None
             Non-negative weights of the samples; None means 1.
 
@@ -779,7 +754,7 @@ class ClassVSCTransformer(SpikeSlabTransformer):
         n_samples : int, default=1
             Number of samples, at least 1.
         y : object, default=None
-            One of `classes_`, or with `bins` any value; None draws from the prior.
+            One of `classes_`; None draws from the prior.
 
         Returns
         -------
@@ -789,21 +764,29 @@ class ClassVSCTransformer(SpikeSlabTransformer):
         Raises
         ------
         ValueError
-            If `n_samples` is below 1, or `y` is none of the classes.
+            If `n_samples` is below 1, or `y` is none of the classes, or one of which no sample has
+            come.
         """
-        now = self._now()
-        check_is_fitted(now)
         if y is None:
             return super().sample(n_samples)
-        if hasattr(now, "bin_edges_"):
-            index = now._bins_of(np.array([y]), np.array([True]))
-        else:
-            (index,) = np.nonzero(now.classes_ == y)
-        if not index.size:
-            raise ValueError(
-                f"y={y!r} is none of the classes the estimator knows: {now.classes_.tolist()}."
-            )
-        return now._sample(n_samples, *now._class_summary.moments(int(index[0])))
+
+        def moments(model: Model) -> Moments:
+            assert model.labels is not None and model.summary is not None
+            index = [np.ndim(y) == 0 and name == y for name in model.labels.classes]
+            if not any(index):
+                raise ValueError(
+                    f"y={brief(y)} is none of the classes the estimator knows: "
+                    f"{brief(model.labels.classes)}."
+                )
+            c = index.index(True)
+            if not model.summary.n_samples[c]:
+                raise ValueError(
+                    f"y={brief(y)} is a class of which no labeled sample has come, so there is "
+                    "nothing to draw from: fit some, or leave y=None to draw from the prior."
+                )
+            return Moments(*model.summary.moments(c))
+
+        return self._sample(n_samples, moments)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
+from ._classes import Labels, LabelSets
 from ._collapse import ClassSummary
 from ._data import CHUNK, ArrayDataset, Standardization, chunk_size
 from ._modules import SpikeSlabAutoencoder
@@ -42,8 +43,10 @@ class Model:
         What the network was built by: "n_features", "likelihood", "encoder", "decoder" and more.
     standardization : Standardization or None
         Of the features, where the likelihood wants it.
+    labels : Labels, LabelSets or None
+        The classes; None without labels.
     summary : ClassSummary or None
-        What the classes use of the code; None without labels.
+        What the classes use of the code.
     """
 
     def __init__(
@@ -51,10 +54,11 @@ class Model:
         module: SpikeSlabAutoencoder,
         architecture: dict[str, Any],
         standardization: Standardization | None,
+        labels: Labels | LabelSets | None = None,
         summary: ClassSummary | None = None,
     ) -> None:
-        self.module, self.architecture = module, architecture
-        self.standardization, self.summary = standardization, summary
+        self.module, self.architecture, self.standardization = module, architecture, standardization
+        self.labels, self.summary = labels, summary
 
     @property
     def n_components(self) -> int:
@@ -86,7 +90,12 @@ class Model:
 
     def activation_proba(self, X: Any) -> NDArray[np.float32]:
         """Return gamma, (n, d)."""
-        gamma: NDArray[np.float32] = self._map(lambda x: self.module.encode(x).gamma.cpu().numpy(), X)
+
+        def encode(x: Tensor) -> NDArray[np.float32]:
+            gamma: NDArray[np.float32] = self.module.encode(x).gamma.cpu().numpy()
+            return gamma
+
+        gamma: NDArray[np.float32] = self._map(encode, X)
         return gamma
 
     def elbo(self, X: Any) -> NDArray[np.float32]:

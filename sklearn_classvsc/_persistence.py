@@ -30,17 +30,17 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.utils.validation import check_is_fitted
 
 from ._collapse import ClassSummary
 from ._data import Standardization
 from ._likelihoods import LIKELIHOODS
+from ._training import new_module
 from .bodies import Body, ConvDecoder, ConvEncoder, ResidualMLP
 
 if TYPE_CHECKING:
-    from ._base import SpikeSlabTransformer
+    from sklearn.base import BaseEstimator
 
-    T = TypeVar("T", bound=SpikeSlabTransformer)
+    T = TypeVar("T", bound=BaseEstimator)
 
 FORMAT, SCHEMA_VERSION = "sklearn-classvsc", 1
 CLASSES = ("VAETransformer", "VSCTransformer", "ClassVSCTransformer")
@@ -67,6 +67,8 @@ NOT_DATA = {
     "random_state": "set_params(random_state=0), which leaves the trained weights as they are",
     "checkpoint": "save leaves it out, so that a file never says where to write",
 }
+#: Parameters that earlier versions had, and their defaults.
+REMOVED = {"bins": None, "covariance_weight": 0.0}
 #: The next step, where there is no better one.
 STEP = "Copy the file again from where it came, or save the model anew."
 
@@ -75,16 +77,18 @@ class ModelFileError(ValueError):
     """A file is not a model that this version can load, or is damaged."""
 
 
-def save(estimator: SpikeSlabTransformer, path: str | os.PathLike[str]) -> None:
-    """Write a fitted estimator to a file, all of it or nothing.
+def save(path: str | os.PathLike[str], cls: type[Any], state: dict[str, Any]) -> None:
+    """Write the state of a fitted estimator to a file, all of it or nothing.
 
     Parameters
     ----------
-    estimator : VAETransformer, VSCTransformer or ClassVSCTransformer
-        The fitted estimator, with numbers, strings and arrays as parameters.
     path : str or path-like
         Where to write; a file there is replaced once the new one is safely on disk.
         Metadata requests (`set_fit_request`) and the path of a checkpoint are not in the file.
+    cls : type
+        The class of the estimator: one of the three.
+    state : dict
+        What its `__getstate__` returned, with numbers, strings and arrays as parameters.
 
     Raises
     ------
@@ -92,32 +96,17 @@ def save(estimator: SpikeSlabTransformer, path: str | os.PathLike[str]) -> None:
         If a parameter or label is not data, such as an `encoder` of your own; it is named.
     OSError
         If the file cannot be written. A file that was there is then as it was.
-
-    Examples
-    --------
-    >>> import os, tempfile
-    >>> from sklearn.datasets import load_iris
-    >>> from sklearn_classvsc import VAETransformer
-    >>> X, _ = load_iris(return_X_y=True)
-    >>> vae = VAETransformer(2, max_epochs=1, random_state=0).fit(X)  # X of shape (150, 4)
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     save(vae, os.path.join(folder, "vae.safetensors"))
-    ...     again = load(os.path.join(folder, "vae.safetensors"), VAETransformer)
-    >>> bool((again.transform(X) == vae.transform(X)).all())
-    True
     """
-    check_is_fitted(estimator)
-    state = estimator.__getstate__()  # once: a training in another thread may change the estimator
-    names = estimator._get_param_names()
+    state, names = dict(state), cls._get_param_names()
     params = {name: state.pop(name) for name in names if name != "checkpoint"}
     for name in ("checkpoint", "_metadata_request"):  # where to write, and what to pass to `fit`
         state.pop(name, None)
-    check_data_only(type(estimator), params, state["_architecture"])
+    check_data_only(cls, params, state["_architecture"])
     tensors: dict[str, NDArray[Any]] = {}
     metadata = {
         "format": FORMAT,
         "schema_version": SCHEMA_VERSION,
-        "class": type(estimator).__name__,
+        "class": cls.__name__,
         "params": _encode(params, "params", tensors),
         "state": _encode(state, "", tensors),
         "versions": {"python": platform.python_version()} | {x: _version(x) for x in LIBRARIES},
@@ -218,9 +207,6 @@ def load(path: str | os.PathLike[str], cls: type[T]) -> T:
     OSError
         If the file cannot be opened, such as a FileNotFoundError.
 
-    Examples
-    --------
-    See `save`.
     """
     name = os.fspath(path)
     try:
@@ -270,7 +256,7 @@ def _load(file: io.BufferedReader, cls: type[T]) -> T:
     data_size = size - 8 - length
     layout = _layout(header, data_size)
     blank = {name: np.broadcast_to(np.zeros((), dtype), shape) for name, dtype, shape in layout}
-    _check_state(*_assemble(metadata, blank, cls), data_size, len(layout))
+    _check_state(_assemble(metadata, blank, cls)[1], data_size, len(layout))
 
     digest_at = slice(len(PREFIX), len(PREFIX) + 64)
     digest = hashlib.sha256(text[: digest_at.start] + text[digest_at.stop :])
@@ -312,6 +298,9 @@ def _assemble(
     """Return an unfitted estimator with the file's parameters, checked, and the state."""
     left = dict(arrays)
     params = _decode(json.loads(metadata["params"]), left)
+    for name, default in REMOVED.items():
+        if name in params and params[name] == default:
+            del params[name]
     state = _decode(json.loads(metadata["state"]), left)
     _expect(not left, f"extra tensors {_short(sorted(left))}", "those its state refers to")
     names = cls._get_param_names()
@@ -328,9 +317,7 @@ def _assemble(
     return estimator, state
 
 
-def _check_state(
-    estimator: SpikeSlabTransformer, state: dict[str, Any], data_size: int, n_tensors: int
-) -> None:
+def _check_state(state: dict[str, Any], data_size: int, n_tensors: int) -> None:
     """Check names, shapes and dtypes against those of a model of the declared architecture."""
     architecture, saved = state["_architecture"], state["_pending_state"]
     hidden, n_features = architecture["hidden_layer_sizes"], architecture["n_features"]
@@ -346,8 +333,7 @@ def _check_state(
         f"ones that fit in the file ({n_tensors} tensors, {data_size} bytes)",
     )
 
-    estimator.__dict__.update(state)
-    module = estimator._make_net(0, "cpu").module  # no larger than the file
+    module = new_module(architecture, 0)  # no larger than the file
     _same_specs("module", saved["module"], {k: x.numpy() for k, x in module.state_dict().items()})
     weights = [x.detach().numpy() for x in module.parameters()]
     numbers = list(range(len(weights)))

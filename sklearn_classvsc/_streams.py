@@ -18,7 +18,7 @@ from scipy import sparse
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
 
-from ._data import CHUNK, ArrayDataset, Batch, EvenBatches, Standardization, Survey
+from ._data import CHUNK, ArrayDataset, Batch, EvenBatches, Pick, Standardization, Survey
 
 #: Values that are read at once where the reader may choose: 16 MB in single precision.
 PIECE = 2**22
@@ -311,16 +311,10 @@ class StreamDataset(IterableDataset[Batch]):
         if any(map(len, pool)):
             yield concatenate(pool)
 
-    def labeled(self, n_most: int, size: int) -> Iterator[tuple[Tensor, NDArray[Any]]]:
-        """Yield about `n_most` samples, evenly spread, and of these the labeled ones."""
-        step, start = max(1, len(self) // n_most), 0
+    def labeled(self, pick: Pick, size: int) -> Iterator[tuple[Tensor, NDArray[Any], Any]]:
+        """Yield the samples that `pick` picks of each piece, as an `ArrayDataset` does."""
         for data in map(self.check, self.source.read()):
-            assert data.labels is not None
-            has_label = np.isin(np.arange(len(data)), data.labeled_rows)
-            for rows in np.split(r := np.arange(start, len(data), step), range(size, len(r), size)):
-                rows = rows[has_label[rows]]
-                yield data.samples(rows), data.labels[rows]
-            start = (start - len(data)) % step
+            yield from data.labeled(pick, size)
 
 
 def concatenate(parts: list[ArrayDataset]) -> ArrayDataset:

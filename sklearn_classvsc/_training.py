@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pandas as pd
 import torch
 from skorch.utils import noop
-from torch import Tensor
 
+from ._classes import Labels, LabelSets
 from ._collapse import ClassSummary
 from ._data import ArrayDataset, Standardization
 from ._likelihoods import LIKELIHOODS
 from ._model import Model
-from ._modules import make_autoencoder
+from ._modules import SpikeSlabAutoencoder, make_autoencoder
 from ._net import VSCNet, check_device, check_precision
 from ._objective import Objective
 from ._streams import StreamDataset
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 class How(NamedTuple):
     """How to train, by the parameters of an estimator that may change between two trainings."""
 
-    objective: Callable[[Tensor], Objective]  # the loss, for a model with these alpha
+    objective: Callable[[SpikeSlabAutoencoder], Objective]  # the loss for a module
     learning_rate: float
     batch_size: int
     precision: str
@@ -116,7 +116,7 @@ class Training:
             self._saved = None
         net.lr, net.batch_size, net.verbose = how.learning_rate, how.batch_size, how.verbose
         check_precision(how.precision, net.device)
-        net.criterion_, net.precision = how.objective(net.module_.alpha), how.precision
+        net.criterion_, net.precision = how.objective(net.module_), how.precision
         if net.callbacks is not how.callbacks:
             net.callbacks = how.callbacks
             net.initialize_callbacks()
@@ -139,11 +139,19 @@ class Training:
 
     # -- what it leaves --------------------------------------------------------------------------
 
-    def model(self, summary: ClassSummary | None = None) -> Model:
-        """Return the model as it is now: a copy that no later training touches."""
+    def model(
+        self,
+        labels: Labels | LabelSets | None,
+        summarize: Callable[[SpikeSlabAutoencoder], ClassSummary | None],
+    ) -> Model:
+        """Return the model as it is now: a copy that no later training touches.
+
+        `summarize` returns what the classes use of the code of a module.
+        """
         module = self.net.module_ if self.net.initialized_ else self.net.module
         frozen = copy.deepcopy(module).eval().requires_grad_(False).to(self.net.device)
-        return Model(frozen, self.architecture, self.standardization, summary)
+        summary = summarize(frozen)
+        return Model(frozen, self.architecture, self.standardization, labels, summary)
 
     def history(self) -> pd.DataFrame:
         """Return the terms of the loss in each epoch."""
@@ -157,13 +165,21 @@ class Training:
         return self.net.state() if self._saved is None else self._saved
 
 
-def _net(architecture: dict[str, Any], seed: int, device: str) -> VSCNet:
-    """Return a net around a new module of this architecture."""
-    generator = torch.Generator().manual_seed(seed)
-    n_features = architecture["n_features"]
+def new_module(architecture: dict[str, Any], seed: int) -> SpikeSlabAutoencoder:
+    """Return a new module of this architecture."""
+    return _module(architecture, torch.Generator().manual_seed(seed))
+
+
+def _module(architecture: dict[str, Any], generator: torch.Generator) -> SpikeSlabAutoencoder:
     parts = architecture | {
-        "likelihood": LIKELIHOODS[architecture["likelihood"]](n_features),
+        "likelihood": LIKELIHOODS[architecture["likelihood"]](architecture["n_features"]),
         "alpha": torch.tensor(architecture["alpha"], dtype=torch.float32),
     }
-    module = make_autoencoder(**parts, generator=generator)
+    return make_autoencoder(**parts, generator=generator)
+
+
+def _net(architecture: dict[str, Any], seed: int, device: str) -> VSCNet:
+    """Return a net around a new module, which goes on drawing where that stopped."""
+    generator = torch.Generator().manual_seed(seed)
+    module = _module(architecture, generator)
     return VSCNet(module, None, generator, lr=0.0, batch_size=1, device=device)

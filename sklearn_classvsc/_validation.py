@@ -21,7 +21,7 @@ from ._data import ArrayDataset, Rows, Survey, naming
 from ._likelihoods import LIKELIHOODS
 from ._sklearn import check_sample_weight
 from ._streams import Chunk, Source, StreamDataset
-from .labels import Indicator, as_indicator, pick
+from .labels import Indicator, as_indicator, has_label, pick
 
 
 class Header(BaseEstimator):
@@ -89,7 +89,8 @@ def check_table(
         labels = None if y is None else estimator._learn_labels(y, classes)
     else:
         labels = known.labels
-    encoded = None if labels is None else labels.encode(y, classes)
+    unlabeled = getattr(estimator, "unlabeled", None)
+    encoded = None if labels is None else labels.encode(y, unlabeled, classes)
     data = ArrayDataset(X, encoded, weight)
     _check_range(data, estimator.likelihood if known is None else known.likelihood)
     return FitData(data, header, labels)
@@ -104,6 +105,7 @@ def check_source(estimator: Any, source: Source, known: Known | None) -> FitData
         )
     header = Header.of(estimator) if known is None else known.header
     likelihood = estimator.likelihood if known is None else known.likelihood
+    unlabeled = getattr(estimator, "unlabeled", None)
     largest, seen = 0.0, []
     survey = Survey(moments=known is None and likelihood != "bernoulli")
 
@@ -121,7 +123,7 @@ def check_source(estimator: Any, source: Source, known: Known | None) -> FitData
             largest = max(largest, weight.max())
         if y is not None:
             with naming("y", y):
-                seen.append(y := _distinct(y))
+                seen.append(y := _distinct(y, unlabeled))
         data.add(X[:], y, weight)
     if not data.sizes:
         raise ValueError("X holds no samples: pass a source that yields some when it is read.")
@@ -185,8 +187,7 @@ def check_labels(estimator: Any, X: Any, y: Any) -> NDArray[Any] | Indicator:
     n_labels = len(y if indicator is None else indicator.members)
     if n_labels != X.shape[0]:
         raise ValueError(
-            "X and y have inconsistent numbers of samples: "
-            f"X has {X.shape[0]} and y {n_labels}."
+            f"X and y have inconsistent numbers of samples: X has {X.shape[0]} and y {n_labels}."
         )
     return y if indicator is None else indicator
 
@@ -208,9 +209,11 @@ def _check_range(data: ArrayDataset | StreamDataset, likelihood: str) -> None:
         )
 
 
-def _distinct(y: Any) -> Any:
+def _distinct(y: Any, unlabeled: Any) -> Any:
     """Return what to remember of the labels of a piece, to learn the classes from."""
-    return pick(y, slice(0)) if isinstance(y, Indicator) else np.unique(y)
+    if isinstance(y, Indicator):
+        return pick(y, slice(0))
+    return np.unique(y[has_label(y, unlabeled)])  # "no label" may be of another type than labels
 
 
 def check_callbacks(callbacks: list[Any] | None) -> None:

@@ -16,9 +16,10 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from . import __version__
-from ._base import SpikeSlabTransformer
 from ._data import Standardization
+from ._estimator import SpikeSlabTransformer
 from ._estimators import ClassVSCTransformer, VAETransformer, VSCTransformer
+from ._model import Model
 from ._modules import Residual
 
 if TYPE_CHECKING:
@@ -112,29 +113,34 @@ def to_onnx(
     check_is_fitted(est)
     if method not in _ENDS:
         raise ValueError(f"method is {method!r}, but must be one of {list(_ENDS)}.")
-    now = est._now()
+    model, threshold = est._now().model, est._threshold()
     decodes = method == "inverse_transform"
-    kind = _check_dtype(dtype, None if decodes else now._standardization)
+    kind = _check_dtype(dtype, None if decodes else model.standardization)
     source, target = _ENDS[method]
     graph = _Graph()
-    result, result_kind = (_decode if decodes else _encode)(graph, now, method, source, kind)
+    if decodes:
+        result, result_kind = _decode(graph, model, source, kind)
+    else:
+        result, result_kind = _encode(graph, model, threshold, method, source, kind)
     graph.add("Identity", result, output=target)
-    widths = [now._architecture["n_features"], now._n_features_out][:: -1 if decodes else 1]
+    widths = [model.architecture["n_features"], model.n_components]
+    if decodes:
+        widths.reverse()
     given, made = (
         onnx.helper.make_tensor_value_info(name, _tensor_type(of), ["n", width])
         for name, of, width in zip((source, target), (kind, result_kind), widths, strict=True)
     )
-    model = onnx.helper.make_model_gen_version(
+    onnx_model = onnx.helper.make_model_gen_version(
         onnx.helper.make_graph(graph.nodes, method, [given], [made], graph.initializers),
         opset_imports=[onnx.helper.make_opsetid("", OPSET)],
         producer_name="sklearn-classvsc",
         producer_version=__version__,
     )
-    onnx.helper.set_model_props(model, _metadata(now, method))
-    onnx.checker.check_model(model, full_check=True)
+    onnx.helper.set_model_props(onnx_model, _metadata(est, model, threshold, method))
+    onnx.checker.check_model(onnx_model, full_check=True)
     if path is not None:
-        onnx.save_model(model, fspath(path))
-    return model
+        onnx.save_model(onnx_model, fspath(path))
+    return onnx_model
 
 
 def register_converters() -> None:
@@ -175,10 +181,10 @@ def register_converters() -> None:
 
 
 def _encode(
-    graph: _Graph, est: Any, method: str, x: str, kind: np.dtype[Any]
+    graph: _Graph, model: Model, threshold: float, method: str, x: str, kind: np.dtype[Any]
 ) -> tuple[str, np.dtype[Any]]:
     """Add `transform` or `activation_proba` of x; return the result and its type."""
-    standardization, module = est._standardization, est.module_
+    standardization, module = model.standardization, model.module
     if standardization is not None:
         offset, scale = standardization
         wide = np.result_type(kind, offset)
@@ -188,8 +194,8 @@ def _encode(
     x = graph.cast(x, kind, SINGLE)
     if module.likelihood.counts:
         x = graph.add("Log", graph.add("Add", x, graph.constant(np.float32(1))))
-    hidden = _add_body(graph, est, "encoder", x)
-    d, head = est._n_features_out, module.encoder_head
+    hidden = _add_body(graph, model, "encoder", x)
+    d, head = model.n_components, module.encoder_head
     mu = graph.linear(hidden, head.weight[:d], head.bias[:d])
     if module.gated:
         gamma = graph.add("Sigmoid", graph.linear(hidden, head.weight[2 * d :], head.bias[2 * d :]))
@@ -198,16 +204,14 @@ def _encode(
     if method == "activation_proba":
         return gamma, SINGLE
     # Not `Where(gamma > threshold, mu, 0)`: NaN is not off.
-    off = graph.add("LessOrEqual", gamma, graph.constant(np.float32(est._threshold())))
+    off = graph.add("LessOrEqual", gamma, graph.constant(np.float32(threshold)))
     return graph.add("Where", off, graph.constant(np.float32(0)), mu), SINGLE
 
 
-def _decode(
-    graph: _Graph, est: Any, method: str, z: str, kind: np.dtype[Any]
-) -> tuple[str, np.dtype[Any]]:
+def _decode(graph: _Graph, model: Model, z: str, kind: np.dtype[Any]) -> tuple[str, np.dtype[Any]]:
     """Add `inverse_transform` of z; return the result and its type."""
-    module, likelihood = est.module_, est._architecture["likelihood"]
-    hidden = _add_body(graph, est, "decoder", graph.cast(z, kind, SINGLE))
+    module, likelihood = model.module, model.architecture["likelihood"]
+    hidden = _add_body(graph, model, "decoder", graph.cast(z, kind, SINGLE))
     head = module.decoder_head  # none, of a decoder that makes theta itself
     x = graph.linear(hidden, head.weight, head.bias) if isinstance(head, nn.Linear) else hidden
     if module.likelihood.counts:
@@ -215,18 +219,18 @@ def _decode(
         x = graph.add("Mul", graph.add("Softmax", x, axis=1), size)
     elif likelihood == "bernoulli":
         x = graph.add("Sigmoid", x)
-    if est._standardization is None:
+    if model.standardization is None:
         return x, SINGLE
-    offset, scale = est._standardization
+    offset, scale = model.standardization
     x = graph.add("Mul", graph.cast(x, SINGLE, scale.dtype), graph.constant(scale))
     return graph.add("Add", x, graph.constant(offset)), scale.dtype
 
 
-def _add_body(graph: _Graph, est: Any, name: str, x: str) -> str:
-    body = getattr(est.module_, name)
-    if est._architecture[name] is None:
+def _add_body(graph: _Graph, model: Model, name: str, x: str) -> str:
+    body = getattr(model.module, name)
+    if model.architecture[name] is None:
         return _chain(graph, body, x)
-    width = est._architecture["n_features"] if name == "encoder" else est._n_features_out
+    width = model.architecture["n_features"] if name == "encoder" else model.n_components
     return graph.include(_translated(body, width, name), x)
 
 
@@ -401,7 +405,8 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
         x = graph.add("Concat", x, *more, axis=1)
     if not single:  # whole numbers, too
         x = graph.add("Cast", x, to=_tensor_type(kind))
-    result, _ = _encode(graph, operator.raw_operator._now(), "transform", x, kind)
+    est = operator.raw_operator
+    result, _ = _encode(graph, est._now().model, est._threshold(), "transform", x, kind)
     if _is_double(operator):
         result = graph.cast(result, SINGLE, kind)
     names[result] = operator.outputs[0].full_name
@@ -447,7 +452,7 @@ def _tensor_type(kind: np.dtype[Any]) -> int:
     return int(import_module("onnx.helper").np_dtype_to_tensor_dtype(kind))
 
 
-def _metadata(est: Any, method: str) -> dict[str, str]:
+def _metadata(est: Any, model: Model, threshold: float, method: str) -> dict[str, str]:
     """Return what stands in the model beside its graph."""
     names = {
         "feature_names_in": getattr(est, "feature_names_in_", None),
@@ -458,8 +463,8 @@ def _metadata(est: Any, method: str) -> dict[str, str]:
         "estimator": type(est).__name__,
         "method": method,
         "version": __version__,
-        "likelihood": est._architecture["likelihood"],
-        "threshold": str(est._threshold()),
+        "likelihood": model.architecture["likelihood"],
+        "threshold": str(threshold),
         **{
             name: json.dumps(values.tolist(), default=str)
             for name, values in names.items()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+
+from ._messages import brief
 
 __all__ = ["with_parents"]
 
@@ -38,7 +41,7 @@ def with_parents(
     Raises
     ------
     ValueError
-        If a class is, by way of its groups, a group of itself.
+        If a class is, by way of its groups, a group of itself, or if `y` cannot hold `unlabeled`.
 
     Examples
     --------
@@ -51,7 +54,8 @@ def with_parents(
     """
     y = np.asarray(y)
     classes, index = np.unique(y, return_inverse=True)
-    lines = {label: _line(label, parents) for label in classes.tolist() if label != unlabeled}
+    labels = classes[has_label(classes, unlabeled)].tolist()
+    lines = {label: _line(label, parents) for label in labels}
     names = list(dict.fromkeys([*lines, *(name for line in lines.values() for name in line)]))
     table = np.array(
         [[name in lines.get(label, ()) for name in names] for label in classes.tolist()]
@@ -99,3 +103,54 @@ def as_indicator(y: Any) -> Indicator | None:
 def pick(y: Any, rows: Any) -> Any:
     """Return some rows of labels."""
     return y._replace(members=y.members[rows]) if isinstance(y, Indicator) else y[rows]
+
+
+def has_label(y: NDArray[Any], unlabeled: Any) -> NDArray[np.bool_]:
+    """Return which samples have a label, (n,).
+
+    Raises
+    ------
+    ValueError
+        If `unlabeled` is not one value, or one that `y` cannot hold: what was meant as no label
+        would then be a class.
+    """
+    if unlabeled is None:
+        return np.ones(len(y), bool)
+    if np.ndim(unlabeled) or pd.isna(unlabeled):
+        raise ValueError(f"unlabeled={brief(unlabeled)} must be one label, and not NaN.")
+    if not _can_hold(y, unlabeled):
+        raise ValueError(
+            f"unlabeled={brief(unlabeled)}, of type {type(unlabeled).__name__}, cannot be in y, "
+            f"which is {brief(y)} of dtype {y.dtype}: set unlabeled to the value that y has where "
+            "there is no label, in the type that it has there."
+        )
+    return np.asarray(y != unlabeled, dtype=bool)
+
+
+def _can_hold(y: NDArray[Any], value: Any) -> bool:
+    """Return whether labels may be equal to a value: are of its type, and can be so large."""
+    kind = _kind(value)
+    if y.dtype.kind == "O":
+        distinct = [label for label in pd.unique(y) if _kind(label) != kind]
+        return not any(x == value or _text(x) == _text(value) for x in distinct)
+    if kind != _kind(y):
+        return False
+    if y.dtype.kind in "iu":
+        info = np.iinfo(y.dtype)
+        return bool(info.min <= value <= info.max and value == int(value))
+    return True
+
+
+def _kind(value: Any) -> str:
+    """Return what can be equal: the letter of NumPy's for booleans, numbers, strings, dates ..."""
+    kind = "M" if isinstance(value, datetime) else np.asarray(value).dtype.kind
+    return {"i": "f", "u": "f", "T": "U"}.get(kind, kind)
+
+
+def _text(value: Any) -> str:
+    """Return how a label reads, whatever type holds it: 1, 1.0 and "1" are alike."""
+    text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+    try:
+        return str(float(text))
+    except ValueError:
+        return text

@@ -1,0 +1,60 @@
+"""What a user is told: values in messages, shortened, and warnings at the user's own line."""
+
+from __future__ import annotations
+
+import os
+import reprlib
+import sys
+import warnings
+from typing import Any
+
+import joblib
+import numpy as np
+import sklearn
+
+#: Longest text of a value.
+LONGEST = 300
+#: Code between a user and a warning: ours, and what calls ours for the user.
+INSIDE = tuple(
+    os.path.join(os.path.dirname(str(file)), "")
+    for file in (__file__, sklearn.__file__, joblib.__file__)
+)
+
+
+class _Brief(reprlib.Repr):
+    """Shows the first values of what is long, and says how many there are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxstring, self.maxother = 3, 80, 80
+
+    def repr_list(self, x: list[Any], level: int) -> str:
+        text = super().repr_list(x, level)
+        return f"{text[:-1]} {len(x)} in all]" if len(x) > self.maxlist else text
+
+    def repr_ndarray(self, x: Any, level: int) -> str:
+        first = x.tolist() if x.ndim == 0 else x[: self.maxlist].tolist()
+        text = self.repr1(first, level)
+        return f"{text[:-1]}, ... {len(x)} in all]" if x.ndim and len(x) > self.maxlist else text
+
+    def repr_instance(self, x: Any, level: int) -> str:
+        if isinstance(x, np.generic):
+            return self.repr1(x.item(), level)
+        return " ".join(super().repr_instance(x, level).split())
+
+
+_BRIEF = _Brief()
+
+
+def brief(value: Any) -> str:
+    """Return the repr of a value, on one line, of what is long the beginning."""
+    text = _BRIEF.repr(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+
+
+def warn(message: str, category: type[Warning]) -> None:
+    """Warn, of the line that called this package, if by way of scikit-learn or joblib."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(INSIDE):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)
