@@ -10,14 +10,13 @@ lower numbers only.
 5. `_objective`: the loss. One class for each, a sum of named, weighted terms.
 6. `_data`: arrays as batches of tensors.
 7. `_streams`: data that come in pieces.
-8. `_net`: the skorch net that trains.
-9. `_inference`: what a fitted estimator does.
-10. `_validation`: what goes into a fit.
-11. `_state`: the model of an estimator, built, published, pickled and saved.
-12. `_base`: how an estimator is fitted.
-13. `_classes`: what labels say, as classes.
-14. `_collapse`: what the classes use of a code, and the warning if that is nothing.
-15. `_estimators`: the three transformers.
+8. `_classes`: what labels say, as classes.
+9. `_collapse`, `_model`: what a training has made, and never changes: encode, decode, score, draw.
+10. `_net`, `_training`: a training makes a model: the skorch net, its schedule, its state.
+11. `_validation`, `_estimator`: what goes into a fit, checked; and all that a user calls.
+12. `_estimators`: the three transformers, siblings: parameters, prior and loss.
+
+**A Training makes a Model, an estimator holds both, a file knows neither.**
 
 Beside them `_blocks` decodes sparse samples of many features, `labels` has hierarchies of classes,
 `bodies` has networks for images and deep ones, `testing` checks networks of your own,

@@ -1,4 +1,4 @@
-"""Room 14: what the classes use of a fitted code, and whether it has collapsed."""
+"""Room 9: what the classes use of a fitted code, and whether it has collapsed."""
 
 from __future__ import annotations
 

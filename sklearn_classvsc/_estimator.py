@@ -24,8 +24,9 @@ from ._data import ArrayDataset, naming, seed_from
 from ._likelihoods import LIKELIHOODS
 from ._model import Model, Moments, is_finite, stack
 from ._modules import ACTIVATIONS, SpikeSlabAutoencoder
-from ._net import VSCNet, divergence_error
+from ._net import VSCNet, divergence_error, split_device
 from ._objective import Objective
+from ._persistence import without_removed
 from ._sklearn import HasMethods, Interval, StrOptions, fit_context
 from ._streams import Chunk, Source, as_source
 from ._training import How, Training
@@ -46,11 +47,10 @@ HISTORY = 1000
 WEIGHT = Interval(Real, 0, 1e9, closed="both")
 
 
-#: Names of the state that `Fitted` holds. The last two are of versions that had them.
+#: Names of the state that `Fitted` holds.
 PUBLISHED = {
     *("n_features_in_", "feature_names_in_", "classes_", "history_", "n_iter_", "stop_reason_"),
     *("_architecture", "_standardization", "_pending_state", "_class_summary", "_several"),
-    *("bins", "covariance_weight"),
 }
 
 
@@ -129,7 +129,6 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
         "device": [str],
-        "precision": [StrOptions({"float32", "bfloat16"})],
         "callbacks": [list, None],
         "checkpoint": [str, os.PathLike, None],
         "warm_start": ["boolean"],
@@ -155,7 +154,6 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         validation_fraction: float,
         n_iter_no_change: int,
         device: str,
-        precision: str,
         callbacks: list[Any] | None,
         checkpoint: str | os.PathLike[str] | None,
         warm_start: bool,
@@ -177,7 +175,6 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
         self.device = device
-        self.precision = precision
         self.callbacks = callbacks
         self.checkpoint = checkpoint
         self.warm_start = warm_start
@@ -410,6 +407,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
                 raise divergence_error(survey.magnitude, self.learning_rate, "before training")
         if LIKELIHOODS[likelihood].counts:
             means = given.data.survey(True).means()
+        device, _ = split_device(self.device)
         n_classes = 0 if given.labels is None else len(given.labels.classes)
         architecture = self._prior(n_classes) | {
             "n_features": survey.n_features,
@@ -420,23 +418,25 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             "likelihood": likelihood,
             "gated": self.gated,
         }
-        return Training.start(architecture, standardization, self._seed(), self.device, means)
+        return Training.start(architecture, standardization, self._seed(), device, means)
 
     def _how(self) -> How:
         """Return how to train, by the parameters as they are now."""
-        of = (self.learning_rate, self.batch_size, self.precision, self.callbacks, self.verbose)
+        _, precision = split_device(self.device)
+        of = (self.learning_rate, self.batch_size, precision, self.callbacks, self.verbose)
         return How(self._objective, *of)
 
     def _plan(
         self, training: Training, n_batches: int, seed: int, identity: dict[str, Any]
     ) -> Plan:
         """Plan, and schedule, a fit in epochs of so many batches."""
-        epochs, reason = self.max_epochs, "max_epochs"
-        if epochs == "auto":
+        if self.max_epochs == "auto":
             epochs = max(EPOCHS, -(-STEPS // n_batches))
             reason = "max_epochs" if epochs == EPOCHS else "steps"
+        else:
+            epochs, reason = int(self.max_epochs), "max_epochs"
         training.net.schedule(epochs * n_batches)
-        return Plan(identity, int(epochs), training.n_epochs, seed, reason)
+        return Plan(identity, epochs, training.n_epochs, seed, reason)
 
     def _make(
         self, given: FitData, training: Training, stop_reason: str, last: Fitted | None
@@ -458,9 +458,9 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
     def _publish(self, made: Fitted) -> Self:
         """Become what a training has made."""
         self._fitted = made
-        model = made.model
-        if model.summary is not None and made.stop_reason not in ("partial_fit", "interrupted"):
-            warn_of_collapse(model.summary.on, model.labels.classes)
+        labels, summary = made.model.labels, made.model.summary
+        if labels and summary and made.stop_reason not in ("partial_fit", "interrupted"):
+            warn_of_collapse(summary.on, labels.classes)
         return self
 
     def _seed(self) -> int:
@@ -749,10 +749,10 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         own = {name: state[name] for name in PUBLISHED if name in state}
-        rest = {name: value for name, value in state.items() if name not in PUBLISHED}
+        rest = {name: x for name, x in without_removed(state).items() if name not in PUBLISHED}
         super().__setstate__(rest)
         if own:
-            self._fitted = Fitted.from_state(own, Header.of(self), self.device)
+            self._fitted = Fitted.from_state(own, Header.of(self), split_device(self.device)[0])
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -1,4 +1,4 @@
-"""Room 15: the three transformers: parameters, model and objective."""
+"""Room 12: the three transformers: parameters, model and objective."""
 
 from __future__ import annotations
 
@@ -84,10 +84,10 @@ class VAETransformer(SpikeSlabTransformer):
     n_iter_no_change : int, default=10
         Patience of early stopping, in epochs.
     device : str, default="cpu"
-        Where to compute, as torch names it ("cpu", "cuda", "cuda:1", "mps").
-    precision : {"float32", "bfloat16"}, default="float32"
-        Precision of the networks' matrix products in training. "bfloat16" is faster where the
-        device has it; the weights, the loss and all that is done after training stay float32.
+        Where to compute, as torch names it ("cpu", "cuda", "cuda:1", "mps"). With "+bfloat16"
+        behind it ("cuda+bfloat16"), the networks' matrix products in training have that precision:
+        faster where the device has it. The weights, the loss and all that is done after training
+        stay float32.
     callbacks : list or None, default=None
         skorch callbacks. History is recorded per epoch, not per batch.
     checkpoint : str, path-like or None, default=None
@@ -171,7 +171,6 @@ class VAETransformer(SpikeSlabTransformer):
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
         device: str = "cpu",
-        precision: str = "float32",
         callbacks: list[Any] | None = None,
         checkpoint: str | PathLike[str] | None = None,
         warm_start: bool = False,
@@ -194,7 +193,6 @@ class VAETransformer(SpikeSlabTransformer):
             validation_fraction=validation_fraction,
             n_iter_no_change=n_iter_no_change,
             device=device,
-            precision=precision,
             callbacks=callbacks,
             checkpoint=checkpoint,
             warm_start=warm_start,
@@ -209,6 +207,7 @@ class VAETransformer(SpikeSlabTransformer):
         return {"alpha": np.full(self.n_components, 0.5, np.float32), "prior_mean": 0.0}
 
     def _objective(self, module: SpikeSlabAutoencoder) -> Objective:
+        assert self.kl_weight is not None
         return VAEObjective(self.kl_weight, self.total_correlation_weight)
 
 
@@ -286,10 +285,10 @@ class VSCTransformer(SpikeSlabTransformer):
     n_iter_no_change : int, default=10
         Patience of early stopping, in epochs.
     device : str, default="cpu"
-        Where to compute, as torch names it ("cpu", "cuda", "cuda:1", "mps").
-    precision : {"float32", "bfloat16"}, default="float32"
-        Precision of the networks' matrix products in training. "bfloat16" is faster where the
-        device has it; the weights, the loss and all that is done after training stay float32.
+        Where to compute, as torch names it ("cpu", "cuda", "cuda:1", "mps"). With "+bfloat16"
+        behind it ("cuda+bfloat16"), the networks' matrix products in training have that precision:
+        faster where the device has it. The weights, the loss and all that is done after training
+        stay float32.
     callbacks : list or None, default=None
         skorch callbacks. History is recorded per epoch, not per batch.
     checkpoint : str, path-like or None, default=None
@@ -381,7 +380,6 @@ class VSCTransformer(SpikeSlabTransformer):
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
         device: str = "cpu",
-        precision: str = "float32",
         callbacks: list[Any] | None = None,
         checkpoint: str | PathLike[str] | None = None,
         warm_start: bool = False,
@@ -404,7 +402,6 @@ class VSCTransformer(SpikeSlabTransformer):
             validation_fraction=validation_fraction,
             n_iter_no_change=n_iter_no_change,
             device=device,
-            precision=precision,
             callbacks=callbacks,
             checkpoint=checkpoint,
             warm_start=warm_start,
@@ -433,6 +430,7 @@ class VSCTransformer(SpikeSlabTransformer):
 
     def _objective(self, module: SpikeSlabAutoencoder) -> Objective:
         kl, information, warmup = self.kl_weight, self.information_weight, self.warmup
+        assert kl is not None
         if module.pseudo_inputs is not None:  # a model keeps the prior that it was built with
             usage = default_to(self.n_components, self.usage_weight)
             return LearnedPriorObjective(kl, information, usage, warmup)
@@ -517,10 +515,10 @@ class ClassVSCTransformer(SpikeSlabTransformer):
     n_iter_no_change : int, default=10
         Patience of early stopping, in epochs.
     device : str, default="cpu"
-        Where to compute, as torch names it ("cpu", "cuda", "cuda:1", "mps").
-    precision : {"float32", "bfloat16"}, default="float32"
-        Precision of the networks' matrix products in training. "bfloat16" is faster where the
-        device has it; the weights, the loss and all that is done after training stay float32.
+        Where to compute, as torch names it ("cpu", "cuda", "cuda:1", "mps"). With "+bfloat16"
+        behind it ("cuda+bfloat16"), the networks' matrix products in training have that precision:
+        faster where the device has it. The weights, the loss and all that is done after training
+        stay float32.
     callbacks : list or None, default=None
         skorch callbacks. History is recorded per epoch, not per batch.
     checkpoint : str, path-like or None, default=None
@@ -629,7 +627,6 @@ class ClassVSCTransformer(SpikeSlabTransformer):
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
         device: str = "cpu",
-        precision: str = "float32",
         callbacks: list[Any] | None = None,
         checkpoint: str | PathLike[str] | None = None,
         warm_start: bool = False,
@@ -652,7 +649,6 @@ class ClassVSCTransformer(SpikeSlabTransformer):
             validation_fraction=validation_fraction,
             n_iter_no_change=n_iter_no_change,
             device=device,
-            precision=precision,
             callbacks=callbacks,
             checkpoint=checkpoint,
             warm_start=warm_start,

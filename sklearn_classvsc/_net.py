@@ -1,4 +1,4 @@
-"""Room 8: the skorch net that trains: steps, schedules, history, early stopping."""
+"""Room 10: the skorch net that trains: steps, schedules, history, early stopping."""
 
 from __future__ import annotations
 
@@ -393,8 +393,9 @@ def of_all(seen: Evidence, processes: Alone) -> Evidence:
     table = processes.gather(torch.cat(rows, dim=1))  # at once: it is their number that counts
     mu, log_var, z, misfit, weight, *more = table.split([x.shape[1] for x in rows], dim=1)
     if priors is not None:
-        p = priors.q
-        alike = SpikeSlab(*map(processes.alike, (p.logits, p.mu, p.log_var)))
+        logits = priors.q.logits
+        assert logits is not None
+        alike = SpikeSlab(*map(processes.alike, (logits, priors.q.mu, priors.q.log_var)))
         priors = Priors(alike, more.pop())
     logits = more.pop() if more else None
     labels = processes.gather(seen.labels)
@@ -433,6 +434,17 @@ class ProgressBar(Callback):
             self.bar_.close()
 
 
+def split_device(device: str) -> tuple[str, str]:
+    """Return the device and the precision of matrix products: "cuda+bfloat16" names both."""
+    name, _, precision = device.partition("+")
+    if precision not in ("", "bfloat16"):
+        raise ValueError(
+            f"device={device!r} asks for the precision {precision!r}, but there are float32, which "
+            "needs no name, and 'bfloat16', as in 'cpu+bfloat16'."
+        )
+    return name, precision or "float32"
+
+
 def check_device(device: str) -> str:
     """Return `device` if a tensor can live there."""
     try:
@@ -452,8 +464,8 @@ def check_precision(precision: str, device: str) -> None:
         torch.amp.is_autocast_available(kind) and (kind != "cuda" or torch.cuda.is_bf16_supported())
     ):
         raise ValueError(
-            f"precision={precision!r} is not to be had on device={device!r}: "
-            "set precision='float32', or name another device."
+            f"device='{device}+{precision}' has no {precision}: set device={device!r}, or name "
+            "another device."
         )
 
 

@@ -67,8 +67,8 @@ NOT_DATA = {
     "random_state": "set_params(random_state=0), which leaves the trained weights as they are",
     "checkpoint": "save leaves it out, so that a file never says where to write",
 }
-#: Parameters that earlier versions had, and their defaults.
-REMOVED = {"bins": None, "covariance_weight": 0.0}
+#: Parameters that earlier versions had. What was trained with them is used as ever.
+REMOVED = ("bins", "covariance_weight", "precision")
 #: The next step, where there is no better one.
 STEP = "Copy the file again from where it came, or save the model anew."
 
@@ -298,9 +298,7 @@ def _assemble(
     """Return an unfitted estimator with the file's parameters, checked, and the state."""
     left = dict(arrays)
     params = _decode(json.loads(metadata["params"]), left)
-    for name, default in REMOVED.items():
-        if name in params and params[name] == default:
-            del params[name]
+    params = without_removed(params)
     state = _decode(json.loads(metadata["state"]), left)
     _expect(not left, f"extra tensors {_short(sorted(left))}", "those its state refers to")
     names = cls._get_param_names()
@@ -315,6 +313,14 @@ def _assemble(
     shadows = [name for name in state if name in names or callable(getattr(cls, name, None))]
     _expect(not shadows, f"state named {_short(shadows)}", "no parameter or method")
     return estimator, state
+
+
+def without_removed(params: dict[str, Any]) -> dict[str, Any]:
+    """Return the parameters as they are named now."""
+    kept = {name: value for name, value in params.items() if name not in REMOVED}
+    if params.get("precision") == "bfloat16":
+        kept["device"] = f"{kept['device']}+bfloat16"
+    return kept
 
 
 def _check_state(state: dict[str, Any], data_size: int, n_tensors: int) -> None:

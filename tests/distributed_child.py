@@ -79,8 +79,8 @@ def gradients(name, n, likelihood="gaussian"):
     """Return terms, gradients and buffers after a step on n samples, in double precision."""
     processes, est = current(), CASES[name]
     X, y = table(n)
-    est.n_components, est.classes_ = 6, np.arange(4)
-    model = est._model()
+    est.n_components = 6
+    model = est._prior(n_classes=4)
     model["alpha"] = torch.tensor(model["alpha"], dtype=torch.float64)
     module = _modules.make_autoencoder(
         9,
@@ -100,7 +100,7 @@ def gradients(name, n, likelihood="gaussian"):
     if name.startswith("indicator"):
         labels = torch.tensor((y[part, None] == range(4)) | (part[:, None] % 5 == range(4)))
     weight = torch.tensor(1.0 + part % 3)
-    objective = est._objective(module.alpha)
+    objective = est._objective(module)
     with noise_off():
         out = module(x)
         misfit = module.likelihood.misfit(out.theta, x)

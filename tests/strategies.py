@@ -365,8 +365,7 @@ VALUES: dict[str, tuple[list[Any], list[Any], list[Any]]] = {
     "early_stopping": ([False], [True], ["yes", None]),
     "validation_fraction": ([0.1, 0.5], [1e-9, 0.999], [0.0, 1.0, -0.5, np.nan, "0.1"]),
     "n_iter_no_change": ([1, 10**9], [], [0, -1, 0.5, None]),
-    "device": (["cpu"], [], ["nonsense", 0, None, "cuda:99", ""]),
-    "precision": (["float32", "bfloat16"], [], ["float64", 32, None]),
+    "device": (["cpu", "cpu+bfloat16"], [], ["nonsense", 0, None, "cuda:99", "", "cpu+float16"]),
     "callbacks": ([None, []], [], ["print", 1, ["print"], [("name", 1)], [None]]),
     "checkpoint": ([None], [], [1, ["m"], True]),
     "warm_start": ([False, True], [], ["yes", None]),
@@ -383,7 +382,6 @@ VALUES: dict[str, tuple[list[Any], list[Any], list[Any]]] = {
     "consistency_weight": ([0, 3.5], [1e9], [1e300, -1, np.nan, np.inf, "1"]),
     "consistency": (["centroid", "pairwise"], [], ["cosine", None]),
     "objective": (["balanced", "paper"], [], ["fair", None]),
-    "bins": ([None], [2, 5], [0, 1, 1.5, "3", np.nan]),
 }
 
 

@@ -1,11 +1,13 @@
 """What holds for the whole package: names, imports, docstrings."""
 
 import ast
+import contextlib
 import importlib
 import inspect
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import numpydoc.docscrape
@@ -15,28 +17,29 @@ import sklearn_classvsc
 from sklearn_classvsc import ClassVSCTransformer, VAETransformer, VSCTransformer
 
 PACKAGE = Path(sklearn_classvsc.__file__).parent
-#: The rooms in reading order; a room imports lower numbers only.
-ROOMS = [
-    "_spike_slab",
-    "_likelihoods",
-    "_modules",
-    "_gates",
-    "_objective",
-    "_data",
-    "_streams",
-    "_net",
-    "_inference",
-    "_validation",
-    "_state",
-    "_base",
-    "_classes",
-    "_collapse",
-    "_estimators",
-]
-#: Imported by any room, and importing none.
-SHIMS = {"_blocks", "labels", "_sklearn"}
-#: Beside the rooms: what rooms may use although they have no number.
-BESIDE = {"_persistence", "_checkpoint", "distributed"}
+#: The rooms in reading order, and the files of each; a file imports those before it only.
+ROOMS = {
+    1: ["_spike_slab"],
+    2: ["_likelihoods"],
+    3: ["_modules"],
+    4: ["_gates"],
+    5: ["_objective"],
+    6: ["_data"],
+    7: ["_streams"],
+    8: ["_classes"],
+    9: ["_collapse", "_model"],
+    10: ["_net", "_training"],
+    11: ["_validation", "_estimator"],
+    12: ["_estimators"],
+}
+FILES = [name for names in ROOMS.values() for name in names]
+#: What any room may import: they import no room.
+BELOW = {"_blocks", "_files", "_guard", "_messages", "_sklearn", "distributed", "labels"}
+#: Beside the rooms, and between which: the last that each imports, the first that it serves.
+BESIDE = {
+    "_persistence": ("_training", "_estimator"),
+    "_checkpoint": ("_validation", "_estimator"),
+}
 
 
 def public_objects():
@@ -69,26 +72,105 @@ def public_methods():
                 yield pytest.param(method, id=f"{cls.__name__}.{name}")
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_rooms_import_lower_numbers_only(room):
-    tree = ast.parse((PACKAGE / f"{room}.py").read_text())
-    imported = set()
-    for node in ast.walk(tree):
+def is_module(name):
+    file = PACKAGE.joinpath(*name.split("."))
+    return bool(name) and (file.with_suffix(".py").exists() or (file / "__init__.py").exists())
+
+
+def imports_of(path):
+    """The modules of the package that a file names, for types and within functions too."""
+    folder = path.parent.relative_to(PACKAGE).parts
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.level:
-            imported |= {node.module} if node.module else {alias.name for alias in node.names}
-    assert imported <= {*ROOMS[: ROOMS.index(room)], *SHIMS, *BESIDE}
+            module = node.module.split(".") if node.module else []
+            base = ".".join([*folder[: len(folder) - node.level + 1], *module])
+            names = [f"{base}.{alias.name}".lstrip(".") for alias in node.names]
+            found |= {name if is_module(name) else base for name in names}
+    return found - {""}
 
 
-@pytest.mark.parametrize("number", range(1, len(ROOMS) + 1))
+@pytest.mark.parametrize("name", FILES)
+def test_rooms_import_what_stands_before_them_only(name):
+    before = set(FILES[: FILES.index(name)])
+    beside = {
+        file for file, (_, serves) in BESIDE.items() if FILES.index(serves) <= FILES.index(name)
+    }
+    assert imports_of(PACKAGE / f"{name}.py") <= before | beside | BELOW
+
+
+@pytest.mark.parametrize("name", [*BELOW, *BESIDE])
+def test_what_stands_beside_the_rooms_imports_no_higher_one(name):
+    last = BESIDE.get(name, (None,))[0]
+    lower = set(FILES[: FILES.index(last) + 1]) if last else set()
+    assert imports_of(PACKAGE / f"{name}.py") <= lower | BELOW | set(BESIDE) | {"bodies"}
+
+
+def test_no_file_imports_itself_by_way_of_others():
+    files = {
+        ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in PACKAGE.rglob("*.py")
+    }
+    graph = {name: imports_of(path) - {name} for name, path in files.items()}
+    while graph:
+        free = {name for name, needs in graph.items() if not needs & graph.keys()}
+        assert free, f"a circle among {sorted(graph)}"
+        graph = {name: needs for name, needs in graph.items() if name not in free}
+
+
+def classes_of_the_rooms():
+    for name in FILES:
+        module = importlib.import_module(f"sklearn_classvsc.{name}")
+        for cls in vars(module).values():
+            if inspect.isclass(cls) and cls.__module__ == module.__name__:
+                yield pytest.param(cls, id=f"{name}.{cls.__name__}")
+
+
+@pytest.mark.parametrize("cls", classes_of_the_rooms())
+def test_self_reaches_no_name_of_a_higher_room(cls):
+    """All that a class asks of itself is its own, or of the classes that it is made from."""
+
+    def names(cls, stored):
+        return {
+            node.attr
+            for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(cls))))
+            if isinstance(node, ast.Attribute)
+            and isinstance(node.value, ast.Name)
+            and node.value.id == "self"
+            and (not stored or isinstance(node.ctx, ast.Store))
+        }
+
+    own = [c for c in cls.__mro__ if c is not object and c.__module__ != "typing"]
+    known = set(dir(cls)).union(*(inspect.get_annotations(c) for c in own))
+    for base in own:
+        with contextlib.suppress(OSError, TypeError):  # of builtins
+            known |= names(base, stored=True)
+    assert names(cls, stored=False) <= known
+
+
+def test_the_estimators_are_siblings():
+    for cls in (VAETransformer, VSCTransformer, ClassVSCTransformer):
+        assert [c.__name__ for c in cls.__mro__[:2]] == [cls.__name__, "SpikeSlabTransformer"]
+
+
+@pytest.mark.parametrize(
+    ("cls", "most"), [(VAETransformer, 22), (VSCTransformer, 27), (ClassVSCTransformer, 29)]
+)
+def test_constructors_stay_within_their_budgets(cls, most):
+    assert len(inspect.signature(cls).parameters) <= most
+
+
+@pytest.mark.parametrize("number", ROOMS)
 def test_rooms_carry_their_numbers(number):
-    room = ROOMS[number - 1]
-    assert importlib.import_module(f"sklearn_classvsc.{room}").__doc__.startswith(f"Room {number}:")
-    assert f"{number}. `{room}`" in sklearn_classvsc.__doc__
+    for name in ROOMS[number]:
+        doc = importlib.import_module(f"sklearn_classvsc.{name}").__doc__
+        assert doc.startswith(f"Room {number}:")
+    assert f"{number}. `{'`, `'.join(ROOMS[number])}`:" in sklearn_classvsc.__doc__
 
 
 def test_every_file_is_a_room_or_named_in_the_reading_order():
     files = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__", "__main__"}
-    others = files - set(ROOMS) - SHIMS
+    others = files - set(FILES) - BELOW
     assert all(f"`{name}`" in sklearn_classvsc.__doc__ for name in others), others
 
 
@@ -135,7 +217,7 @@ def test_fixed_names_of_the_constructors():
     assert vsc - shared == {*spike, "prior", "n_pseudo_inputs"}
     assert class_vsc - shared == {
         *spike,
-        *("consistency_weight", "consistency", "objective", "unlabeled", "bins"),
+        *("consistency_weight", "consistency", "objective", "unlabeled"),
     }
 
 

@@ -113,7 +113,7 @@ def test_the_disentangling_terms_draw_no_noise(tied):
         {"batch_size": 599},
         {"early_stopping": True},
         {"n_components": 1},
-        {"precision": "bfloat16"},
+        {"device": "cpu+bfloat16"},
         {"likelihood": "negative_binomial"},
     ],
     ids=str,

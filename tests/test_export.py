@@ -257,7 +257,8 @@ def test_a_body_of_ones_own_goes_through_the_exporter_of_torch(digits):
 def test_a_body_that_cannot_be_exported_is_refused_by_name(digits):
     pytest.importorskip("onnxscript")
     est = small(VSCTransformer).fit(digits[0])
-    est.module_.encoder, est._architecture["encoder"] = Shuffled().eval(), Shuffled()
+    model = est._fitted.model
+    model.module.encoder, model.architecture["encoder"] = Shuffled().eval(), Shuffled()
     with pytest.raises(ValueError, match=r"encoder=Shuffled\(\) cannot be exported"):
         to_onnx(est)
 

@@ -378,7 +378,7 @@ def test_the_ways_to_fit(iris):
     stopped = learned(early_stopping=True, n_iter_no_change=2, max_epochs=2000).fit(iris)
     assert stopped.stop_reason_ == "early_stopping"
     pieces = learned().fit(lambda: [(iris[:70], None), (iris[70:], None)])
-    low = learned(precision="bfloat16", encoder=ResidualMLP(16)).fit(iris)
+    low = learned(device="cpu+bfloat16", encoder=ResidualMLP(16)).fit(iris)
     for est in (weighted, chunks, stopped, pieces, low):
         assert np.isfinite(est.score(iris))
 
@@ -444,7 +444,7 @@ def test_a_file_of_another_prior_is_refused(change, iris, tmp_path):
     if change == "a share below 0":
         est.net_.module_.pseudo_inputs.share[0] = -1
     else:
-        est._architecture["n_pseudo_inputs"] = 10**9
+        est._fitted.model.architecture["n_pseudo_inputs"] = 10**9
     est.save(tmp_path / "m")
     with pytest.raises(ModelFileError, match=r"shares below 0|layers of widths"):
         VSCTransformer.load(tmp_path / "m")

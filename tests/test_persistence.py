@@ -292,10 +292,10 @@ def test_models_that_were_kept_go_on_learning(path, tmp_path):
     X, y, epochs = expected["X"], expected.get("y"), model.n_iter_
     if y is not None:
         y = y.astype(model.classes_.dtype)
-    steps = model._training_state()["optimizer"]["state"][0]["step"]
+    steps = model.__getstate__()["_pending_state"]["optimizer"]["state"][0]["step"]
     model.partial_fit(X, y)
     assert model.n_iter_ == epochs + 1 and len(model.history_) == epochs + 1
-    assert model._training_state()["optimizer"]["state"][0]["step"] == steps + 3
+    assert model.__getstate__()["_pending_state"]["optimizer"]["state"][0]["step"] == steps + 3
     codes = model.activation_proba(X), model.score_samples(X)
     assert all(np.isfinite(array).all() for array in codes)
     np.testing.assert_allclose(codes[1].mean(), expected["score"].mean(), rtol=1)

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 from sklearn_classvsc import ClassVSCTransformer, VAETransformer, VSCTransformer
 from sklearn_classvsc._data import ArrayDataset, EvenBatches, Survey
 from sklearn_classvsc._streams import Blocks, Chunk, StreamDataset, as_source
+from sklearn_classvsc._validation import check_source, check_table
 
 X, Y = load_digits(return_X_y=True)
 X, Y = (X[:600] / 16).astype(np.float32), Y[:600]
@@ -216,11 +217,10 @@ def test_one_piece_gives_the_batches_of_an_array(scale):
     """Same order, labels, weights and units."""
     weight = np.arange(len(X)) % 3 * 0.7
     estimator = small(likelihood="auto")
-    array = estimator._validate(scale * X, Y, weight, None, reset=True)
-    estimator._build(array)
-    array.standardization = estimator._standardization
-    piece = estimator._look_through(as_source(lambda: [(scale * X, Y, weight)]), reset=True)
-    piece.standardization = array.survey(True).standardization() if scale > 1 else None
+    array = check_table(estimator, scale * X, Y, weight, None).data
+    piece = check_source(estimator, as_source(lambda: [(scale * X, Y, weight)]), None).data
+    standardization = array.survey(True).standardization() if scale > 1 else None
+    array.standardization = piece.standardization = standardization
     generators = [torch.Generator().manual_seed(0) for _ in range(2)]
     rows = EvenBatches(len(array), 128, generators[0])
     assert len(rows) == piece.n_batches(128)

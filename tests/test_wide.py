@@ -12,6 +12,7 @@ from test_blocks import LargestTensor
 from torch import nn
 
 from sklearn_classvsc import ClassVSCTransformer, VAETransformer, VSCTransformer, _blocks, _data
+from sklearn_classvsc._checkpoint import Checkpoint
 from sklearn_classvsc.datasets import make_class_topics
 from sklearn_classvsc.inspection import feature_effects, top_features
 
@@ -48,8 +49,8 @@ def test_a_wide_sparse_fit_is_the_dense_one(cls, likelihood, topics, wide, monke
     """But for rounding, with nothing hidden, and the same standardisation."""
     X, y = samples_for(likelihood, topics.data), topics.target
     changes = {"likelihood": likelihood, "learning_rate": 1e-3, "max_epochs": 2}
-    model = cls._model
-    monkeypatch.setattr(cls, "_model", lambda self: model(self) | {"input_dropout": 0.0})
+    prior = cls._prior
+    monkeypatch.setattr(cls, "_prior", lambda *args: prior(*args) | {"input_dropout": 0.0})
     sparse_est = small(cls, **changes).fit(X, y)
     standardization = _data.Survey(moments=True).add(X).standardization()  # the dense one centres
     monkeypatch.setattr(_data.Survey, "standardization", lambda survey: standardization)
@@ -290,17 +291,17 @@ def test_a_fit_resumes_bit_for_bit(topics, wide, tmp_path):
         pass
 
     est = small(ClassVSCTransformer, checkpoint=path, **changes)
-    finish, seen = ClassVSCTransformer._finish, []
+    write, seen = Checkpoint.write_if_cheap, []
 
     def stop_after_two(self, *args):
-        finish(self, *args)
+        write(self, *args)
         seen.append(1)
         if len(seen) == 2:
             raise InterruptError
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(InterruptError):
         patch.setattr("sklearn_classvsc._checkpoint.INTERVAL", 0)
-        patch.setattr(ClassVSCTransformer, "_finish", stop_after_two)
+        patch.setattr(Checkpoint, "write_if_cheap", stop_after_two)
         est.fit(topics.data, topics.target)
     resumed = small(ClassVSCTransformer, checkpoint=path, **changes)
     resumed.fit(topics.data, topics.target, resume=True)
