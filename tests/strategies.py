@@ -457,8 +457,6 @@ def cases(draw, vary=("params", "X", "y", "sample_weight", "new", "Z")):
     y = Part("y: ints", np.arange(n) % 3, r"\by\b.*class" if required and n < 2 else "")
     if "y" in vary or "sample_weight" in vary:
         y, unlabeled = draw(labels(n, weight, required))
-        if "bins" in params and params["bins"].value:
-            y = y._replace(must=y.must and "fractions" not in y.name)  # may be cut into bins
         if required and unlabeled is not None:
             params["unlabeled"] = Part("unlabeled", unlabeled)
     if "new" in vary:
