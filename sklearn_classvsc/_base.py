@@ -16,6 +16,7 @@ from torch import nn
 from ._checkpoint import Checkpoint, Plan, check_same, fingerprint
 from ._data import ArrayDataset, seed_from
 from ._likelihoods import LIKELIHOODS
+from ._messages import brief
 from ._modules import ACTIVATIONS
 from ._net import check_device
 from ._sklearn import HasMethods, Interval, StrOptions, fit_context
@@ -242,7 +243,7 @@ class SpikeSlabTransformer(SpikeSlabState):
         """Fit to chunks that come one time only: by `partial_fit`, chunk by chunk."""
         once = "X is an iterator, which can be read one time only"
         unfit = [
-            f"{name}={getattr(self, name)!r}"
+            f"{name}={brief(getattr(self, name))}"
             for name, fit_for_once in (
                 ("max_epochs", self.max_epochs in ("auto", 1)),
                 ("early_stopping", not self.early_stopping),

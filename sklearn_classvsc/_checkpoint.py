@@ -13,6 +13,7 @@ import numpy as np
 
 from . import _persistence
 from ._data import ArrayDataset
+from ._messages import brief
 from ._streams import StreamDataset
 from .distributed import current
 
@@ -166,7 +167,7 @@ def check_same(
     """
     before, now = saved.get_params(deep=False), estimator.get_params(deep=False)
     differing = [
-        f"{name}={before[name]!r}, now {now[name]!r}"
+        f"{name}={brief(before[name])}, now {brief(now[name])}"
         for name in now
         if name not in FREE and not _equal(before[name], now[name])
     ]

@@ -16,6 +16,7 @@ from torch import nn
 from . import _persistence
 from ._data import ArrayDataset, seed_from
 from ._likelihoods import LIKELIHOODS
+from ._messages import brief
 from ._modules import SpikeSlabAutoencoder, make_autoencoder
 from ._net import VSCNet, check_device, check_precision, divergence_error
 from ._objective import Objective
@@ -217,7 +218,7 @@ def _sizes(hidden_layer_sizes: Any) -> list[int]:
     sizes = list(np.atleast_1d(hidden_layer_sizes))
     if not all(isinstance(size, Integral) and int(size) > 0 for size in sizes):
         raise ValueError(
-            f"hidden_layer_sizes={hidden_layer_sizes!r} must hold positive integers, "
+            f"hidden_layer_sizes={brief(hidden_layer_sizes)} must hold positive integers, "
             "one for each hidden layer."
         )
     return [int(size) for size in sizes]

@@ -13,6 +13,7 @@ from sklearn.utils.validation import assert_all_finite, column_or_1d
 from ._data import ArrayDataset, Rows, Survey, naming
 from ._inference import SpikeSlabInference
 from ._likelihoods import LIKELIHOODS
+from ._messages import brief
 from ._sklearn import check_sample_weight
 from ._streams import Chunk, Source, StreamDataset
 from .labels import Indicator, as_indicator, pick
@@ -128,8 +129,8 @@ class SpikeSlabValidation(SpikeSlabInference):
                 assert_all_finite(y, input_name="y")
         if indicator is None and (missing := y[pd.isna(y)]).size:
             raise ValueError(
-                f"y holds {missing[0]!r}, which is no label: leave such samples out, or give them "
-                "a label that unlabeled names."
+                f"y holds {brief(missing[0])}, which is no label: leave such samples out, or give "
+                "them a label that unlabeled names."
             )
         n_labels = len(y if indicator is None else indicator.members)
         if n_labels != X.shape[0]:
@@ -145,7 +146,9 @@ def _check_callbacks(callbacks: list[Any] | None) -> None:
     for item in callbacks or []:
         callback = item[-1] if isinstance(item, tuple) else item
         if not hasattr(callback, "on_train_begin"):
-            raise TypeError(f"callbacks={callbacks!r} must hold skorch callbacks, not {item!r}.")
+            raise TypeError(
+                f"callbacks={brief(callbacks)} must hold skorch callbacks, not {brief(item)}."
+            )
 
 
 def _check_weight(X: Any, sample_weight: Any) -> NDArray[np.float64]:

@@ -116,6 +116,16 @@ def check_labels(y: ArrayLike, matrix: Any) -> tuple[NDArray[Any], NDArray[np.in
     return classes, labels
 
 
+def random_rows(n_rows: int, at_most: int) -> NDArray[np.intp]:
+    """Return so many rows at most, ascending: at random, for a stride can miss a class.
+
+    The same rows at every call.
+    """
+    if n_rows <= at_most:
+        return np.arange(n_rows)
+    return np.sort(np.random.default_rng(0).choice(n_rows, at_most, replace=False))
+
+
 def class_sums(
     matrix: Any, labels: NDArray[np.intp], n_classes: int, *, of_support: bool = False
 ) -> NDArray[np.float64]:
