@@ -206,7 +206,9 @@ def feature_effects(
                 for c in range(len(classes))
             ]
         )
-    frame = pd.DataFrame(effects, index=index, columns=feature_names(est, effects.shape[1]))
+    # As objects: pandas' own strings must be valid UTF-8, names need not be.
+    columns = pd.Index(feature_names(est, effects.shape[1]), dtype=object)
+    frame = pd.DataFrame(effects, index=index, columns=columns)
     scale = StandardScaler(with_mean=False).fit(X).scale_
     frame.attrs["scale"] = dict(zip(frame.columns, scale.tolist(), strict=True))
     return frame

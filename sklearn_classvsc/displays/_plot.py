@@ -58,7 +58,7 @@ def text_extent(labels: Sequence[str]) -> float:
 
 def literal(name: Any, width: int = 26) -> str:
     """Return a name from the data as one line that is shown as it is, its middle cut if long."""
-    text = " ".join(str(name).split())
+    text = " ".join(str(name).encode("utf-8", "replace").decode().split())
     if len(text) > width:
         text = f"{text[: width - 10]}…{text[-9:]}"
     return text.replace("$", r"\$")  # no mathtext
