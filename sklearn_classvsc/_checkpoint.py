@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from . import _persistence
+from ._messages import brief
 from ._streams import StreamDataset
 from .distributed import current
 
@@ -180,7 +181,7 @@ def check_same(
     """
     before, now = saved.get_params(deep=False), estimator.get_params(deep=False)
     differing = [
-        f"{name}={before[name]!r}, now {now[name]!r}"
+        f"{name}={brief(before[name])}, now {brief(now[name])}"
         for name in now
         if name not in FREE and not _equal(before[name], now[name])
     ]

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from ._blocks import coo
+from ._messages import cut
 
 #: Rows that are looked at together outside of training; bounds memory.
 CHUNK = 1024
@@ -388,4 +389,5 @@ def naming(argument: str, value: Any) -> Iterator[None]:
         shape = f" of shape {value.shape}" if hasattr(value, "shape") else ""
         dtype = f" and dtype {value.dtype}" if hasattr(value, "dtype") else ""
         kind = TypeError if isinstance(error, TypeError) else ValueError
-        raise kind(f"{argument} ({type(value).__name__}{shape}{dtype}): {error}") from error
+        text = cut(str(error), 1000)  # it may quote a whole document
+        raise kind(f"{argument} ({type(value).__name__}{shape}{dtype}): {text}") from error

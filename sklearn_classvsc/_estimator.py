@@ -22,6 +22,7 @@ from ._classes import Labels, LabelSets
 from ._collapse import ClassSummary, summarize, warn_of_collapse
 from ._data import ArrayDataset, naming, seed_from
 from ._likelihoods import LIKELIHOODS
+from ._messages import brief
 from ._model import Model, Moments, is_finite, stack
 from ._modules import ACTIVATIONS, SpikeSlabAutoencoder
 from ._net import VSCNet, divergence_error, split_device
@@ -348,7 +349,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
     def _fit_once(self, source: Source) -> Self:
         """Fit to chunks that come one time only, as `partial_fit` does."""
         unfit = [
-            f"{name}={getattr(self, name)!r}"
+            f"{name}={brief(getattr(self, name))}"
             for name, fit_for_once in (
                 ("max_epochs", self.max_epochs in ("auto", 1)),
                 ("early_stopping", not self.early_stopping),
@@ -773,7 +774,7 @@ def _sizes(hidden_layer_sizes: Any) -> list[int]:
     sizes = list(np.atleast_1d(hidden_layer_sizes))
     if not all(isinstance(size, Integral) and int(size) > 0 for size in sizes):
         raise ValueError(
-            f"hidden_layer_sizes={hidden_layer_sizes!r} must hold positive integers, "
+            f"hidden_layer_sizes={brief(hidden_layer_sizes)} must hold positive integers, "
             "one for each hidden layer."
         )
     return [int(size) for size in sizes]

@@ -48,8 +48,12 @@ _BRIEF = _Brief()
 
 def brief(value: Any) -> str:
     """Return the repr of a value, on one line, of what is long the beginning."""
-    text = _BRIEF.repr(value)
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+    return cut(_BRIEF.repr(value))
+
+
+def cut(text: str, longest: int = LONGEST) -> str:
+    """Return the beginning of a text that is too long for a message."""
+    return text if len(text) <= longest else f"{text[:longest]}..."
 
 
 def warn(message: str, category: type[Warning]) -> None:

@@ -19,6 +19,7 @@ from sklearn.utils.validation import (
 from ._classes import Labels, LabelSets
 from ._data import ArrayDataset, Rows, Survey, naming
 from ._likelihoods import LIKELIHOODS
+from ._messages import brief
 from ._sklearn import check_sample_weight
 from ._streams import Chunk, Source, StreamDataset
 from .labels import Indicator, as_indicator, has_label, pick
@@ -181,7 +182,7 @@ def check_labels(estimator: Any, X: Any, y: Any) -> NDArray[Any] | Indicator:
             assert_all_finite(y, input_name="y")
     if indicator is None and (missing := y[pd.isna(y)]).size:
         raise ValueError(
-            f"y holds {missing[0]!r}, which is no label: leave such samples out, or give them "
+            f"y holds {brief(missing[0])}, which is no label: leave such samples out, or give them "
             "a label that unlabeled names."
         )
     n_labels = len(y if indicator is None else indicator.members)
@@ -221,7 +222,9 @@ def check_callbacks(callbacks: list[Any] | None) -> None:
     for item in callbacks or []:
         callback = item[-1] if isinstance(item, tuple) else item
         if not hasattr(callback, "on_train_begin"):
-            raise TypeError(f"callbacks={callbacks!r} must hold skorch callbacks, not {item!r}.")
+            raise TypeError(
+                f"callbacks={brief(callbacks)} must hold skorch callbacks, not {brief(item)}."
+            )
 
 
 def _check_weight(X: Any, sample_weight: Any) -> NDArray[np.float64]:

@@ -25,6 +25,7 @@ import torch
 from sklearn.base import BaseEstimator
 from torch import nn
 
+from ._messages import brief
 from ._modules import ACTIVATIONS, Residual
 from ._sklearn import Interval, StrOptions
 
@@ -116,9 +117,9 @@ class _Images(Body):
         sizes = [(shape[1] >> i, shape[2] >> i) for i in range(len(channels))]
         if not min(sizes[-1]):
             raise ValueError(
-                f"image_shape={self.image_shape!r} is too small to be halved {len(channels) - 1} "
-                f"times, as channels={self.channels!r} of {type(self).__name__} says: leave some "
-                "channels out."
+                f"image_shape={brief(self.image_shape)} is too small to be halved "
+                f"{len(channels) - 1} times, as channels={brief(self.channels)} of "
+                f"{type(self).__name__} says: leave some channels out."
             )
         for c, (height, width) in zip(channels, sizes, strict=True):
             _small_enough(self, c * height * width, f"{c} channels of {height} x {width}")
@@ -178,7 +179,7 @@ class ConvEncoder(_Images):
         shape = (channels[0], *sizes[0])
         if math.prod(shape) != n_in:
             raise ValueError(
-                f"image_shape={self.image_shape!r} of {type(self).__name__} means samples of "
+                f"image_shape={brief(self.image_shape)} of {type(self).__name__} means samples of "
                 f"{math.prod(shape)} features, but they have {n_in}: set it to (channels, height, "
                 "width) of the images."
             )
@@ -324,7 +325,7 @@ def _positive(recipe: Body, name: str, length: int | None = None) -> list[int]:
     valid = valid and (len(value) == length if length else len(value) > 0)
     if not valid or not all(isinstance(x, Integral) and int(x) > 0 for x in value):
         many = f"{length} positive integers" if length else "one positive integer for each layer"
-        raise ValueError(f"{name}={value!r} of {type(recipe).__name__} must hold {many}.")
+        raise ValueError(f"{name}={brief(value)} of {type(recipe).__name__} must hold {many}.")
     return [int(x) for x in value]
 
 

@@ -16,6 +16,8 @@ from scipy.sparse import csr_matrix
 from sklearn.datasets import fetch_openml
 from sklearn.utils import Bunch, check_random_state, check_scalar
 
+from ._messages import brief
+
 __all__ = ["fetch_images", "make_class_factors", "make_class_topics"]
 
 # Folder of the IDX files of each set, and the four files themselves.
@@ -382,7 +384,8 @@ def _labels(
     w = np.ones(n_classes) if weights is None else np.asarray(weights, dtype=np.float64)
     if w.shape != (n_classes,) or not (np.isfinite(w) & (w > 0)).all():
         raise ValueError(
-            f"weights is {weights!r}, but must be {n_classes} positive numbers, one for each class."
+            f"weights is {brief(weights)}, but must be {n_classes} positive numbers, one for each "
+            "class."
         )
     # Evenly spaced quantiles: each class gets its share of the samples, rounded.
     share = np.cumsum(w) / w.sum()
@@ -413,7 +416,7 @@ def _blobs(n_factors: int, image_shape: tuple[int, int]) -> NDArray[np.float64]:
     n_cells = ceil(n_factors**0.5)
     if min(height, width) < n_cells:
         raise ValueError(
-            f"image_shape is {image_shape!r}, but {n_factors} factors need at least {n_cells} "
+            f"image_shape is {brief(image_shape)}, but {n_factors} factors need at least {n_cells} "
             "pixels a side: enlarge it, or lower the number of factors."
         )
     row, column = np.divmod(np.arange(n_factors), n_cells)
@@ -462,7 +465,7 @@ def fetch_images(
     >>> X_train, X_test, y_train, y_test = fetch_images("mnist_784")  # doctest: +SKIP
     """
     if name not in _FOLDERS:
-        raise ValueError(f"name is {name!r}, but must be one of {list(_FOLDERS)}.")
+        raise ValueError(f"name is {brief(name)}, but must be one of {list(_FOLDERS)}.")
     if data_dir is None:
         X, y = fetch_openml(name, version=1, return_X_y=True, as_frame=False)
         arrays: dict[str, NDArray[Any]] = {

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array, check_scalar
 
+from ._messages import brief
 from .inspection import feature_names, sparse_codes
 from .metrics._counts import MatrixLike, check_labels, class_sums
 
@@ -201,16 +202,16 @@ def edit(
     check_scalar(dimension, "dimension", Integral, min_val=0, max_val=codes.shape[1] - 1)
     if label is not None and (profile is None or value != "typical"):
         raise ValueError(
-            f"label is {label!r}, which is for value='typical' with a profile: "
-            f"value is {value!r} and profile {'None' if profile is None else 'given'}."
+            f"label is {brief(label)}, which is for value='typical' with a profile: "
+            f"value is {brief(value)} and profile {'None' if profile is None else 'given'}."
         )
     if isinstance(value, str):
         if value != "typical":
-            raise ValueError(f"value is {value!r}, but must be a number or 'typical'.")
+            raise ValueError(f"value is {brief(value)}, but must be a number or 'typical'.")
         value = _typical_value(codes, dimension, profile, label)
     check_scalar(value, "value", Real)
     if not np.isfinite(value):
-        raise ValueError(f"value is {value!r}, but must be finite.")
+        raise ValueError(f"value is {brief(value)}, but must be finite.")
     edited = codes.copy()
     edited[:, dimension] = value
     return _decoded(est, X, codes, edited)
@@ -406,7 +407,7 @@ def _typical_value(
     else:
         _check_width(profile, codes.shape[1])
         c = slice(None) if label is None else [_class_index(profile, label, "label")]
-        where = "in the profile" if label is None else f"in class {label!r}"
+        where = "in the profile" if label is None else f"in class {brief(label)}"
         count = (profile.activity[c] * profile.n_samples[c, None])[:, dimension]
         total = (count * np.nan_to_num(profile.typical[c, dimension])).sum()
         typical = total / count.sum() if count.any() else np.nan
@@ -422,7 +423,8 @@ def _class_index(profile: ClassProfile, label: Any, name: str) -> int:
     matches = np.flatnonzero(profile.classes == label)
     if not matches.size:
         raise ValueError(
-            f"{name} is {label!r}, but the classes of the profile are {profile.classes.tolist()}."
+            f"{name} is {brief(label)}, but the classes of the profile are "
+            f"{brief(profile.classes)}."
         )
     return int(matches[0])
 

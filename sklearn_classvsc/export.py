@@ -19,6 +19,7 @@ from . import __version__
 from ._data import Standardization
 from ._estimator import SpikeSlabTransformer
 from ._estimators import ClassVSCTransformer, VAETransformer, VSCTransformer
+from ._messages import brief
 from ._model import Model
 from ._modules import Residual
 
@@ -257,13 +258,13 @@ def _translated(body: nn.Module, width: int, name: str) -> Any:
         model = program.model_proto
     except Exception as error:  # a user's code, and the exporter, may raise anything
         raise ValueError(
-            f"{name}={body!r} cannot be exported: torch.onnx.export raised {error!r}."
+            f"{name}={brief(body)} cannot be exported: torch.onnx.export raised {error!r}."
         ) from error
     foreign = sorted({node.op_type for node in model.graph.node if node.domain})
     nested = sorted({n.op_type for n in model.graph.node for a in n.attribute if a.g.ByteSize()})
     if foreign or nested:
         raise ValueError(
-            f"{name}={body!r} cannot be exported: it needs {foreign + nested}, which are not "
+            f"{name}={brief(body)} cannot be exported: it needs {foreign + nested}, which are not "
             "plain operators of ONNX."
         )
     return model.graph

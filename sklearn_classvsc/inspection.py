@@ -14,7 +14,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_scalar, gen_batches
 from sklearn.utils.validation import check_is_fitted
 
-from .metrics._counts import MatrixLike, check_labels
+from ._messages import brief
+from .metrics._counts import MatrixLike, check_labels, random_rows
 
 __all__ = ["Traversal", "feature_effects", "top_features", "traverse"]
 
@@ -154,8 +155,8 @@ def feature_effects(
     kind : {"range", "presence"}, default="range"
         The change. "presence" suits a dimension that a class has and others lack.
     max_samples : int, default=100
-        The mean is over so many of the samples at most, evenly spaced in their order; quantiles
-        are of all.
+        The mean is over so many of the samples at most, drawn at random, the same at every call;
+        quantiles are of all.
 
     Returns
     -------
@@ -205,7 +206,9 @@ def feature_effects(
                 for c in range(len(classes))
             ]
         )
-    frame = pd.DataFrame(effects, index=index, columns=feature_names(est, effects.shape[1]))
+    # As objects: pandas' own strings must be valid UTF-8, names need not be.
+    columns = pd.Index(feature_names(est, effects.shape[1]), dtype=object)
+    frame = pd.DataFrame(effects, index=index, columns=columns)
     scale = StandardScaler(with_mean=False).fit(X).scale_
     frame.attrs["scale"] = dict(zip(frame.columns, scale.tolist(), strict=True))
     return frame
@@ -285,11 +288,11 @@ def _of_class(y: ArrayLike | None, label: Any, Z: Any) -> NDArray[np.bool_]:
     if label is None:
         return np.ones(Z.shape[0], dtype=bool)
     if y is None:
-        raise ValueError(f"label is {label!r}, but y is None: pass the labels of X as y.")
+        raise ValueError(f"label is {brief(label)}, but y is None: pass the labels of X as y.")
     classes, labels = check_labels(y, Z)
     matches = classes == label
     if not np.any(matches):
-        raise ValueError(f"label is {label!r}, but the classes of y are {classes.tolist()}.")
+        raise ValueError(f"label is {brief(label)}, but the classes of y are {brief(classes)}.")
     of_class: NDArray[np.bool_] = matches[labels]
     return of_class
 
@@ -297,12 +300,14 @@ def _of_class(y: ArrayLike | None, label: Any, Z: Any) -> NDArray[np.bool_]:
 def _never_active(
     dimension: int, label: Any, y: ArrayLike | None, active: NDArray[np.bool_]
 ) -> str:
-    where = "in X" if label is None else f"in class {label!r}"
+    where = "in X" if label is None else f"in class {brief(label)}"
     message = f"dimension is {dimension}, which is never active {where}"
     if not active.any():
         return f"{message}{'' if label is None else ', nor elsewhere in X'}: choose another."
     having = np.unique(np.asarray(y)[active]).tolist()
-    return f"{message}: choose another, or as label one of the classes that have it, {having}."
+    return (
+        f"{message}: choose another, or as label one of the classes that have it, {brief(having)}."
+    )
 
 
 def _most_typical(Z: Any) -> int:
@@ -322,7 +327,7 @@ def _mean_effects(est: Any, Z: Any, kind: Kind, max_samples: int) -> NDArray[np.
             continue
         values = columns.data[start:stop].astype(np.float64)
         ends = np.quantile(values, [0.1, 0.9]) if kind == "range" else [0.0, np.median(values)]
-        picked = np.linspace(0, len(values) - 1, min(len(values), max_samples)).astype(int)
+        picked = random_rows(len(values), max_samples)
         codes = Z[columns.indices[start:stop][picked]].toarray()
         effects[j] = sum(
             _decoded_sum(est, codes[rows], j, ends[1]) - _decoded_sum(est, codes[rows], j, ends[0])
@@ -346,14 +351,14 @@ def _check_scale(effects: pd.DataFrame, scale: ArrayLike | None) -> NDArray[np.f
         kept = effects.attrs.get("scale", {})
         if missing := [name for name in effects.columns if name not in kept]:
             raise ValueError(
-                f"scale is None, but effects.attrs has no scale of {missing[0]!r}: pass the "
+                f"scale is None, but effects.attrs has no scale of {brief(missing[0])}: pass the "
                 "standard deviations of the features, or scale=1 to compare effects as they are."
             )
         scale = [kept[name] for name in effects.columns]
     checked = np.asarray(scale, dtype=np.float64)
     if checked.shape not in {(), (effects.shape[1],)} or not (checked > 0).all():
         raise ValueError(
-            f"scale is {scale!r}, but must be a positive number, or one for each of the "
+            f"scale is {brief(scale)}, but must be a positive number, or one for each of the "
             f"{effects.shape[1]} features."
         )
     return checked

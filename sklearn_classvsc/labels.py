@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from ._messages import brief
+from ._messages import brief, cut
 
 __all__ = ["with_parents"]
 
@@ -69,8 +69,9 @@ def _line(label: Hashable, parents: Mapping[Hashable, Hashable]) -> list[Hashabl
     while line[-1] in parents:
         line.append(parents[line[-1]])
         if line[-1] in line[:-1]:
+            circle = cut(" -> ".join(map(str, line)))
             raise ValueError(
-                f"parents leads from {label!r} in a circle, {' -> '.join(map(str, line))}: let the "
+                f"parents leads from {brief(label)} in a circle, {circle}: let the "
                 "largest group have none."
             )
     return line
@@ -93,7 +94,7 @@ def as_indicator(y: Any) -> Indicator | None:
     other = values[~(members | (values == 0))]
     if other.size:
         raise ValueError(
-            f"y has the shape {shape} and holds {other.tolist()[0]!r}, but several columns must be "
+            f"y has the shape {shape} and holds {brief(other[0])}, but several columns must be "
             "an indicator, 1 where a sample has the label of the column and else 0: pass such "
             "(MultiLabelBinarizer makes it), or a vector of one label for each sample."
         )

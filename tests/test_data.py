@@ -435,3 +435,20 @@ def test_means_of_counts_are_weighted(container, monkeypatch):
     np.testing.assert_allclose(ArrayDataset(X).survey(True).means(), dense.mean(axis=0), rtol=1e-6)
     weighted = ArrayDataset(X, weight=weight).survey(True).means()
     np.testing.assert_allclose(weighted, np.average(dense, axis=0, weights=weight), rtol=1e-6)
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("several", [False, True], ids=["labels", "indicator"])
+@pytest.mark.parametrize("seed", range(5))
+def test_every_class_keeps_a_row_to_train_on(fraction, several, seed):
+    labels = np.full(40, -1)
+    labels[[3, 17, 18]] = [0, 1, 1]
+    if several:
+        labels = labels[:, None] == np.arange(2)
+    data = ArrayDataset(np.arange(40.0)[:, None], labels)
+    kept, held = data.hold_out(fraction, seed)
+    rows = [part.samples(np.arange(len(part)))[:, 0].tolist() for part in (kept, held)]
+    assert sorted(rows[0] + rows[1]) == list(range(40))
+    assert len(held) == 40 * fraction
+    found = kept.labels.any(0).sum() if several else len(set(kept.labels.tolist()) - {-1})
+    assert found == 2

@@ -374,3 +374,32 @@ def test_wrong_arguments_of_traverse(known, arguments, message):
     factors, est = known
     with pytest.raises(ValueError, match=message):
         traverse(est, factors.data, **({"y": factors.target, "dimension": 0} | arguments))
+
+
+class Product(TransformerMixin, BaseEstimator):
+    """Decodes a code to the product of its two numbers."""
+
+    def fit(self, X, y=None):
+        self.n_features_in_ = 2
+        return self
+
+    def transform(self, X):
+        return np.asarray(X)
+
+    def inverse_transform(self, Z):
+        return np.repeat(np.prod(Z, axis=1, keepdims=True), 2, axis=1)
+
+
+def test_effects_are_of_samples_of_every_kind_in_whatever_order_they_come():
+    X = np.c_[np.ones(399), 1.0 + np.arange(399) % 2]
+    effects = feature_effects(Product().fit(X), X, kind="presence", max_samples=200)
+    assert effects.loc[0, "x0"] == pytest.approx(1.5, abs=0.1)
+    assert_array_equal(
+        effects, feature_effects(Product().fit(X), X, kind="presence", max_samples=200)
+    )
+
+
+def test_names_of_features_may_be_no_text():
+    X = pd.DataFrame(np.eye(4, 2), columns=pd.Index(["a\ud800", "b"], dtype=object))
+    effects = feature_effects(Product().fit(X), X)
+    assert effects.shape == (2, 2)

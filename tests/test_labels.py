@@ -478,3 +478,71 @@ def test_the_page_on_labels_runs(capsys):
     assert "['red' 'old' 'tall' 'dear']" in capsys.readouterr().out
     assert namespace["tall"].shape == (5, 64) and namespace["new"].shape == (3, 64)
     assert namespace["ordinal"] > 0 and namespace["score"] > 0
+
+
+AS_NONE = {  # y, and values that mean "no label" in another type than it has
+    "integers": (np.array([0, 1, -1] * 4), ["-1", True, -1.5, b"-1", 2**70, {}]),
+    "unsigned": (np.array([0, 1, 255] * 4, np.uint8), [-1, 256]),
+    "floats": (np.array([0.0, 1, -1] * 4), ["-1", "-1.0", True]),
+    "booleans": (np.array([True, False] * 6), [-1, 0, "False"]),
+    "strings": (np.array(["a", "b", "-1"] * 4), [-1, -1.0, b"-1"]),
+    "objects": (np.array(["a", "b", "-1"] * 4, object), [-1, -1.0, b"-1"]),
+    "mixed": (np.array(["a", "b", -1] * 4, object), ["-1", "-1.0"]),
+}
+
+
+@pytest.mark.parametrize(
+    "y, unlabeled",
+    [pytest.param(y, u, id=f"{k}-{u!r}") for k, (y, us) in AS_NONE.items() for u in us],
+)
+@pytest.mark.parametrize("way", ["fit", "partial_fit", "source"])
+def test_no_label_in_another_type_than_y_is_refused(y, unlabeled, way):
+    X = np.arange(36.0).reshape(12, 3)
+    est = small(ClassVSCTransformer, unlabeled=unlabeled)
+    with pytest.raises(ValueError, match=r"unlabeled=.* cannot be in y"):
+        est.fit(lambda: [(X, y)]) if way == "source" else getattr(est, way)(X, y)
+
+
+@pytest.mark.parametrize(
+    "y, unlabeled, n",
+    [
+        (np.array([0, 1, -1] * 4), -1.0, 2),
+        (np.array([0, 1, -1] * 4), np.int8(-1), 2),
+        (np.array([0.0, 1, -1] * 4), -1, 2),
+        (np.array(["a", "b", ""] * 4), np.str_(""), 2),
+        (np.array(["a", "b", -1] * 4, object), -1, 2),
+        (np.array(["a", "b", "c"] * 4, object), -1, 3),
+        (np.array(["a", "b"] * 6), "unlabeled", 2),
+        (np.array([0, 1, 2] * 4), -1, 3),
+    ],
+)
+@pytest.mark.parametrize("pieces", [False, True])
+@pytest.mark.filterwarnings("ignore::sklearn_classvsc.CollapseWarning")
+def test_no_label_is_found_where_y_can_hold_it(y, unlabeled, n, pieces):
+    X = np.arange(36.0).reshape(12, 3)
+    est = small(ClassVSCTransformer, max_epochs=1, unlabeled=unlabeled)
+    est = est.fit(lambda: [(X, y)]) if pieces else est.fit(X, y)
+    assert len(est.classes_) == n and unlabeled not in est.classes_.tolist()
+
+
+@pytest.mark.parametrize(
+    "classes, message",
+    [
+        ([-1, 0, 1], "classes holds -1, which unlabeled=-1 says is no label"),
+        ([0, 1, np.nan], "classes holds nan, which is no label"),
+        ([0, 1, None], "classes holds None, which is no label"),
+        ([[0, 1]], "must be a list of labels"),
+        ({0, 1}, "must be a list of labels"),
+        (["0", "1"], "y holds the label 0, which is none of the classes"),
+    ],
+)
+def test_classes_are_a_list_of_labels(classes, message):
+    est = small(ClassVSCTransformer, unlabeled=-1)
+    with pytest.raises(ValueError, match=message):
+        est.partial_fit(np.zeros((3, 2)), [0, 1, -1], classes=classes)
+
+
+def test_parents_take_no_label_in_the_type_of_y_only():
+    assert with_parents([0, 1, -1], {}, unlabeled=-1).columns.tolist() == [0, 1]
+    with pytest.raises(ValueError, match=r"unlabeled='-1'.* cannot be in y"):
+        with_parents([0, 1, -1], {}, unlabeled="-1")

@@ -190,14 +190,15 @@ def test_a_survey_of_pieces_is_that_of_the_whole():
         np.testing.assert_allclose(a, b, rtol=1e-5)
 
 
-@pytest.mark.parametrize("n_most", [3, 7, 30])
-def test_the_labeled_are_spread_over_the_pieces(n_most):
-    labels = np.array([0, -1, 1])
-    data = stream([3] * 10, labels=labels)
-    found = np.concatenate([x[:, 0] for x, _ in data.labeled(n_most, 2)])
-    assert set(found) <= set(range(0, 30, 30 // n_most)) and (found % 3 != 1).all()
-    expected = [i for i in range(0, 30, 30 // n_most) if i % 3 != 1]
-    assert found.tolist() == expected
+def test_the_samples_that_are_picked_come_piece_by_piece_with_their_weights():
+    def pick(labels):
+        return np.flatnonzero(labels >= 0), np.arange(2.0)
+
+    data = stream([3] * 10, labels=np.array([0, -1, 1]))
+    found = [
+        (x[:, 0].tolist(), labels.tolist(), w.tolist()) for x, labels, w in data.labeled(pick, 2)
+    ]
+    assert found == [([3 * i, 3 * i + 2], [0, 1], [0, 1]) for i in range(10)]
 
 
 # -- fit -----------------------------------------------------------------------------------------

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sklearn_classvsc._messages import brief
+
 try:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis, XAxis
@@ -56,7 +58,7 @@ def text_extent(labels: Sequence[str]) -> float:
 
 def literal(name: Any, width: int = 26) -> str:
     """Return a name from the data as one line that is shown as it is, its middle cut if long."""
-    text = " ".join(str(name).split())
+    text = " ".join(str(name).encode("utf-8", "replace").decode().split())
     if len(text) > width:
         text = f"{text[: width - 10]}…{text[-9:]}"
     return text.replace("$", r"\$")  # no mathtext
@@ -127,8 +129,8 @@ def check_image_shape(image_shape: Sequence[int] | None, n_features: int) -> Non
     shape = tuple(image_shape)
     if len(shape) not in (2, 3) or shape[2:] not in ((), (3,)) or math.prod(shape) != n_features:
         raise ValueError(
-            f"image_shape is {image_shape!r}, but must be (height, width) or (height, width, 3) "
-            f"of the {n_features} features: leave it out if X holds no images."
+            f"image_shape is {brief(image_shape)}, but must be (height, width) or (height, width, "
+            f"3) of the {n_features} features: leave it out if X holds no images."
         )
 
 

@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_array, check_scalar, gen_batches
 
 from sklearn_classvsc.inspection import feature_names, sparse_codes
-from sklearn_classvsc.metrics._counts import MatrixLike, check_labels, to_dense
+from sklearn_classvsc.metrics._counts import MatrixLike, check_labels, random_rows, to_dense
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -107,7 +107,7 @@ class ReconstructionDisplay:
             Samples, held out if the display is to say what new ones lose.
         y : array-like of shape (n_samples,), default=None
             Class labels. The images shown are the first of each class, then the second, and so on
-            up to `n_samples`; without labels, evenly spaced ones. None is chosen by its looks.
+            up to `n_samples`; without labels, at random. None is chosen by its looks.
         image_shape : tuple of (height, width) or (height, width, 3), default=None
             Shape of a sample that is an image; None means a table.
         n_samples : int, default=10
@@ -246,7 +246,7 @@ def _first_of_each(
     n_samples = Z.shape[0]
     n_shown = min(n_shown, n_samples)
     if y is None:
-        return np.linspace(0, n_samples - 1, n_shown).astype(np.intp), None
+        return random_rows(n_samples, n_shown), None
     classes, labels = check_labels(y, Z)
     occurrence = pd.Series(labels).groupby(labels).cumcount().to_numpy()
     rows = np.lexsort((labels, occurrence))[:n_shown]

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import spearmanr
 from sklearn.utils import check_random_state, check_scalar, gen_batches
 
+from sklearn_classvsc._messages import brief
 from sklearn_classvsc.metrics._counts import ClassCounts, MatrixLike, class_counts
 from sklearn_classvsc.metrics._roles import assign_roles
 
@@ -274,8 +275,8 @@ def category_sharing_test(
     n_across = 2 * len(group) * (len(M) - 1) - (len(group) * (len(group) - 1)) - n_within
     if not n_within or not n_across:
         raise ValueError(
-            f"groups is {groups!r}, but the test compares pairs of classes within a group with "
-            "pairs across its border: it needs a group of two classes and a class outside it."
+            f"groups is {brief(groups)}, but the test compares pairs of classes within a group "
+            "with pairs across its border: it needs a group of two classes and a class outside it."
         )
 
     def sharing(members: NDArray[np.intp]) -> NDArray[np.float64]:
@@ -341,10 +342,13 @@ def _check_groups(
     labels = [label for group in groups for label in group]
     if unknown := [label for label in labels if label not in position]:
         raise ValueError(
-            f"groups names {unknown!r}, but the classes of y are {list(position)!r}: name these."
+            f"groups names {brief(unknown)}, but the classes of y are "
+            f"{brief(list(position))}: name these."
         )
     if len(set(labels)) < len(labels):
-        raise ValueError(f"groups is {groups!r}, but each class may be in one group only, once.")
+        raise ValueError(
+            f"groups is {brief(groups)}, but each class may be in one group only, once."
+        )
     sizes = [len(group) for group in groups]
     return np.array([position[label] for label in labels], dtype=np.intp), np.repeat(
         np.arange(len(sizes)), sizes

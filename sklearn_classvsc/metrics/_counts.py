@@ -106,7 +106,7 @@ def check_labels(y: ArrayLike, matrix: Any) -> tuple[NDArray[Any], NDArray[np.in
             "column of the indicator at a time."
         )
     y = column_or_1d(y)
-    if missing := pd.Series(y).isna().sum():
+    if missing := int(pd.isna(y).sum()):
         raise ValueError(
             f"y has {missing} missing labels, but every sample needs a class: leave those samples "
             "out of both arrays."
@@ -114,6 +114,16 @@ def check_labels(y: ArrayLike, matrix: Any) -> tuple[NDArray[Any], NDArray[np.in
     check_classification_targets(y)
     classes, labels = np.unique(y, return_inverse=True)
     return classes, labels
+
+
+def random_rows(n_rows: int, at_most: int) -> NDArray[np.intp]:
+    """Return so many rows at most, ascending: at random, for a stride can miss a class.
+
+    The same rows at every call.
+    """
+    if n_rows <= at_most:
+        return np.arange(n_rows)
+    return np.sort(np.random.default_rng(0).choice(n_rows, at_most, replace=False))
 
 
 def class_sums(

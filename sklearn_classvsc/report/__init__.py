@@ -123,7 +123,7 @@ def factor_report(
     classes share; a dimension moved by a slider; what the codes keep; and the training.
 
     Figures are of all of X. Effects, pictures and the linear classifier are of 2,000 samples at
-    most, equally many of each class, evenly spaced in the order of X.
+    most, equally many of each class, drawn at random, the same at every call.
 
     Parameters
     ----------

@@ -12,12 +12,12 @@ from sklearn.preprocessing import StandardScaler
 from .. import metrics
 from ..inspection import Kind, Traversal, feature_effects, top_features, traverse
 from ..metrics._counts import to_dense
-from ._inputs import Inputs, take
+from ._inputs import Inputs, spread, take
 from ._pictures import ImageMaker
 
 #: Samples whose effects are averaged, for a dimension and for a dimension within a class.
 EFFECT_SAMPLES, CLASS_EFFECT_SAMPLES = 100, 20
-#: Samples that a dimension must change for it not to count as inert.
+#: Samples, as many of each class, that a dimension must change for it not to count as inert.
 INERT_SAMPLES = 400
 #: Numbers that all sweeps may hold together: pixels, and values of named features.
 MAX_PIXELS, MAX_VALUES = 1_400_000, 100_000
@@ -73,7 +73,8 @@ def measure_effects(
     X = take(inputs.X, rows)
     dense = np.asarray(to_dense(X), dtype=np.float64)
     scale = StandardScaler().fit(dense).scale_
-    inert = metrics.inert_dimensions(est, take(X, np.arange(0, len(rows), _step(len(rows)))))
+    n_each = max(2, INERT_SAMPLES // len(rates))
+    inert = metrics.inert_dimensions(est, take(X, spread(labels, n_each)))
     kind: Kind = "presence" if est.gated else "range"
     of_dimensions = feature_effects(est, X, kind=kind, max_samples=EFFECT_SAMPLES).to_numpy()
 
@@ -92,10 +93,6 @@ def measure_effects(
         images = ImageMaker(inputs.image_shape, (dense.min(), dense.max()), n_pictures)
     sweeps = _sweeps(est, groups, order, images)
     return Effects(of_dimensions, np.stack(of_classes), order, inert, scale, sweeps, images)
-
-
-def _step(n_rows: int) -> int:
-    return max(1, n_rows // INERT_SAMPLES)
 
 
 def _rank(

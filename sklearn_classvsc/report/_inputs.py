@@ -14,8 +14,9 @@ from sklearn.utils.validation import check_is_fitted
 
 import sklearn_classvsc
 
+from .._messages import brief
 from ..inspection import feature_names as names_at_fit
-from ..metrics._counts import check_labels
+from ..metrics._counts import check_labels, random_rows
 from ._words import clean
 
 #: Rows that are looked at one dimension at a time.
@@ -72,7 +73,7 @@ def check_inputs(
         _names(feature_names, known, "feature_names", "feature of X, in the order of"),
         _check_image_shape(image_shape, est.n_features_in_),
         n_unlabeled,
-        _spread(labels, max(2, MAX_ROWS // len(classes))),
+        spread(labels, max(2, MAX_ROWS // len(classes))),
     )
 
 
@@ -101,7 +102,7 @@ def _names(given: Sequence[Any] | None, own: list[Any], name: str, what: str) ->
     if len(given) != len(own):
         raise ValueError(
             f"{name} has {len(given)} entries, but must have {len(own)}: one for each {what} "
-            f"{[*own[:5], *(['...'] if own[5:] else [])]}."
+            f"{brief(own)}."
         )
     return [clean(label) for label in given]
 
@@ -115,15 +116,15 @@ def _check_image_shape(
     is_image = len(shape) in (2, 3) and shape[2:] in ((), (3,)) and min(shape) > 0
     if not is_image or np.prod(shape) != n_features:
         raise ValueError(
-            f"image_shape is {image_shape!r}, but must be (height, width) or (height, width, 3) "
-            f"of the {n_features} features: leave it out if X holds no images."
+            f"image_shape is {brief(image_shape)}, but must be (height, width) or (height, width, "
+            f"3) of the {n_features} features: leave it out if X holds no images."
         )
     return shape
 
 
-def _spread(labels: NDArray[np.intp], n: int) -> NDArray[np.intp]:
-    """Return `n` rows of each class, or all it has, evenly spaced; in the order of the data."""
+def spread(labels: NDArray[np.intp], n: int) -> NDArray[np.intp]:
+    """Return `n` rows of each class at random, or all it has; in the order of the data."""
     ordered = np.argsort(labels, kind="stable")
     groups = np.split(ordered, np.bincount(labels).cumsum()[:-1])
-    picked = [rows[np.linspace(0, len(rows) - 1, min(n, len(rows))).astype(int)] for rows in groups]
+    picked = [rows[random_rows(len(rows), n)] for rows in groups]
     return np.sort(np.concatenate(picked))

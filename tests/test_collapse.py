@@ -1,0 +1,148 @@
+"""The summary of what classes use of a code, and the warning of a collapse."""
+
+import warnings
+
+import numpy as np
+import pytest
+from helpers import small
+
+from sklearn_classvsc import ClassVSCTransformer, CollapseWarning
+from sklearn_classvsc._collapse import ClassSampler, summarize, warn_of_collapse
+from sklearn_classvsc._data import ArrayDataset
+
+rng = np.random.default_rng(0)
+X, Y = rng.random((60, 3)).astype(np.float32), np.arange(60) % 3
+quiet = pytest.mark.filterwarnings("ignore::sklearn_classvsc.CollapseWarning")
+
+N = 3000
+ORDERS = {
+    "sorted": np.repeat([0, 1, 2], N // 3),
+    "interleaved": np.arange(N) % 3,
+    "periodic": np.arange(N) // 50 % 3,
+    "shuffled": rng.integers(0, 3, N),
+    "one rare": np.where(np.arange(N) % 600 == 7, 2, np.arange(N) % 2),
+}
+
+
+def large():
+    """Return an estimator for which many samples are no work."""
+    return small(ClassVSCTransformer, max_epochs=1, batch_size=8192)
+
+
+@pytest.mark.parametrize("piece", [N, 100, 7], ids=lambda size: f"pieces of {size}")
+@pytest.mark.parametrize("several", [False, True], ids=["labels", "indicator"])
+@pytest.mark.parametrize("order", ORDERS)
+def test_every_class_has_its_share_whatever_the_order_of_rows(order, several, piece):
+    labels, n_each = ORDERS[order], 200
+    sampler, found = ClassSampler(3, n_each), []
+    for start in range(0, N, piece):
+        part = labels[start : start + piece]
+        rows, weight = sampler.pick(part[:, None] == np.arange(3) if several else part)
+        found += zip(part[rows], weight, strict=True)
+    drawn, weights = np.array([c for c, _ in found]), np.array([w for _, w in found])
+    for c, n in enumerate(np.bincount(labels)):
+        if n <= n_each:
+            assert (drawn == c).sum() == n
+        assert (drawn == c).sum() >= min(n, n_each) * 0.75
+        np.testing.assert_allclose(weights[drawn == c].sum(), n, rtol=0.3)
+
+
+def test_samples_without_a_label_are_never_picked():
+    rows, weight = ClassSampler(2, 100).pick(np.array([-1, 1, -1, 0]))
+    assert rows.tolist() == [1, 3] and weight.tolist() == [1, 1]
+    assert not ClassSampler(2, 100).pick(np.zeros((4, 2), bool))[0].size
+
+
+def test_the_summary_of_many_samples_is_about_that_of_all():
+    model = small(ClassVSCTransformer, max_epochs=1).partial_fit(X, Y).module_
+    x, labels = rng.random((30_000, 3)), np.arange(30_000) % 3
+    found = summarize(model, ArrayDataset(x, labels), 0.5, 3)
+    parts = [ArrayDataset(x[rows], labels[rows]) for rows in np.split(np.arange(30_000), 10)]
+    whole = sum(
+        (summarize(model, part, 0.5, 3) for part in parts[1:]), summarize(model, parts[0], 0.5, 3)
+    )
+    for c in range(3):
+        for a, b in zip(found.moments(c), whole.moments(c), strict=True):
+            np.testing.assert_allclose(a, b, atol=0.05)
+
+
+@quiet
+@pytest.mark.parametrize("source", [False, True], ids=["array", "pieces"])
+@pytest.mark.parametrize("rare", [False, True], ids=["interleaved", "rare"])
+def test_every_class_of_many_samples_can_be_drawn(source, rare):
+    n = 20_000
+    x = rng.random((n, 3)).astype(np.float32)
+    y = (
+        np.isin(np.arange(n), [3, 501, 8002, 15_003, 19_999]).astype(int)
+        if rare
+        else np.arange(n) % 2
+    )
+    pieces = (lambda: [(x[:7000], y[:7000]), (x[7000:], y[7000:])],)
+    est = large().fit(*pieces if source else (x, y))
+    for c in (0, 1):
+        assert len(np.unique(est.sample(50, y=c), axis=0)) > 10
+
+
+def test_a_collapse_is_seen_in_many_interleaved_samples():
+    x, y = rng.random((20_000, 3)).astype(np.float32), np.arange(20_000) % 2
+    with pytest.warns(CollapseWarning, match="in one class than in another"):
+        large().fit(x, y)
+
+
+@quiet
+def test_a_class_without_samples_keeps_its_summary_in_a_warm_start():
+    est = small(ClassVSCTransformer, warm_start=True).fit(X, Y)
+    before = est.sample(9, y=2)
+    est.fit(X[Y < 2], Y[Y < 2])
+    after = est.sample(9, y=2)
+    assert len(np.unique(before, axis=0)) > 1 and len(np.unique(after, axis=0)) > 1
+
+
+@quiet
+@pytest.mark.parametrize("how", ["named", "weight 0", "unlabeled"])
+def test_a_class_of_which_no_sample_has_come_cannot_be_drawn(how):
+    est = small(ClassVSCTransformer, unlabeled=-1)
+    y, weight = Y.copy(), np.ones(len(Y))
+    if how == "weight 0":
+        weight[Y == 2] = 0
+    else:
+        y[Y == 2] = -1 if how == "unlabeled" else 0
+    est.partial_fit(X, y, classes=[0, 1, 2], sample_weight=weight)
+    with pytest.raises(ValueError, match=r"y=2 is a class of which no labeled sample has come"):
+        est.sample(y=2)
+    est.partial_fit(X, Y)
+    assert np.isfinite(est.sample(3, y=2)).all()
+
+
+def test_the_check_names_classes_without_samples_and_judges_the_others():
+    est = small(ClassVSCTransformer, warm_start=True).partial_fit(X, Y % 2, classes=[0, 1, 7])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        with pytest.warns(
+            CollapseWarning, match=r"collapsed: .*1 of 3 classes, the first 7, had no"
+        ):
+            est.fit(X, Y % 2)
+
+
+def test_classes_without_samples_hide_no_collapse():
+    p = np.array([[0.0, 0.1], [np.nan, np.nan], [0.0, 0.1]])
+    with pytest.warns(CollapseWarning, match=r"1 of 2 dimensions .*2 of 2 classes.*1 of 3 classes"):
+        warn_of_collapse(p, np.array(list("abc")))
+
+
+@quiet
+def test_a_fit_afresh_forgets_the_classes_of_the_last():
+    est = small(ClassVSCTransformer, max_epochs=1).fit(iter([(X, Y % 2)]))
+    est.fit(iter([(X, Y)]))
+    assert est.classes_.tolist() == [0, 1, 2]
+    assert np.isfinite(est.sample(3, y=2)).all()
+
+
+@pytest.mark.parametrize("y", [[0, 1], "0", 5, None], ids=str)
+def test_only_one_class_can_be_drawn(y):
+    est = small(ClassVSCTransformer).partial_fit(X, Y)
+    if y is None:
+        assert est.sample(2).shape == (2, 3)
+    else:
+        with pytest.raises(ValueError, match="none of the classes the estimator knows"):
+            est.sample(y=y)
