@@ -332,7 +332,7 @@ class VSCNet(SteppingNet):
         twin.initialize()
         twin.generator.set_state(self.generator.get_state())
         twin.noise_generator.set_state(self.noise_generator.get_state())
-        twin.optimizer_.load_state_dict(self.optimizer_.state_dict())
+        twin.optimizer_.load_state_dict(copy.deepcopy(self.optimizer_.state_dict()))
         twin.callbacks, twin.callbacks_ = self.callbacks, self.callbacks_
         twin.verbose, twin.precision = self.verbose, self.precision
         twin.schedule(self.steps_planned, self.steps_done, self.decay)

@@ -1,4 +1,4 @@
-"""Specification of the kinds of labels: indicators, hierarchies, bins of a number, few labels."""
+"""Specification of the kinds of labels: indicators, hierarchies, quantities, few labels."""
 
 import re
 import warnings
@@ -24,9 +24,7 @@ from helpers import small
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
-from sklearn.datasets import load_diabetes, load_iris
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.datasets import load_iris
 
 from sklearn_classvsc import ClassVSCTransformer
 from sklearn_classvsc._data import ArrayDataset, EvenBatches
@@ -35,12 +33,8 @@ from sklearn_classvsc._spike_slab import SpikeSlab
 from sklearn_classvsc.datasets import make_class_factors
 from sklearn_classvsc.labels import with_parents
 from sklearn_classvsc.metrics import (
-    class_consistency_score,
-    consistency_scorer,
     contrast_scorer,
-    probe_scorer,
 )
-from sklearn_classvsc.report import factor_report
 
 
 @pytest.fixture(scope="module")
@@ -237,7 +231,7 @@ def test_a_row_of_zeros_is_a_sample_without_a_label(factors):
     Y[::2] = 0
     est = small(ClassVSCTransformer).fit(X, Y)
     assert np.isfinite(est.history_.to_numpy(float)).all()
-    np.testing.assert_array_equal(est._class_summary.n_samples, Y.sum(0))
+    np.testing.assert_array_equal(est._fitted.model.summary.n_samples, Y.sum(0))
 
 
 def test_pieces_of_an_indicator_are_those_of_the_whole(factors):
@@ -265,7 +259,7 @@ def test_early_stopping_and_weights_take_an_indicator(factors):
     X, Y = factors.data, factors.target
     weight = np.arange(len(X)) % 3
     est = small(ClassVSCTransformer, early_stopping=True).fit(X, Y, sample_weight=weight)
-    assert est._class_summary.n_samples.max() <= Y[weight > 0].sum(0).max()
+    assert est._fitted.model.summary.n_samples.max() <= Y[weight > 0].sum(0).max()
 
 
 @pytest.mark.parametrize(
@@ -276,7 +270,6 @@ def test_early_stopping_and_weights_take_an_indicator(factors):
         ({}, [[0, 1]] * 10, r"at least 2 classes, but y has samples of 1 of its 2 labels"),
         ({}, [[0, 1]] * 9, r"X has 10 and y 9"),
         ({"unlabeled": -1}, [[0, 1], [1, 0]] * 5, r"unlabeled=-1 is for one label"),
-        ({"bins": 3}, [[0, 1], [1, 0]] * 5, r"bins=3 is for one label"),
         (
             {"objective": "paper", "consistency": "pairwise"},
             [[0, 1], [1, 0]] * 5,
@@ -327,95 +320,15 @@ def test_a_circle_of_groups_is_named():
         with_parents(["a"], {"a": "b", "b": "a"})
 
 
-# Bins of a number ------------------------------------------------------------------------------
+# A quantity ------------------------------------------------------------------------------------
 
 
 def test_a_continuous_y_asks_for_bins(iris):
     X, y = iris
-    with pytest.raises(ValueError, match=r"continuous.*set bins"):
+    with pytest.raises(ValueError, match=r"continuous.*pd\.qcut\(y, 5, labels=False\)"):
         small(ClassVSCTransformer).fit(X, y + 0.5 * X[:, 0])
-
-
-@quick
-@given(st.lists(st.integers(-5, 5), min_size=3, max_size=40), st.integers(2, 6))
-def test_bins_are_quantiles_and_none_is_empty(values, bins):
-    y = np.array(values, float)
-    est = ClassVSCTransformer(bins=bins)
-    if len(set(values)) < 2:
-        with pytest.raises(ValueError, match="pass a y that varies"):
-            est._encode_labels(y, None, reset=True)
-        return
-    try:
-        labels = est._encode_labels(y, None, reset=True)
-    except ValueError as error:  # nearly all values are one
-        assert "leaves 1 bin" in str(error)
-        return
-    assert np.array_equal(np.unique(labels), np.arange(len(est.classes_)))
-    assert len(est.bin_edges_) == len(est.classes_) - 1 < bins
-    for i, median in enumerate(est.classes_):
-        assert median == np.median(y[labels == i])
-    assert (np.diff(labels[np.argsort(y)]) >= 0).all()
-    if len(set(values)) == len(values):
-        assert np.ptp(np.bincount(labels)) <= 1 or len(values) < bins
-
-
-def test_what_takes_y_takes_its_bins(tmp_path):
-    X, y = load_diabetes(return_X_y=True)
-    est = small(ClassVSCTransformer, bins=4, max_epochs=20).fit(X, y)
-    assert est.classes_.shape == (4,) and est.bin_edges_.shape == (3,)
-    labels = est.labels_of(y)
-    assert np.bincount(labels).min() > 100
-    assert est.labels_of([-1e9, 1e9]).tolist() == [0, 3]
-    assert est.labels_of(est.classes_).tolist() == [0, 1, 2, 3]
-    assert est.sample(2, y=200.0).shape == (2, 10)
-    pipe = make_pipeline(StandardScaler(), small(ClassVSCTransformer, bins=4)).fit(X, y)
-    assert consistency_scorer(est, X, y) == class_consistency_score(est.transform(X), labels)
-    assert all(np.isfinite(scorer(pipe, X, y)) for scorer in (contrast_scorer, probe_scorer))
-    est.save(tmp_path / "model")
-    again = ClassVSCTransformer.load(tmp_path / "model")
-    for each in (est, again):
-        each.partial_fit(X, y + 100)
-    assert np.array_equal(est.transform(X), again.transform(X))
-    assert np.array_equal(again.labels_of(y), labels)
-    report = factor_report(est, X, y).to_dict()
-    assert f"{est.bin_edges_[0]:.4g} to {est.bin_edges_[1]:.4g}" in str(report)
-    assert not hasattr(est.set_params(bins=None).fit(X, y > 100), "bin_edges_")
-
-
-def test_bins_are_those_of_all_pieces():
-    X, y = load_diabetes(return_X_y=True)
-    whole = small(ClassVSCTransformer, bins=3, max_epochs=1).fit(X, y)
-    pieces = small(ClassVSCTransformer, bins=3, max_epochs=1)
-    pieces.fit(lambda: [(X[:200], y[:200]), (X[200:], y[200:])])
-    assert np.array_equal(whole.bin_edges_, pieces.bin_edges_)
-    assert np.array_equal(whole.classes_, pieces.classes_)
-
-
-def test_values_without_a_label_are_in_no_bin():
-    X, y = load_diabetes(return_X_y=True)
-    y[::2] = -1
-    est = small(ClassVSCTransformer, bins=3, unlabeled=-1).fit(X, y)
-    assert np.array_equal(est.bin_edges_, np.quantile(y[1::2], [1 / 3, 2 / 3]))
-    assert set(est.labels_of(y)) == {-1, 0, 1, 2}
-    named = np.where(y == -1, "none", y.astype(object))
-    est = small(ClassVSCTransformer, bins=3, unlabeled="none").fit(X, named)
-    assert set(est.labels_of(named)) == {-1, 0, 1, 2}
-    edges = est.bin_edges_
-    assert np.array_equal(est.set_params(bins=None).partial_fit(X, named).bin_edges_, edges)
-
-
-@pytest.mark.parametrize(
-    "y, classes, message",
-    [
-        (["a", "b"] * 5, None, r"bins=3 needs a y of numbers, but y holds .*'a'"),
-        (np.ones(10), None, r"bins=3 leaves 1 bin of the 1 values"),
-        (np.arange(10.0), [1, 2], r"classes=\[1, 2\] was passed beside bins=3"),
-    ],
-)
-def test_what_cannot_be_cut_is_named(y, classes, message):
-    est, X = small(ClassVSCTransformer, bins=3), np.random.default_rng(0).normal(size=(10, 3))
-    with pytest.raises(ValueError, match=message):
-        est.partial_fit(X, y, classes=classes)
+    bins = pd.qcut(y + 0.5 * X[:, 0], 5, labels=False)
+    assert small(ClassVSCTransformer).fit(X, bins).classes_.tolist() == [0, 1, 2, 3, 4]
 
 
 # Few labels ------------------------------------------------------------------------------------
