@@ -407,7 +407,7 @@ def test_more_samples_than_classes_are_the_second_of_each(digits):
 
 def test_without_labels_samples_are_of_every_class_in_whatever_order_they_come(digits):
     est, X, _ = digits
-    X = np.tile(X[:2], (8, 1))
+    X = np.tile(X[:2], (8, 1))[:15]
     display = ReconstructionDisplay.from_estimator(est, X, image_shape=IMAGE, n_samples=8)
     assert_array_equal(np.unique(display.originals, axis=0), np.unique(X, axis=0))
     assert display.labels is None

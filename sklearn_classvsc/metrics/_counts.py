@@ -106,7 +106,7 @@ def check_labels(y: ArrayLike, matrix: Any) -> tuple[NDArray[Any], NDArray[np.in
             "column of the indicator at a time."
         )
     y = column_or_1d(y)
-    if missing := int(pd.isna(y).sum()):
+    if missing := pd.Series(y, dtype=object).isna().sum():
         raise ValueError(
             f"y has {missing} missing labels, but every sample needs a class: leave those samples "
             "out of both arrays."
