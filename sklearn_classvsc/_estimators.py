@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Sequence
 from numbers import Integral, Real
 from os import PathLike
@@ -19,7 +20,7 @@ from ._data import ArrayDataset, naming
 from ._objective import LearnedPriorObjective, Objective, Weight
 from ._sklearn import Interval, StrOptions, fit_context
 from ._streams import StreamDataset
-from .labels import Indicator
+from .labels import Indicator, check_y, position, shown
 
 if TYPE_CHECKING:
     from torch import nn
@@ -791,20 +792,28 @@ class ClassVSCTransformer(VSCTransformer):
 
         Parameters
         ----------
-        y : array-like of shape (n_samples,)
-            Labels, or values to be cut as in `fit`. Values beyond those that `fit` has seen are in
+        y : array-like of shape (n_samples,) or (n_samples, n_labels)
+            Labels, or values to be cut, as in `fit`. Values beyond those that `fit` has seen are in
             the first or last bin.
 
         Returns
         -------
-        labels : ndarray of shape (n_samples,)
+        labels : ndarray of shape (n_samples,) or (n_samples, n_labels)
             With `bins`, the number of the bin, from 0 in the order of `classes_`, or -1 where
-            `unlabeled` says that there is none; without them `y`.
+            `unlabeled` says that there is none; without them `y`, of an indicator 0 and 1.
         """
         now = self._now()
         check_is_fitted(now)
-        y = np.asarray(y)
-        return now._bins_of(y, has_label(y, now.unlabeled)) if hasattr(now, "bin_edges_") else y
+        with naming("y", y):
+            checked = check_y(y)
+        if isinstance(checked, Indicator):
+            return checked.members.astype(np.int8)
+        binned = hasattr(now, "bin_edges_")
+        return now._bins_of(checked, now._has_label(checked)) if binned else checked
+
+    def _has_label(self, y: NDArray[Any]) -> NDArray[np.bool_]:
+        """Return which labels are one, (n,); `labels.labeled_rows` asks for it."""
+        return has_label(y, self.unlabeled)
 
     def _finish(self, dataset: ArrayDataset | StreamDataset, stop_reason: str) -> None:
         super()._finish(dataset, stop_reason)
@@ -881,14 +890,15 @@ class ClassVSCTransformer(VSCTransformer):
         if y is None:
             return super().sample(n_samples)
         if hasattr(now, "bin_edges_"):
-            index = now._bins_of(np.array([y]), np.array([True]))
+            index: int | None = int(now._bins_of(np.array([y]), np.array([True]))[0])
         else:
-            (index,) = np.nonzero(now.classes_ == y)
-        if not index.size:
+            index = position(now.classes_, y)
+        if index is None:
             raise ValueError(
-                f"y={y!r} is none of the classes the estimator knows: {now.classes_.tolist()}."
+                f"y={reprlib.repr(y)} is none of the classes the estimator knows: "
+                f"{shown(now.classes_)}."
             )
-        return now._sample(n_samples, *now._class_summary.moments(int(index[0])))
+        return now._sample(n_samples, *now._class_summary.moments(index))
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

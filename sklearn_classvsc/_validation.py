@@ -5,17 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from sklearn.utils import get_tags
-from sklearn.utils.validation import assert_all_finite, column_or_1d
 
 from ._data import ArrayDataset, Rows, Survey, naming
 from ._inference import SpikeSlabInference
 from ._likelihoods import LIKELIHOODS
 from ._sklearn import check_sample_weight
 from ._streams import Chunk, Source, StreamDataset
-from .labels import Indicator, as_indicator, pick
+from .labels import Indicator, check_y, pick
 
 
 class SpikeSlabValidation(SpikeSlabInference):
@@ -122,22 +120,7 @@ class SpikeSlabValidation(SpikeSlabInference):
                 f"{type(self).__name__} requires y to be passed, but the target y is None."
             )
         with naming("y", y):
-            indicator = as_indicator(y)
-            if indicator is None:
-                y = column_or_1d(y, warn=True)
-                assert_all_finite(y, input_name="y")
-        if indicator is None and (missing := y[pd.isna(y)]).size:
-            raise ValueError(
-                f"y holds {missing[0]!r}, which is no label: leave such samples out, or give them "
-                "a label that unlabeled names."
-            )
-        n_labels = len(y if indicator is None else indicator.members)
-        if n_labels != X.shape[0]:
-            raise ValueError(
-                "X and y have inconsistent numbers of samples: "
-                f"X has {X.shape[0]} and y {n_labels}."
-            )
-        return y if indicator is None else indicator
+            return check_y(y, X.shape[0], warn=True)
 
 
 def _check_callbacks(callbacks: list[Any] | None) -> None:

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.pipeline import Pipeline
-from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import check_is_fitted
 
 import sklearn_classvsc
 
 from ..inspection import feature_names as names_at_fit
+from ..labels import labeled_rows
 from ..metrics._counts import check_labels
 from ._words import clean
 
@@ -47,16 +47,9 @@ def check_inputs(
 ) -> Inputs:
     """Check everything; parameters and errors are those of `factor_report`."""
     _check_estimator(est)
-    X = X if hasattr(X, "shape") else np.asarray(X)
-    check_consistent_length(X, y)
-    y, unlabeled = np.asarray(y), getattr(est, "unlabeled", None)
-    n_unlabeled = 0
-    if unlabeled is not None:
-        labeled = np.flatnonzero(y != unlabeled)
-        n_unlabeled = len(y) - len(labeled)
-        X, y = take(X, labeled), y[labeled]
+    n_given = X.shape[0] if hasattr(X, "shape") else len(X)
+    X, y = labeled_rows(est, X, y)
     if hasattr(est, "bin_edges_"):
-        y = est.labels_of(y)
         class_names = class_names or [
             f"{low:.4g} to {high:.4g}" for low, high in pairwise([-np.inf, *est.bin_edges_, np.inf])
         ]
@@ -65,20 +58,15 @@ def check_inputs(
     return Inputs(
         est,
         X,
-        np.ravel(y),
+        y,
         labels,
         classes,
         _names(class_names, classes.tolist(), "class_names", "class of y, in the order of"),
         _names(feature_names, known, "feature_names", "feature of X, in the order of"),
         _check_image_shape(image_shape, est.n_features_in_),
-        n_unlabeled,
+        n_given - len(y),
         _spread(labels, max(2, MAX_ROWS // len(classes))),
     )
-
-
-def take(X: Any, rows: NDArray[np.intp]) -> Any:
-    """Return these rows of an array, a sparse matrix or a DataFrame."""
-    return X.iloc[rows] if hasattr(X, "iloc") else X[rows]
 
 
 def _check_estimator(est: Any) -> None:
