@@ -95,7 +95,11 @@ def as_indicator(y: Any) -> Indicator | None:
             f"y is no array of labels ({error}): pass one label for each sample, or an indicator "
             "(MultiLabelBinarizer makes it of lists of labels)."
         ) from error
-    if len(shape) != 2 or shape[1] < 2:
+    if len(shape) > 2:
+        raise ValueError(
+            f"y has the shape {shape}, but must be a vector of labels or an indicator."
+        )
+    if len(shape) < 2 or shape[1] < 2:
         return None
     values = y.toarray() if hasattr(y, "toarray") else np.asarray(y)
     members = np.ascontiguousarray(values == 1)
@@ -200,8 +204,11 @@ def labeled_rows(est: Any, X: Any, y: Any) -> tuple[Any, Any]:
 def _reader_of(est: Any) -> Any:
     """Return the part of an estimator that takes labels; None if none does."""
     est = getattr(est, "best_estimator_", est)
-    parts = [est, *est.get_params().values()] if hasattr(est, "get_params") else [est]
-    return next((part for part in reversed(parts) if hasattr(part, "_has_label")), None)
+    if hasattr(est, "_has_label"):
+        return est
+    parts = [*est.get_params().values()] if hasattr(est, "get_params") else []
+    readers = (_reader_of(part) for part in reversed(parts) if hasattr(part, "get_params"))
+    return next((reader for reader in readers if reader is not None), None)
 
 
 def _names(y: Indicator, reader: Any) -> NDArray[Any] | None:
