@@ -129,12 +129,12 @@ def check_y(
     indicator = as_indicator(y)
     if indicator is None:
         y = column_or_1d(y, warn=warn)
+        assert_all_finite(y, input_name="y")
         if (missing := y[pd.isna(y)]).size:
             raise ValueError(
                 f"y holds {missing.tolist()[0]!r}, which is no label: leave such samples out, or "
                 "give them a label that unlabeled names."
             )
-        assert_all_finite(y, input_name="y")
     n_labels = len(y if indicator is None else indicator.members)
     if n_samples not in (None, n_labels):
         raise ValueError(
@@ -179,6 +179,7 @@ def labeled_rows(est: Any, X: Any, y: Any) -> tuple[Any, Any]:
         X = np.asarray(X)
     checked, reader = check_y(y, X.shape[0]), _reader_of(est)
     labels: Any = checked
+    labeled: NDArray[np.bool_]
     if isinstance(checked, Indicator):
         labels = pd.DataFrame(checked.members.astype(np.int8), columns=_names(checked, reader))
         labeled, all_are = checked.members.any(axis=1), "rows of zeros"
@@ -190,7 +191,7 @@ def labeled_rows(est: Any, X: Any, y: Any) -> tuple[Any, Any]:
             labels = reader.labels_of(checked)
     if not labeled.any():
         raise ValueError(
-            f"y holds no label: its {len(labeled)} entries are {all_are}. Pass samples that have "
+            f"y holds no label: its {X.shape[0]} entries are {all_are}. Pass samples that have "
             "labels; in cross-validation, fewer folds or a stratified split."
         )
     if not labeled.all():

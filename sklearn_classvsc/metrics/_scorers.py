@@ -143,10 +143,11 @@ def probe_scorer(estimator: Any, X: MatrixLike, y: ArrayLike, *, k: int = 5) -> 
     >>> probe_scorer(PCA(2).fit(X), X, y, k=1) > 0.7
     True
     """
-    Z, y = labeled_rows(estimator, check_matrix(estimator.transform(X), "codes"), y)
-    check_labels(y, Z)
-    folds = StratifiedKFold(n_splits=2, shuffle=True, random_state=0).split(Z, y)
-    return float(np.mean([k_sparse_probe_score(Z[a], y[a], Z[b], y[b], k=k) for a, b in folds]))
+    Z, labels = labeled_rows(estimator, check_matrix(estimator.transform(X), "codes"), y)
+    labels = check_labels(labels, Z)[1]
+    folds = StratifiedKFold(n_splits=2, shuffle=True, random_state=0).split(Z, labels)
+    scores = [k_sparse_probe_score(Z[a], labels[a], Z[b], labels[b], k=k) for a, b in folds]
+    return float(np.mean(scores))
 
 
 def elbo_scorer(estimator: Any, X: MatrixLike, y: ArrayLike | None = None) -> float:

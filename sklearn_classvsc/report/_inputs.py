@@ -48,23 +48,23 @@ def check_inputs(
     """Check everything; parameters and errors are those of `factor_report`."""
     _check_estimator(est)
     n_given = X.shape[0] if hasattr(X, "shape") else len(X)
-    X, y = labeled_rows(est, X, y)
+    X, read = labeled_rows(est, X, y)
     if hasattr(est, "bin_edges_"):
         class_names = class_names or [
             f"{low:.4g} to {high:.4g}" for low, high in pairwise([-np.inf, *est.bin_edges_, np.inf])
         ]
-    classes, labels = check_labels(y, X)
+    classes, labels = check_labels(read, X)
     known = names_at_fit(est, est.n_features_in_)
     return Inputs(
         est,
         X,
-        y,
+        read,
         labels,
         classes,
         _names(class_names, classes.tolist(), "class_names", "class of y, in the order of"),
         _names(feature_names, known, "feature_names", "feature of X, in the order of"),
         _check_image_shape(image_shape, est.n_features_in_),
-        n_given - len(y),
+        n_given - len(read),
         _spread(labels, max(2, MAX_ROWS // len(classes))),
     )
 
