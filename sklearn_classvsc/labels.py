@@ -132,8 +132,8 @@ def check_y(
         assert_all_finite(y, input_name="y")
         if (missing := y[pd.isna(y)]).size:
             raise ValueError(
-                f"y holds {missing.tolist()[0]!r}, which is no label: leave such samples out, or "
-                "give them a label that unlabeled names."
+                f"y holds {missing.tolist()[0]!r}, which is no label ({missing.size} missing "
+                "labels): leave such samples out, or give them a label that unlabeled names."
             )
     n_labels = len(y if indicator is None else indicator.members)
     if n_samples not in (None, n_labels):
@@ -179,7 +179,6 @@ def labeled_rows(est: Any, X: Any, y: Any) -> tuple[Any, Any]:
         X = np.asarray(X)
     checked, reader = check_y(y, X.shape[0]), _reader_of(est)
     labels: Any = checked
-    labeled: NDArray[np.bool_]
     if isinstance(checked, Indicator):
         labels = pd.DataFrame(checked.members.astype(np.int8), columns=_names(checked, reader))
         labeled, all_are = checked.members.any(axis=1), "rows of zeros"
