@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import Tags
 
 from ._classes import Labels, LabelSets, one_label_only
+from ._data import naming
 from ._estimator import WEIGHT, SpikeSlabTransformer
 from ._messages import brief
 from ._model import Model, Moments
@@ -24,7 +25,7 @@ from ._objective import (
     VSCObjective,
 )
 from ._sklearn import Interval, StrOptions, fit_context
-from .labels import Indicator
+from .labels import Indicator, check_y, has_label, position
 
 if TYPE_CHECKING:
     from torch import nn
@@ -539,11 +540,7 @@ class ClassVSCTransformer(SpikeSlabTransformer):
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        The labels; of an indicator the names or numbers of its columns, with `bins` the median of
-        `y` in each bin.
-    bin_edges_ : ndarray of shape (n_classes - 1,)
-        Where one bin ends and the next begins, with `bins` only. Bins that repeated values leave
-        empty are none.
+        The labels; of an indicator the names or numbers of its columns.
     n_features_in_ : int
         Number of features.
     feature_names_in_ : ndarray of shape (n_features,)
@@ -702,6 +699,30 @@ class ClassVSCTransformer(SpikeSlabTransformer):
         assert labels is not None
         return labels.classes
 
+    def labels_of(self, y: ArrayLike) -> NDArray[Any]:
+        """Return labels as `fit` reads them: checked, as an array.
+
+        For `metrics` and the like, which take arrays.
+
+        Parameters
+        ----------
+        y : array-like of shape (n_samples,) or (n_samples, n_labels)
+            Labels, or an indicator of them.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,) or (n_samples, n_labels)
+            The labels; of an indicator 0 and 1.
+        """
+        self._now()
+        with naming("y", y):
+            checked = check_y(y)
+        return checked.members.astype(np.int8) if isinstance(checked, Indicator) else checked
+
+    def _has_label(self, y: NDArray[Any]) -> NDArray[np.bool_]:
+        """Return which labels are one, (n,); `labels.labeled_rows` asks for it."""
+        return has_label(y, self.unlabeled)
+
     @fit_context(prefer_skip_nested_validation=True)
     def partial_fit(
         self, X: ArrayLike, y: Any = None, classes: Any = None, sample_weight: Any = None
@@ -768,13 +789,12 @@ class ClassVSCTransformer(SpikeSlabTransformer):
 
         def moments(model: Model) -> Moments:
             assert model.labels is not None and model.summary is not None
-            index = [np.ndim(y) == 0 and name == y for name in model.labels.classes]
-            if not any(index):
+            c = position(model.labels.classes, y)
+            if c is None:
                 raise ValueError(
                     f"y={brief(y)} is none of the classes the estimator knows: "
                     f"{brief(model.labels.classes)}."
                 )
-            c = index.index(True)
             if not model.summary.n_samples[c]:
                 raise ValueError(
                     f"y={brief(y)} is a class of which no labeled sample has come, so there is "

@@ -5,16 +5,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils import get_tags
-from sklearn.utils.validation import (
-    assert_all_finite,
-    check_array,
-    column_or_1d,
-    validate_data,
-)
+from sklearn.utils.validation import check_array, validate_data
 
 from ._classes import Labels, LabelSets
 from ._data import ArrayDataset, Rows, Survey, naming
@@ -22,7 +16,7 @@ from ._likelihoods import LIKELIHOODS
 from ._messages import brief
 from ._sklearn import check_sample_weight
 from ._streams import Chunk, Source, StreamDataset
-from .labels import Indicator, as_indicator, has_label, pick
+from .labels import Indicator, check_y, has_label, pick
 
 
 class Header(BaseEstimator):
@@ -176,21 +170,7 @@ def check_labels(estimator: Any, X: Any, y: Any) -> NDArray[Any] | Indicator:
             f"{type(estimator).__name__} requires y to be passed, but the target y is None."
         )
     with naming("y", y):
-        indicator = as_indicator(y)
-        if indicator is None:
-            y = column_or_1d(y, warn=True)
-            assert_all_finite(y, input_name="y")
-    if indicator is None and (missing := y[pd.isna(y)]).size:
-        raise ValueError(
-            f"y holds {brief(missing[0])}, which is no label: leave such samples out, or give them "
-            "a label that unlabeled names."
-        )
-    n_labels = len(y if indicator is None else indicator.members)
-    if n_labels != X.shape[0]:
-        raise ValueError(
-            f"X and y have inconsistent numbers of samples: X has {X.shape[0]} and y {n_labels}."
-        )
-    return y if indicator is None else indicator
+        return check_y(y, X.shape[0], warn=True)
 
 
 def _check_range(data: ArrayDataset | StreamDataset, likelihood: str) -> None:

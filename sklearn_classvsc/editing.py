@@ -13,6 +13,7 @@ from sklearn.utils import check_array, check_scalar
 
 from ._messages import brief
 from .inspection import feature_names, sparse_codes
+from .labels import labeled_rows, position
 from .metrics._counts import MatrixLike, check_labels, class_sums
 
 __all__ = [
@@ -89,7 +90,7 @@ def class_profile(est: Any, X: MatrixLike, y: ArrayLike) -> ClassProfile:
     X : {array-like, sparse matrix} of shape (n_samples, n_features)
         Samples; those of the fit, or held out.
     y : array-like of shape (n_samples,)
-        Class labels.
+        Class labels, as the estimator reads them. Samples without a label are left out.
 
     Returns
     -------
@@ -106,7 +107,7 @@ def class_profile(est: Any, X: MatrixLike, y: ArrayLike) -> ClassProfile:
     Raises
     ------
     ValueError
-        If `y` does not fit `X`.
+        If `y` does not fit `X`, or no sample has a label.
 
     See Also
     --------
@@ -123,7 +124,7 @@ def class_profile(est: Any, X: MatrixLike, y: ArrayLike) -> ClassProfile:
     >>> class_profile(vsc, X, y).activity.shape
     (10, 8)
     """
-    Z = sparse_codes(est, X)
+    Z, y = labeled_rows(est, sparse_codes(est, X), y)
     classes, labels = check_labels(y, Z)
     n = np.bincount(labels, minlength=len(classes)).astype(np.float64)
     active = class_sums(Z, labels, len(classes), of_support=True)
@@ -420,13 +421,13 @@ def _typical_value(
 
 
 def _class_index(profile: ClassProfile, label: Any, name: str) -> int:
-    matches = np.flatnonzero(profile.classes == label)
-    if not matches.size:
+    c = position(profile.classes, label)
+    if c is None:
         raise ValueError(
             f"{name} is {brief(label)}, but the classes of the profile are "
             f"{brief(profile.classes)}."
         )
-    return int(matches[0])
+    return c
 
 
 def _check_width(profile: ClassProfile, n_components: int) -> None:
@@ -454,7 +455,7 @@ def _decoded(est: Any, X: Any, codes: NDArray[Any], edited: NDArray[Any]) -> Edi
     X_hat, X_edited = (np.asarray(est.inverse_transform(Z)) for Z in (codes, edited))
     change = pd.DataFrame(
         X_edited - X_hat,
-        index=getattr(X, "index", None),
+        index=X.index if hasattr(X, "iloc") else None,
         columns=feature_names(est, X_hat.shape[1]),
     )
     return Edit(codes, edited, X_hat, X_edited, change)

@@ -15,6 +15,7 @@ from sklearn.utils import check_scalar, gen_batches
 from sklearn.utils.validation import check_is_fitted
 
 from ._messages import brief
+from .labels import labeled_rows, position
 from .metrics._counts import MatrixLike, check_labels, random_rows
 
 __all__ = ["Traversal", "feature_effects", "top_features", "traverse"]
@@ -62,7 +63,7 @@ def traverse(
     X : {array-like, sparse matrix} of shape (n_samples, n_features)
         Samples.
     y : array-like of shape (n_samples,), default=None
-        Class labels. Needed with `label` alone.
+        Class labels, as the estimator reads them. Needed with `label` alone.
     dimension : int
         The dimension to sweep.
     label : object, default=None
@@ -108,13 +109,13 @@ def traverse(
     low, high = quantiles
     check_scalar(low, "quantiles[0]", Real, min_val=0, max_val=1)
     check_scalar(high, "quantiles[1]", Real, min_val=low, max_val=1, include_boundaries="right")
-    label = None if label is None else np.asarray(label).item()  # 'boot', not np.str_('boot')
     Z = sparse_codes(est, X)
     check_scalar(dimension, "dimension", Integral, min_val=0, max_val=Z.shape[1] - 1)
     active = Z[:, [dimension]].toarray()[:, 0] != 0
-    rows = np.flatnonzero(active & _of_class(y, label, Z))
-    if not rows.size:
-        raise ValueError(_never_active(dimension, label, y, active))
+    if label is None:
+        rows = _where_active(active, dimension)
+    else:
+        label, rows = _where_active_in_class(est, active, y, dimension, label)
     steps = np.linspace(low, high, n_steps)
     values = np.quantile(Z[rows][:, [dimension]].toarray()[:, 0].astype(np.float64), steps)
     sample = int(rows[_most_typical(Z[rows])])
@@ -151,7 +152,8 @@ def feature_effects(
     X : {array-like, sparse matrix} of shape (n_samples, n_features)
         Samples.
     y : array-like of shape (n_samples,), default=None
-        Class labels. None: one effect of each dimension, over all samples.
+        Class labels, as the estimator reads them. Samples without a label are left out. None: one
+        effect of each dimension, over all samples.
     kind : {"range", "presence"}, default="range"
         The change. "presence" suits a dimension that a class has and others lack.
     max_samples : int, default=100
@@ -164,7 +166,7 @@ def feature_effects(
         Indexed by `dimension`; with `y` by (`class`, `dimension`), n_classes * n_components rows.
         Columns are the names of the features, "x0" and so on where X had none. Rows of dimensions
         that are never active are NaN. ``effects.attrs["scale"]`` keeps the standard deviation of
-        each feature in X (1 for constant ones), by which `top_features` compares them.
+        each feature in these samples (1 for constant ones), by which `top_features` compares them.
 
     Raises
     ------
@@ -191,6 +193,8 @@ def feature_effects(
     if kind not in ("range", "presence"):
         raise ValueError(f"kind is {kind!r}, but must be 'range' or 'presence'.")
     check_scalar(max_samples, "max_samples", Integral, min_val=1)
+    if y is not None:
+        X, y = labeled_rows(est, X, y)
     Z = sparse_codes(est, X)
     if y is None:
         index: pd.Index[Any] = pd.RangeIndex(Z.shape[1], name="dimension")
@@ -283,31 +287,36 @@ def sparse_codes(est: Any, X: MatrixLike) -> Any:
     return csr_array(Z if hasattr(Z, "toarray") else np.asarray(Z))
 
 
-def _of_class(y: ArrayLike | None, label: Any, Z: Any) -> NDArray[np.bool_]:
-    """Whether each sample is of the class, (n,)."""
-    if label is None:
-        return np.ones(Z.shape[0], dtype=bool)
-    if y is None:
-        raise ValueError(f"label is {brief(label)}, but y is None: pass the labels of X as y.")
-    classes, labels = check_labels(y, Z)
-    matches = classes == label
-    if not np.any(matches):
-        raise ValueError(f"label is {brief(label)}, but the classes of y are {brief(classes)}.")
-    of_class: NDArray[np.bool_] = matches[labels]
-    return of_class
-
-
-def _never_active(
-    dimension: int, label: Any, y: ArrayLike | None, active: NDArray[np.bool_]
-) -> str:
-    where = "in X" if label is None else f"in class {brief(label)}"
-    message = f"dimension is {dimension}, which is never active {where}"
+def _where_active(active: NDArray[np.bool_], dimension: int) -> NDArray[np.intp]:
+    """Rows in which the dimension is active."""
     if not active.any():
-        return f"{message}{'' if label is None else ', nor elsewhere in X'}: choose another."
-    having = np.unique(np.asarray(y)[active]).tolist()
-    return (
-        f"{message}: choose another, or as label one of the classes that have it, {brief(having)}."
-    )
+        raise ValueError(f"dimension is {dimension}, which is never active in X: choose another.")
+    return np.flatnonzero(active)
+
+
+def _where_active_in_class(
+    est: Any, active: NDArray[np.bool_], y: ArrayLike | None, dimension: int, label: Any
+) -> tuple[Any, NDArray[np.intp]]:
+    """Return the label as Python has it, and the rows of its class with the dimension active."""
+    if y is None:
+        raise ValueError(f"label is {label!r}, but y is None: pass the labels of X as y.")
+    rows, y = labeled_rows(est, np.arange(len(active)), y)
+    classes, labels = check_labels(y, rows)
+    c = position(classes, label)
+    if c is None:
+        raise ValueError(f"label is {brief(label)}, but the classes of y are {brief(classes)}.")
+    label = classes.tolist()[c]  # 'boot', not np.str_('boot')
+    having = active[rows]
+    of_class = rows[(labels == c) & having]
+    if not of_class.size:
+        message = f"dimension is {dimension}, which is never active in class {label!r}"
+        if not having.any():
+            raise ValueError(f"{message}, nor elsewhere in X with a label: choose another.")
+        raise ValueError(
+            f"{message}: choose another, or as label one of the classes that have it, "
+            f"{brief(classes[np.unique(labels[having])])}."
+        )
+    return label, of_class
 
 
 def _most_typical(Z: Any) -> int:

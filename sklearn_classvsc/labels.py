@@ -1,4 +1,4 @@
-"""Several labels of a sample, such as a class and its group: a binary indicator of them."""
+"""What y says of each sample, read in one way by all that takes it, and hierarchies of classes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.validation import assert_all_finite, column_or_1d
 
 from ._messages import brief, cut
 
@@ -26,7 +27,7 @@ def with_parents(
     Parameters
     ----------
     y : array-like of shape (n_samples,)
-        Class labels.
+        Class labels, one of each sample.
     parents : mapping
         The group of a class, and the group of a group if it has one: ``{"boot": "footwear"}``. A
         class that is not named has none.
@@ -41,7 +42,8 @@ def with_parents(
     Raises
     ------
     ValueError
-        If a class is, by way of its groups, a group of itself, or if `y` cannot hold `unlabeled`.
+        If a class is, by way of its groups, a group of itself, if `y` is no vector of labels, or
+        if it cannot hold `unlabeled`.
 
     Examples
     --------
@@ -52,8 +54,13 @@ def with_parents(
     1     0       0      1         0
     2     0       1      0         1
     """
-    y = np.asarray(y)
-    classes, index = np.unique(y, return_inverse=True)
+    checked = check_y(y)
+    if isinstance(checked, Indicator):
+        raise ValueError(
+            f"y is an indicator of {checked.members.shape[1]} labels, but the groups are those of "
+            "one class of each sample: pass a vector of classes."
+        )
+    classes, index = np.unique(checked, return_inverse=True)
     labels = classes[has_label(classes, unlabeled)].tolist()
     lines = {label: _line(label, parents) for label in labels}
     names = list(dict.fromkeys([*lines, *(name for line in lines.values() for name in line)]))
@@ -86,8 +93,18 @@ class Indicator(NamedTuple):
 
 def as_indicator(y: Any) -> Indicator | None:
     """Return which labels samples have, if y has a column for each label, else None."""
-    shape = y.shape if hasattr(y, "shape") else np.asarray(y).shape
-    if len(shape) != 2 or shape[1] < 2:
+    try:
+        shape = y.shape if hasattr(y, "shape") else np.asarray(y).shape
+    except ValueError as error:
+        raise ValueError(
+            f"y is no array of labels ({error}): pass one label for each sample, or an indicator "
+            "(MultiLabelBinarizer makes it of lists of labels)."
+        ) from error
+    if len(shape) > 2:
+        raise ValueError(
+            f"y has the shape {shape}, but must be a vector of labels or an indicator."
+        )
+    if len(shape) < 2 or shape[1] < 2:
         return None
     values = y.toarray() if hasattr(y, "toarray") else np.asarray(y)
     members = np.ascontiguousarray(values == 1)
@@ -104,6 +121,118 @@ def as_indicator(y: Any) -> Indicator | None:
 def pick(y: Any, rows: Any) -> Any:
     """Return some rows of labels."""
     return y._replace(members=y.members[rows]) if isinstance(y, Indicator) else y[rows]
+
+
+def check_y(
+    y: Any, n_samples: int | None = None, *, warn: bool = False
+) -> NDArray[Any] | Indicator:
+    """Return y as a vector, one label for each sample, or as the indicator that it is.
+
+    Every check of labels beside their samples begins here, so that `fit` and what judges a fit
+    read them alike. `warn` says so of a column, as `fit` of scikit-learn does.
+    """
+    indicator = as_indicator(y)
+    if indicator is None:
+        y = column_or_1d(y, warn=warn)
+        assert_all_finite(y, input_name="y")
+        if (missing := y[pd.isna(y)]).size:
+            raise ValueError(
+                f"y holds {brief(missing[0])}, which is no label ({missing.size} missing "
+                "labels): leave such samples out, or give them a label that unlabeled names."
+            )
+    n_labels = len(y if indicator is None else indicator.members)
+    if n_samples not in (None, n_labels):
+        raise ValueError(
+            f"X and y have inconsistent numbers of samples: X has {n_samples} and y {n_labels}."
+        )
+    return y if indicator is None else indicator
+
+
+def labeled_rows(est: Any, X: Any, y: Any) -> tuple[Any, Any]:
+    """Return the rows of X that have a label, and their labels, as an estimator reads them.
+
+    What takes (est, X, y) reads y by this. Which label means "no label" is for the estimator that
+    takes labels to say: `est`, or a part of it, as of a pipeline or a search. Labels that it has
+    not seen are labels like others.
+
+    Parameters
+    ----------
+    est : estimator
+        Any. All samples have a label if no part of it takes labels, but for rows of zeros.
+    X : array, sparse matrix, DataFrame or list
+        Anything with a row for each sample: samples, their codes or their numbers.
+    y : array-like of shape (n_samples,) or (n_samples, n_labels)
+        Labels, or an indicator of them.
+
+    Returns
+    -------
+    X : array, CSR or DataFrame
+        The rows with a label.
+    y : ndarray of shape (n_labeled,), or DataFrame of shape (n_labeled, n_labels)
+        Their labels; of an indicator 0 and 1, columns named as the estimator has them.
+
+    Raises
+    ------
+    ValueError
+        If y does not fit X, or no sample has a label.
+    """
+    if y is None:
+        raise ValueError("y is None, but labels are needed: pass one for each sample of X.")
+    if hasattr(X, "tocsr"):
+        X = X.tocsr()
+    elif not hasattr(X, "shape"):
+        X = np.asarray(X)
+    checked, reader = check_y(y, X.shape[0]), _reader_of(est)
+    labels: Any = checked
+    if isinstance(checked, Indicator):
+        labels = pd.DataFrame(checked.members.astype(np.int8), columns=_names(checked, reader))
+        labeled, all_are = checked.members.any(axis=1), "rows of zeros"
+    elif reader is None:
+        labeled, all_are = np.ones(len(checked), dtype=bool), "none"
+    else:
+        labeled, all_are = reader._has_label(checked), f"unlabeled={brief(reader.unlabeled)}"
+    if not labeled.any():
+        raise ValueError(
+            f"y holds no label: its {X.shape[0]} entries are {all_are}. Pass samples that have "
+            "labels; in cross-validation, fewer folds or a stratified split."
+        )
+    if not labeled.all():
+        rows = np.flatnonzero(labeled)
+        X, labels = take(X, rows), take(labels, rows)
+    if isinstance(labels, np.ndarray) and labels.dtype == object:
+        labels = pd.Series(labels).infer_objects().to_numpy()
+    return X, labels
+
+
+def _reader_of(est: Any) -> Any:
+    """Return the part of an estimator that takes labels; None if none does."""
+    est = getattr(est, "best_estimator_", est)
+    if hasattr(est, "_has_label"):
+        return est
+    parts = [*est.get_params().values()] if hasattr(est, "get_params") else []
+    readers = (_reader_of(part) for part in reversed(parts) if hasattr(part, "get_params"))
+    return next((reader for reader in readers if reader is not None), None)
+
+
+def _names(y: Indicator, reader: Any) -> NDArray[Any] | None:
+    """Return the names of an indicator's columns: its own, or else those of the fit."""
+    known: NDArray[Any] | None = getattr(reader, "classes_", None)
+    if y.names is None and known is not None and len(known) == y.members.shape[1]:
+        return known
+    return y.names
+
+
+def take(X: Any, rows: NDArray[np.intp]) -> Any:
+    """Return these rows of an array, a CSR matrix or a DataFrame."""
+    return X.iloc[rows] if hasattr(X, "iloc") else X[rows]
+
+
+def position(classes: Any, label: Any) -> int | None:
+    """Return where the class is that equals a label, of whatever type; None if none does."""
+    if np.ndim(label) or pd.isna(label):
+        return None
+    matches = np.flatnonzero(np.asarray(classes) == label)
+    return int(matches[0]) if matches.size else None
 
 
 def has_label(y: NDArray[Any], unlabeled: Any) -> NDArray[np.bool_]:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 from helpers import small
 from numpy.testing import assert_allclose, assert_array_equal
@@ -451,6 +452,38 @@ def test_the_image_shape_must_fit_the_features(digits, name, image_shape):
 def test_k_must_be_positive(digits, name):
     with pytest.raises(ValueError, match="k == 0, must be >= 1"):
         PLOTS[name](*digits, k=0)
+
+
+# -- labels, as the estimator reads them -------------------------------------------------------
+
+
+@pytest.mark.parametrize("container", [np.asarray, pd.DataFrame])
+def test_displays_leave_out_samples_without_a_label(container):
+    X, y = load_iris(return_X_y=True)
+    labeled = np.arange(150) % 3 != 0
+    partly = np.where(labeled, np.array([*"abc"])[y], "?")
+    est = small(ClassVSCTransformer, unlabeled="?").fit(X, partly)
+    for plot in (
+        ActivationDisplay.from_estimator,
+        SharingDisplay.from_estimator,
+        ReconstructionDisplay.from_estimator,
+        lambda *data: ReconstructionDisplay.from_estimator(*data, image_shape=(2, 2)),
+        lambda *data: TraversalDisplay.from_estimator(*data, dimension=0, label="b"),
+    ):
+        expected = plot(est, X[labeled], partly[labeled]).frame()
+        pd.testing.assert_frame_equal(plot(est, X, container(partly)).frame(), expected)
+        with pytest.raises(ValueError, match="y holds no label"):
+            plot(est, X, ["?"] * 150)
+
+
+def test_displays_name_the_columns_of_an_indicator_as_the_fit_did():
+    X, y = load_iris(return_X_y=True)
+    members = pd.get_dummies(np.array([*"abc"])[y], dtype=int)
+    est = small(ClassVSCTransformer).fit(X, members)
+    for display in (ActivationDisplay, SharingDisplay):
+        for container in (members, members.to_numpy()):
+            shown = display.from_estimator(est, X, container)
+            assert shown.classes.tolist() == ["a", "b", "c"]
 
 
 # -- history -----------------------------------------------------------------------------------

@@ -142,6 +142,46 @@ def test_an_edit_keeps_exact_zeros_names_and_index(fitted, table):
     assert_allclose(result.X_edited, fitted.inverse_transform(result.edited))
 
 
+def test_samples_may_be_lists(known):
+    factors, est = known
+    X = factors.data[:4]
+    pd.testing.assert_frame_equal(edit(est, X.tolist(), 3, 0).change, edit(est, X, 3, 0).change)
+    assert_array_equal(
+        interpolate(est, X[0].tolist(), [X[1].tolist()]).X_hat, interpolate(est, X[0], X[1]).X_hat
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "same", "wrong"),
+    [
+        (["boot", "shirt", "bag"], [np.str_("bag"), np.array("bag")], ["b", ["bag"], None, 2]),
+        ([5, 6, 7], [np.int8(7), 7.0, np.array(7)], ["7", [7], [5, 6, 7], np.nan, pd.NA]),
+    ],
+)
+def test_a_label_of_equal_value_is_the_class_whatever_its_type(known, names, same, wrong):
+    factors, est = known
+    X, y = factors.data, np.array(names)[factors.target]
+    profile = class_profile(est, X, y)
+    j = int(np.flatnonzero(profile.activity[profile.classes == names[2]][0])[0])
+    expected = counterfactual(est, X[:3], profile, to=names[2]).edited
+    typical = edit(est, X[:3], j, profile=profile, label=names[2]).edited
+    for label in same:
+        assert_array_equal(counterfactual(est, X[:3], profile, to=label).edited, expected)
+        assert_array_equal(edit(est, X[:3], j, profile=profile, label=label).edited, typical)
+    for label in wrong:
+        with pytest.raises(ValueError, match=r"to is .*, but the classes of the profile are"):
+            counterfactual(est, X[:3], profile, to=label)
+
+
+def test_unknown_classes_are_named_in_short(known, profile):
+    factors, est = known
+    many = [np.repeat(part[:1], 20_000, axis=0) for part in profile[1:]]
+    profile = ClassProfile(np.array([f"class {i}" for i in range(20_000)]), *many)
+    with pytest.raises(ValueError, match=r"to is 'xx.*, but the classes .* \.\.\.\]") as error:
+        counterfactual(est, factors.data, profile, to="x" * 10_000)
+    assert len(str(error.value)) < 300
+
+
 # -- counterfactual ----------------------------------------------------------------------------
 
 

@@ -1,6 +1,7 @@
 """What sets the three transformers apart; what they share is in test_common.py."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from helpers import small
 from sklearn.datasets import load_digits, load_iris
@@ -216,6 +217,26 @@ def test_sample_names_an_unknown_label(default):
         default.sample(3, y="boot")
     with pytest.raises(NotFittedError):
         ClassVSCTransformer().sample(y=1)
+
+
+@pytest.mark.parametrize(
+    ("names", "label", "others"),
+    [
+        ([0, 1, 2], 1, [np.int8(1), np.uint64(1), 1.0, np.float32(1), np.array(1), True]),
+        (["a", "b", "c"], "b", [np.str_("b"), np.array("b"), np.array("b", dtype=object)]),
+        ([0.0, 1.0, 2.0], 1.0, [1, np.float32(1), np.array(1)]),
+    ],
+)
+def test_a_label_of_equal_value_names_the_class_whatever_its_type(iris, names, label, others):
+    X, y = iris
+    est = small(ClassVSCTransformer).fit(X, np.array(names)[y])
+    expected = est.sample(3, y=label)
+    for other in others:
+        assert np.array_equal(est.sample(3, y=other), expected)
+    for wrong in ("1.0", [label], names, np.nan, pd.NA, "x" * 10_000):
+        with pytest.raises(ValueError, match="is none of the classes") as error:
+            est.sample(3, y=wrong)
+        assert len(str(error.value)) < 300
 
 
 def test_string_labels_give_the_same_codes(iris):

@@ -345,6 +345,23 @@ def test_traversals_of_sparse_data_and_codes(sparse_output):
     assert_allclose(t.X_hat, est.inverse_transform(t.codes))
 
 
+def test_a_traversal_keeps_to_the_rows_of_x_and_to_labels_of_equal_value(iris):
+    X, y = iris
+    names = np.where(np.arange(150) % 3, np.array([*"abc"])[y], "?")
+    est = small(ClassVSCTransformer, unlabeled="?", max_epochs=100).fit(X, names)
+    expected = traverse(est, X, names, dimension=0, label="b")
+    assert names[expected.sample] == "b"
+    assert_array_equal(
+        np.delete(expected.codes[0], 0), np.delete(est.transform(X)[expected.sample], 0)
+    )
+    for label in (np.str_("b"), np.array("b")):
+        found = traverse(est, X, pd.DataFrame(names), dimension=0, label=label)
+        assert found.sample == expected.sample and type(found.label) is str
+    for label in ("?", ["b"], np.nan, 1):
+        with pytest.raises(ValueError, match=r"label is .*, but the classes of y are \['a', 'b'"):
+            traverse(est, X, names, dimension=0, label=label)
+
+
 def test_a_dimension_that_is_never_active_says_where_it_is(known):
     factors, est = known
     j = int(np.flatnonzero(factors.roles == "class-specific")[0])

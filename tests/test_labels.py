@@ -24,16 +24,27 @@ from helpers import small
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
+from sklearn.base import clone
 from sklearn.datasets import load_iris
+from sklearn.decomposition import PCA
+from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_validate
+from sklearn.pipeline import make_pipeline, make_union
+from sklearn.preprocessing import MaxAbsScaler, StandardScaler
 
-from sklearn_classvsc import ClassVSCTransformer
+from sklearn_classvsc import ClassVSCTransformer, CollapseWarning, VSCTransformer
 from sklearn_classvsc._data import ArrayDataset, EvenBatches
 from sklearn_classvsc._gates import class_gates, label_gates, recognition_loss
 from sklearn_classvsc._spike_slab import SpikeSlab
 from sklearn_classvsc.datasets import make_class_factors
+from sklearn_classvsc.editing import class_profile
+from sklearn_classvsc.inspection import feature_effects, top_features, traverse
 from sklearn_classvsc.labels import with_parents
 from sklearn_classvsc.metrics import (
+    class_contrast_score,
+    consistency_scorer,
     contrast_scorer,
+    probe_scorer,
 )
 
 
@@ -315,6 +326,19 @@ def test_groups_may_have_names_of_another_type_than_classes(iris, tmp_path):
     assert ClassVSCTransformer.load(tmp_path / "model").sample(2, y="v").shape == (2, 4)
 
 
+@pytest.mark.parametrize(
+    "container", [lambda y: [[label] for label in y], pd.Series, pd.Categorical, pd.DataFrame]
+)
+def test_groups_of_labels_in_any_container(container):
+    found = with_parents(container(["boot", "?", "shirt"]), {"boot": "shoe"}, unlabeled="?")
+    assert found.to_dict("list") == {"boot": [1, 0, 0], "shirt": [0, 0, 1], "shoe": [1, 0, 0]}
+
+
+def test_groups_are_of_one_class_of_each_sample():
+    with pytest.raises(ValueError, match=r"y is an indicator of 2 labels.* pass a vector"):
+        with_parents([[1, 0], [0, 1]], {})
+
+
 def test_a_circle_of_groups_is_named():
     with pytest.raises(ValueError, match=r"'a' in a circle, a -> b -> a"):
         with_parents(["a"], {"a": "b", "b": "a"})
@@ -376,6 +400,179 @@ def test_few_labels_keep_their_classes_apart():
     est = small(ClassVSCTransformer, unlabeled=-1, n_components=8, max_epochs=60)
     est.fit(X[:1000], few)
     assert contrast_scorer(est, X[1000:], y[1000:]) > 0.5
+
+
+# What judges a fit reads y as the fit did -------------------------------------------------------
+
+SCORERS = {"consistency": consistency_scorer, "contrast": contrast_scorer, "probe": probe_scorer}
+#: What takes (estimator, X, y) and gives numbers, the same whatever the classes are called.
+READERS = SCORERS | {
+    "profile": lambda est, X, y: np.hstack(class_profile(est, X, y)[2:]),
+    "effects": lambda est, X, y: feature_effects(est, X, y).to_numpy(),
+    "top": lambda est, X, y: top_features(feature_effects(est, X, y))["relative_effect"],
+    "traversal": lambda est, X, y: (
+        traverse(est, X, y, dimension=0, label=est.classes_[0], quantiles=(0, 1)).X_hat
+    ),
+}
+#: One label for each sample, in what `fit` takes.
+CONTAINERS = {
+    "array": np.asarray,
+    "list": np.ndarray.tolist,
+    "column": lambda y: y[:, None],
+    "frame": lambda y: pd.DataFrame({"kind": y}),
+    "series": lambda y: pd.Series(y, index=np.arange(len(y))[::-1]),
+    "categorical": pd.Categorical,
+    "nullable": lambda y: pd.Series(y).convert_dtypes(),
+}
+
+
+@pytest.fixture(scope="module", params=["numbers", "strings"])
+def partly(request, iris):
+    """An estimator, X, y with the labels of some samples, and which samples these are."""
+    X, y = iris
+    names, none = (range(3), -1) if request.param == "numbers" else ([*"abc"], "?")
+    labeled = np.random.default_rng(0).random(150) < 0.3
+    y = np.where(labeled, np.array(names)[y], none)
+    est = small(ClassVSCTransformer, unlabeled=none, max_epochs=60)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CollapseWarning)
+        return est.fit(X, y), X, y, labeled
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+@pytest.mark.parametrize("reader", READERS)
+def test_samples_without_a_label_are_left_out_in_any_container(partly, reader, container):
+    est, X, y, labeled = partly
+    expected = READERS[reader](est, X[labeled], y[labeled])
+    found = READERS[reader](est, X, CONTAINERS[container](y))
+    assert np.isfinite(expected).any()
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_objects_are_read_as_what_they_are(partly):
+    est, X, y, labeled = partly
+    expected = contrast_scorer(est, X[labeled], y[labeled])
+    assert contrast_scorer(est, X, y.astype(object)) == expected
+    assert contrast_scorer(PCA(2).fit(X), X, y.astype(object)) == 0
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (
+            lambda y, none: np.full(150, none),
+            r"y holds no label: its 150 .*unlabeled=.*fewer folds",
+        ),
+        (lambda y, none: y[:9], "inconsistent numbers of samples: X has 150 and y 9"),
+        (lambda y, none: [*y[:-1].tolist(), None], "y holds (None|nan), which is no label"),
+        (lambda y, none: [[1, 2], [1]] * 75, "y is no array of labels .*MultiLabelBinarizer"),
+        (lambda y, none: np.ones((150, 2, 2)), r"y has the shape \(150, 2, 2\), but must be"),
+    ],
+)
+def test_labels_that_cannot_be_read_are_named(partly, reader, spoil, message):
+    est, X, y, _ = partly
+    with pytest.raises(ValueError, match=message):
+        READERS[reader](est, X, spoil(y, est.unlabeled))
+
+
+@pytest.mark.parametrize("scorer", SCORERS.values())
+def test_scorers_ask_for_labels(partly, scorer):
+    with pytest.raises(ValueError, match="y is None, but labels are needed"):
+        scorer(*partly[:2], None)
+
+
+def test_the_part_that_takes_labels_says_which_are_none(partly, iris):
+    """It may be a step, one of several transformers, frozen, or what a search has found."""
+    est, X, y, labeled = partly
+    kind = small(ClassVSCTransformer, unlabeled=est.unlabeled)
+    search = GridSearchCV(kind, {"alpha": [0.4]}, scoring=contrast_scorer, cv=StratifiedKFold(2))
+    for whole in (
+        make_pipeline(StandardScaler(), kind),
+        make_pipeline(kind, MaxAbsScaler()),
+        make_union(kind, PCA(2)),
+        search,
+        make_pipeline(StandardScaler(), search),
+    ):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CollapseWarning)
+            whole.fit(X, y)
+        expected = consistency_scorer(whole, X[labeled], y[labeled])
+        assert consistency_scorer(whole, X, y) == expected
+        assert consistency_scorer(FrozenEstimator(whole), X, y) == expected
+
+
+def test_a_search_scores_the_labeled_samples_of_each_fold(partly):
+    est, X, y, labeled = partly
+    est = clone(est).set_params(max_epochs=10)
+    ((train, test), _) = folds = [*StratifiedKFold(2).split(X, y)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CollapseWarning)
+        search = GridSearchCV(
+            est, {"alpha": [0.4]}, scoring=SCORERS, refit=False, cv=folds, error_score="raise"
+        ).fit(X, y)
+        est.set_params(alpha=0.4).fit(X[train], y[train])
+    test = test[labeled[test]]
+    for name, scorer in SCORERS.items():
+        assert search.cv_results_[f"split0_test_{name}"][0] == scorer(est, X[test], y[test])
+
+
+def test_a_fold_without_labels_counts_as_failed(partly):
+    est, X, y, labeled = partly
+    folds = [(np.arange(150), np.flatnonzero(~labeled)), (np.arange(150), np.arange(150))]
+    with pytest.warns(UserWarning, match="y holds no label"):
+        scores = cross_validate(
+            clone(est).set_params(max_epochs=3), X, y, cv=folds, scoring=SCORERS
+        )
+    for name in SCORERS:
+        assert np.isnan(scores[f"test_{name}"]).tolist() == [True, False]
+
+
+def test_a_class_that_the_fit_has_not_seen_is_scored_like_others(iris):
+    X, y = iris
+    est = small(ClassVSCTransformer).fit(X[:100], y[:100])
+    assert contrast_scorer(est, X, y) == class_contrast_score(est.transform(X), y)
+    assert class_profile(est, X, y).classes.tolist() == [0, 1, 2]
+
+
+def test_scorers_take_the_indicator_without_its_rows_of_zeros(factors):
+    X, y = factors.data, pd.DataFrame(factors.target, columns=[*"abcde"])
+    y[::3] = 0
+    est = small(ClassVSCTransformer).fit(X, y)
+    kept = y.any(axis=1).to_numpy()
+    for scorer in (consistency_scorer, contrast_scorer):
+        expected = scorer(est, X[kept], y[kept])
+        for container in (y, y.to_numpy(), sparse.csr_array(y), y.to_numpy().tolist()):
+            assert scorer(est, X, container) == expected
+        with pytest.raises(ValueError, match="y holds no label: its 300 entries are rows of zeros"):
+            scorer(est, X, y * 0)
+    for reader in ("probe", "profile", "effects", "traversal"):
+        with pytest.raises(ValueError, match="one column of the indicator"):
+            READERS[reader](est, X, y)
+
+
+def test_what_takes_no_labels_leaves_none_out(iris):
+    X, y = iris
+    y = np.where(np.arange(150) % 3, y, -1)
+    for est in (small(VSCTransformer).fit(X, y), PCA(2).fit(X)):
+        Z = est.transform(X)
+        for container in CONTAINERS.values():
+            assert contrast_scorer(est, X, container(y)) == class_contrast_score(Z, y)
+
+
+def test_labels_of_reads_labels_as_fit_does(partly):
+    est, _, y, _ = partly
+    for container in CONTAINERS.values():
+        np.testing.assert_array_equal(est.labels_of(container(y)), y)
+    with pytest.raises(ValueError, match="y should be a 1d array"):
+        est.labels_of(y[0])
+
+
+def test_labels_of_an_indicator_are_its_columns(factors):
+    y = pd.DataFrame(factors.target, columns=[*"abcde"])
+    est = small(ClassVSCTransformer).fit(factors.data, y)
+    for container in (y, sparse.csr_array(y), y.to_numpy().astype(bool)):
+        np.testing.assert_array_equal(est.labels_of(container), factors.target)
 
 
 # The page --------------------------------------------------------------------------------------

@@ -313,6 +313,33 @@ def test_unlabeled_samples_are_left_out(flowers):
     assert "50 samples without a label left out." in data["warnings"]
 
 
+@pytest.mark.parametrize(
+    "container",
+    [np.ndarray.tolist, pd.DataFrame, pd.Categorical],
+)
+def test_labels_may_come_in_any_container(flowers, container):
+    est, X, y = flowers
+    labeled = np.arange(150) % 3 != 0
+    partly = clone(est).set_params(unlabeled="", max_epochs=1)
+    with pytest.warns(match="collapsed"):
+        partly.fit(X, np.where(labeled, y, ""))
+    found = factor_report(partly, X, container(np.where(labeled, y, ""))).to_dict()
+    expected = factor_report(partly, X[labeled], y[labeled]).to_dict()
+    left_out = [each["data"].pop("n_unlabeled_left_out") for each in (found, expected)]
+    assert left_out == [50, 0]
+    for name in ("data", "figures", "classes", "dimensions", "feature_fidelity"):
+        assert found[name] == expected[name]
+
+
+def test_without_any_label_there_is_no_report(flowers):
+    est, X, y = flowers
+    est = clone(est).set_params(unlabeled="", max_epochs=1)
+    with pytest.warns(match="collapsed"):
+        est.fit(X, y)
+    with pytest.raises(ValueError, match="y holds no label: its 150 entries are unlabeled=''"):
+        factor_report(est, X, np.full(150, ""))
+
+
 def test_labels_may_be_of_any_type():
     est, data = oracle(n_classes=2, n_global=1, n_shared=0, n_specific=1)
     for labels in ([False, True], [-1, 1], ["no", "yes"]):

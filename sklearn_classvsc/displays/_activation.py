@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from sklearn_classvsc.labels import labeled_rows
 from sklearn_classvsc.metrics import dimension_roles
 from sklearn_classvsc.metrics._counts import MatrixLike, class_counts
 from sklearn_classvsc.metrics._roles import ROLES
@@ -85,8 +86,9 @@ class ActivationDisplay:
             Fitted, with `transform`.
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Samples.
-        y : array-like of shape (n_samples,)
-            Class labels, of at least two classes of five samples.
+        y : array-like of shape (n_samples,) or (n_samples, n_labels)
+            Class labels, or an indicator of them, as the estimator reads them; of at least two
+            classes of five samples. Samples without a label are left out.
         ax : matplotlib Axes, default=None
             Where to plot; None makes a figure.
 
@@ -95,7 +97,7 @@ class ActivationDisplay:
         display : ActivationDisplay
             The display, plotted.
         """
-        return cls.from_codes(est.transform(X), y, ax=ax)
+        return cls.from_codes(*labeled_rows(est, est.transform(X), y), ax=ax)
 
     @classmethod
     def from_codes(cls, Z: MatrixLike, y: ArrayLike, *, ax: Axes | None = None) -> Self:
@@ -105,8 +107,8 @@ class ActivationDisplay:
         ----------
         Z : {array-like, sparse matrix} of shape (n_samples, n_dimensions)
             Codes, of any encoder, whose non-zeros are the active dimensions.
-        y : array-like of shape (n_samples,)
-            Class labels, of at least two classes of five samples.
+        y : array-like of shape (n_samples,) or (n_samples, n_labels)
+            Class labels, or an indicator of them; of at least two classes of five samples.
         ax : matplotlib Axes, default=None
             Where to plot; None makes a figure.
 

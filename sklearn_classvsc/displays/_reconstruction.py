@@ -13,6 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_array, check_scalar, gen_batches
 
 from sklearn_classvsc.inspection import feature_names, sparse_codes
+from sklearn_classvsc.labels import labeled_rows
 from sklearn_classvsc.metrics._counts import MatrixLike, check_labels, random_rows, to_dense
 
 if TYPE_CHECKING:
@@ -106,8 +107,9 @@ class ReconstructionDisplay:
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Samples, held out if the display is to say what new ones lose.
         y : array-like of shape (n_samples,), default=None
-            Class labels. The images shown are the first of each class, then the second, and so on
-            up to `n_samples`; without labels, at random. None is chosen by its looks.
+            Class labels, as the estimator reads them. Samples without a label are left out. The
+            images shown are the first of each class, then the second, and so on up to `n_samples`;
+            without `y`, at random. None is chosen by its looks.
         image_shape : tuple of (height, width) or (height, width, 3), default=None
             Shape of a sample that is an image; None means a table.
         n_samples : int, default=10
@@ -128,6 +130,8 @@ class ReconstructionDisplay:
             If an argument is not as described.
         """
         check_scalar(n_samples, "n_samples", Integral, min_val=1)
+        if y is not None:
+            X, y = labeled_rows(est, X, y)
         Z = sparse_codes(est, X)
         data = check_array(X, accept_sparse="csr")
         names = feature_names(est, data.shape[1])

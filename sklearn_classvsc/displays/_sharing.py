@@ -11,6 +11,7 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.sparse import diags_array
 from scipy.spatial.distance import squareform
 
+from sklearn_classvsc.labels import labeled_rows
 from sklearn_classvsc.metrics import class_sharing_matrix, dimension_roles
 from sklearn_classvsc.metrics._counts import MatrixLike, check_matrix, class_counts
 
@@ -97,8 +98,9 @@ class SharingDisplay:
             Fitted, with `transform`.
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Samples.
-        y : array-like of shape (n_samples,)
-            Class labels.
+        y : array-like of shape (n_samples,) or (n_samples, n_labels)
+            Class labels, or an indicator of them, as the estimator reads them. Samples without a
+            label are left out.
         include_global : bool, default=False
             Whether to take all dimensions. By default the global ones, which all classes share
             (see :func:`~sklearn_classvsc.metrics.dimension_roles`), are left out, as in
@@ -113,9 +115,8 @@ class SharingDisplay:
         display : SharingDisplay
             The display, plotted.
         """
-        return cls.from_codes(
-            est.transform(X), y, include_global=include_global, order=order, ax=ax
-        )
+        codes, labels = labeled_rows(est, est.transform(X), y)
+        return cls.from_codes(codes, labels, include_global=include_global, order=order, ax=ax)
 
     @classmethod
     def from_codes(
@@ -133,8 +134,8 @@ class SharingDisplay:
         ----------
         Z : {array-like, sparse matrix} of shape (n_samples, n_dimensions)
             Codes, of any encoder, whose non-zeros are the active dimensions.
-        y : array-like of shape (n_samples,)
-            Class labels.
+        y : array-like of shape (n_samples,) or (n_samples, n_labels)
+            Class labels, or an indicator of them.
         include_global : bool, default=False
             Whether to take all dimensions. By default the global ones, which all classes share
             (see :func:`~sklearn_classvsc.metrics.dimension_roles`), are left out, as in

@@ -115,7 +115,7 @@ class TraversalDisplay:
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Samples.
         y : array-like of shape (n_samples,), default=None
-            Class labels. Needed with `label` alone.
+            Class labels, as the estimator reads them. Needed with `label` alone.
         dimension : int
             The dimension to sweep.
         label : object, default=None

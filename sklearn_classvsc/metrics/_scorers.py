@@ -1,7 +1,9 @@
 """Scorers ``(estimator, X, y)`` of any transformer, for model selection, and ablation.
 
 The estimator may be a pipeline that ends with the transformer. What ``transform`` gives is what
-is scored: its non-zeros are the active dimensions.
+is scored: its non-zeros are the active dimensions. Labels are read as the estimator reads them in
+``fit``: samples without one, by its ``unlabeled``, are not scored. A class that it has not seen is
+a class like others.
 """
 
 from __future__ import annotations
@@ -15,8 +17,15 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.model_selection import StratifiedKFold
 from sklearn.utils import check_array, check_scalar
 
+from sklearn_classvsc.labels import labeled_rows
 from sklearn_classvsc.metrics._consistency import class_consistency_score, class_contrast_score
-from sklearn_classvsc.metrics._counts import MatrixLike, check_matrix, row_batches, to_dense
+from sklearn_classvsc.metrics._counts import (
+    MatrixLike,
+    check_labels,
+    check_matrix,
+    row_batches,
+    to_dense,
+)
 from sklearn_classvsc.metrics._probe import k_sparse_probe_score
 
 
@@ -29,13 +38,19 @@ def consistency_scorer(estimator: Any, X: MatrixLike, y: ArrayLike) -> float:
         Has ``transform``.
     X : {array-like, sparse matrix} of shape (n_samples, n_features)
         Held-out data.
-    y : array-like of shape (n_samples,)
-        Class labels, or what an estimator with `bins` cuts into them.
+    y : array-like of shape (n_samples,) or (n_samples, n_labels)
+        Class labels, or an indicator of them, as the estimator reads them. Samples without a label
+        are left out.
 
     Returns
     -------
     score : float
         In [0, 1]; higher is more consistent.
+
+    Raises
+    ------
+    ValueError
+        If `y` does not fit `X`, or no sample has a label.
 
     Examples
     --------
@@ -53,7 +68,7 @@ def consistency_scorer(estimator: Any, X: MatrixLike, y: ArrayLike) -> float:
     >>> search.fit(abs(X), y).best_params_
     {'n_components': 10}
     """
-    return class_consistency_score(estimator.transform(X), _labels_of(estimator, y))
+    return class_consistency_score(*labeled_rows(estimator, estimator.transform(X), y))
 
 
 def contrast_scorer(estimator: Any, X: MatrixLike, y: ArrayLike) -> float:
@@ -65,13 +80,19 @@ def contrast_scorer(estimator: Any, X: MatrixLike, y: ArrayLike) -> float:
         Has ``transform``.
     X : {array-like, sparse matrix} of shape (n_samples, n_features)
         Held-out data.
-    y : array-like of shape (n_samples,)
-        Class labels, or what an estimator with `bins` cuts into them.
+    y : array-like of shape (n_samples,) or (n_samples, n_labels)
+        Class labels, or an indicator of them, as the estimator reads them. Samples without a label
+        are left out.
 
     Returns
     -------
     score : float
         In [-1, 1]; higher is better.
+
+    Raises
+    ------
+    ValueError
+        If `y` does not fit `X`, or no sample has a label.
 
     Examples
     --------
@@ -82,7 +103,7 @@ def contrast_scorer(estimator: Any, X: MatrixLike, y: ArrayLike) -> float:
     >>> contrast_scorer(PCA(2).fit(X), X, y)  # every dimension is always on
     0.0
     """
-    return class_contrast_score(estimator.transform(X), _labels_of(estimator, y))
+    return class_contrast_score(*labeled_rows(estimator, estimator.transform(X), y))
 
 
 def probe_scorer(estimator: Any, X: MatrixLike, y: ArrayLike, *, k: int = 5) -> float:
@@ -98,7 +119,8 @@ def probe_scorer(estimator: Any, X: MatrixLike, y: ArrayLike, *, k: int = 5) -> 
     X : {array-like, sparse matrix} of shape (n_samples, n_features)
         Held-out data.
     y : array-like of shape (n_samples,)
-        Class labels, or what an estimator with `bins` cuts into them.
+        Class labels, as the estimator reads them. Samples without a label are left out. Of an
+        indicator, one column.
     k : int, default=5
         Dimensions per probe; ``functools.partial(probe_scorer, k=1)`` is a scorer too.
 
@@ -106,6 +128,11 @@ def probe_scorer(estimator: Any, X: MatrixLike, y: ArrayLike, *, k: int = 5) -> 
     -------
     score : float
         In [0, 1]; higher is better, chance is 0.5.
+
+    Raises
+    ------
+    ValueError
+        If `y` does not fit `X`, or no sample has a label.
 
     Examples
     --------
@@ -116,9 +143,11 @@ def probe_scorer(estimator: Any, X: MatrixLike, y: ArrayLike, *, k: int = 5) -> 
     >>> probe_scorer(PCA(2).fit(X), X, y, k=1) > 0.7
     True
     """
-    Z, y = check_matrix(estimator.transform(X), "codes"), np.asarray(_labels_of(estimator, y))
-    folds = StratifiedKFold(n_splits=2, shuffle=True, random_state=0).split(Z, y)
-    return float(np.mean([k_sparse_probe_score(Z[a], y[a], Z[b], y[b], k=k) for a, b in folds]))
+    Z, labels = labeled_rows(estimator, check_matrix(estimator.transform(X), "codes"), y)
+    labels = check_labels(labels, Z)[1]
+    folds = StratifiedKFold(n_splits=2, shuffle=True, random_state=0).split(Z, labels)
+    scores = [k_sparse_probe_score(Z[a], labels[a], Z[b], labels[b], k=k) for a, b in folds]
+    return float(np.mean(scores))
 
 
 def elbo_scorer(estimator: Any, X: MatrixLike, y: ArrayLike | None = None) -> float:
@@ -234,12 +263,6 @@ def inert_dimensions(estimator: Any, X: MatrixLike, *, eps: float = 1e-3) -> NDA
             change = _dense(estimator.inverse_transform(ablated), "X_hat") - X_hat[active]
             inert[j] = np.square(change).sum(axis=1).mean() < threshold
     return inert
-
-
-def _labels_of(estimator: Any, y: ArrayLike) -> ArrayLike:
-    """Return y, or of an estimator that cuts y into bins these."""
-    last = estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
-    return last.labels_of(y) if hasattr(last, "bin_edges_") else y
 
 
 def _dense(matrix: MatrixLike, name: str) -> NDArray[np.floating]:

@@ -133,8 +133,7 @@ def factor_report(
         Samples, best held out from training: figures of training samples flatter.
     y : array-like of shape (n_samples,)
         Class labels, at least two classes with five samples each. Samples with the label
-        `est.unlabeled` are left out. Of several labels, one column of the indicator; with `bins`,
-        the values that the estimator cuts into them.
+        `est.unlabeled` are left out. Of several labels, one column of the indicator.
     class_names : sequence of length n_classes, default=None
         What to call the classes, in the order of ``np.unique(y)``. None: their labels.
     feature_names : sequence of length n_features, default=None

@@ -11,8 +11,9 @@ from sklearn.preprocessing import StandardScaler
 
 from .. import metrics
 from ..inspection import Kind, Traversal, feature_effects, top_features, traverse
+from ..labels import take
 from ..metrics._counts import to_dense
-from ._inputs import Inputs, spread, take
+from ._inputs import Inputs, spread
 from ._pictures import ImageMaker
 
 #: Samples whose effects are averaged, for a dimension and for a dimension within a class.

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.pipeline import Pipeline
-from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import check_is_fitted
 
-import sklearn_classvsc
-
+from .._estimator import SpikeSlabTransformer
 from .._messages import brief
 from ..inspection import feature_names as names_at_fit
+from ..labels import labeled_rows
 from ..metrics._counts import check_labels, random_rows
 from ._words import clean
 
@@ -48,38 +46,22 @@ def check_inputs(
 ) -> Inputs:
     """Check everything; parameters and errors are those of `factor_report`."""
     _check_estimator(est)
-    X = X if hasattr(X, "shape") else np.asarray(X)
-    check_consistent_length(X, y)
-    y, unlabeled = np.asarray(y), getattr(est, "unlabeled", None)
-    n_unlabeled = 0
-    if unlabeled is not None:
-        labeled = np.flatnonzero(y != unlabeled)
-        n_unlabeled = len(y) - len(labeled)
-        X, y = take(X, labeled), y[labeled]
-    if hasattr(est, "bin_edges_"):
-        y = est.labels_of(y)
-        class_names = class_names or [
-            f"{low:.4g} to {high:.4g}" for low, high in pairwise([-np.inf, *est.bin_edges_, np.inf])
-        ]
-    classes, labels = check_labels(y, X)
+    n_given = X.shape[0] if hasattr(X, "shape") else len(X)
+    X, read = labeled_rows(est, X, y)
+    classes, labels = check_labels(read, X)
     known = names_at_fit(est, est.n_features_in_)
     return Inputs(
         est,
         X,
-        np.ravel(y),
+        read,
         labels,
         classes,
         _names(class_names, classes.tolist(), "class_names", "class of y, in the order of"),
         _names(feature_names, known, "feature_names", "feature of X, in the order of"),
         _check_image_shape(image_shape, est.n_features_in_),
-        n_unlabeled,
+        n_given - len(read),
         spread(labels, max(2, MAX_ROWS // len(classes))),
     )
-
-
-def take(X: Any, rows: NDArray[np.intp]) -> Any:
-    """Return these rows of an array, a sparse matrix or a DataFrame."""
-    return X.iloc[rows] if hasattr(X, "iloc") else X[rows]
 
 
 def _check_estimator(est: Any) -> None:
@@ -88,7 +70,7 @@ def _check_estimator(est: Any) -> None:
             "est is a Pipeline, but the report is of the transformer at its end: pass est[-1], and "
             "est[:-1].transform(X) as X. Effects are then in the units of that X."
         )
-    if not isinstance(est, sklearn_classvsc.VAETransformer):
+    if not isinstance(est, SpikeSlabTransformer):
         raise TypeError(
             f"est is a {type(est).__name__}, but must be a fitted VAETransformer, VSCTransformer "
             "or ClassVSCTransformer: judge other codes by sklearn_classvsc.metrics."

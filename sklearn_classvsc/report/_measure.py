@@ -23,9 +23,10 @@ import sklearn_classvsc
 from .. import metrics
 from .._collapse import CollapseWarning, warn_of_collapse
 from ..displays._sharing import similarity_order
+from ..labels import take
 from ..metrics._counts import ClassCounts, class_counts, to_dense
 from ._effects import ON, Effects, add_effects, measure_effects
-from ._inputs import Inputs, take
+from ._inputs import Inputs
 from ._words import class_sentence, summary, warning_texts
 
 #: Label shuffles of the control.
