@@ -135,8 +135,6 @@ class SpikeSlabTransformer(SpikeSlabState):
                     return self
             elif not go_on:
                 work._build(train)
-            if file:
-                file.check(work)
             train.standardization = work._standardization
             valid, seed = None, 0
             if self.early_stopping and isinstance(train, ArrayDataset):
@@ -144,6 +142,8 @@ class SpikeSlabTransformer(SpikeSlabState):
                 train, valid = train.hold_out(self.validation_fraction, seed)
             if not saved:
                 plan = work._make_plan(train.n_batches(self.batch_size), seed, data)
+            if file:
+                file.check(work, plan)
             interruption = work._train(train, valid, plan, file)
         if interruption is not None:
             raise interruption

@@ -69,22 +69,21 @@ class Checkpoint:
             return None
         estimator = _persistence.load(self.path, cls)
         plan = estimator.__dict__.pop("_checkpoint", None)
-        if not _is_plan(plan, len(estimator.history_)):
+        n_epochs = len(estimator.history_)
+        if not (plan and 0 <= plan["start"] < n_epochs <= plan["start"] + plan["epochs"]):
             raise _persistence.ModelFileError(
                 f"{self.path}: found a model without the plan of its training; expected a "
                 f"checkpoint, written by fit. Name another file, {ADVICE}"
             )
         return estimator, Plan(**plan)
 
-    def check(self, estimator: SpikeSlabTransformer) -> None:
+    def check(self, estimator: SpikeSlabTransformer, plan: Plan) -> None:
         """Raise, before any time is spent on training, what writing would raise after it."""
-        current().first(lambda: self._check(estimator))
+        current().first(lambda: self._check(estimator, plan))
 
-    def _check(self, estimator: SpikeSlabTransformer) -> None:
-        params = estimator.get_params(deep=False) | {"checkpoint": None}
-        classes = getattr(estimator, "classes_", None)
+    def _check(self, estimator: SpikeSlabTransformer, plan: Plan) -> None:
         try:
-            _persistence.check_data_only(type(estimator), params, estimator._architecture, classes)
+            _persistence.check_saves(estimator, plan.start + plan.epochs)
         except ValueError as error:
             raise ValueError(
                 f"checkpoint={os.fspath(self.path)!r} can hold data only. {error} For this fit, "
@@ -191,11 +190,3 @@ def _hash(*parts: Any) -> str:
     for part in parts:
         digest.update(part)
     return digest.hexdigest()
-
-
-def _is_plan(plan: Any, n_epochs: int) -> bool:
-    """Return whether what a file holds is a plan, of a fit that has come this far."""
-    kinds = dict(zip(Plan._fields, (dict, int, int, int, str, bool), strict=True))
-    valid = isinstance(plan, dict) and plan.keys() == kinds.keys()
-    valid = valid and all(type(plan[name]) is kind for name, kind in kinds.items())
-    return valid and 0 <= plan["start"] < n_epochs <= plan["start"] + plan["epochs"]
