@@ -15,6 +15,7 @@ from torch import nn
 
 from ._checkpoint import Checkpoint, Plan, check_same, fingerprint
 from ._data import ArrayDataset, seed_from
+from ._fingerprints import digest
 from ._likelihoods import LIKELIHOODS
 from ._modules import ACTIVATIONS
 from ._net import check_device
@@ -326,7 +327,7 @@ def _check_alike(est: SpikeSlabTransformer, data: dict[str, Any]) -> None:
     """Check that the processes that train together have the same parameters and data."""
     if current().size == 1:
         return
-    params = {name: repr(value) for name, value in est.get_params(deep=False).items()}
+    params = {name: digest(value) for name, value in est.get_params(deep=False).items()}
     params |= {"checkpoint": str(est.checkpoint is None), "class": type(est).__name__}
     for name in ("callbacks", "device", "random_state", "verbose"):
         del params[name]

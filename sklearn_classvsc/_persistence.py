@@ -52,7 +52,7 @@ HEADER_LIMIT, BRACKET_LIMIT = 4 * 2**20, 200_000
 RESERVE = 2**17
 #: Epochs in a history, hidden layers, dimensions that the parameters ask for, and bytes of labels
 #: once they are an array: what a small file may say, and a load would spend memory or time on.
-EPOCH_LIMIT, LAYER_LIMIT, COMPONENT_LIMIT, LABEL_LIMIT = 10**6, 1000, 10**6, 2**25
+EPOCH_LIMIT, LAYER_LIMIT, COMPONENT_LIMIT, LABEL_LIMIT = 10**6, 1000, 10**6, 2**24
 #: Ends each of the strings in a tensor: no UTF-8 has this byte.
 END = b"\xff"
 #: Arrays that may hold NaN, for what an epoch lacked.
@@ -133,9 +133,6 @@ def check_saves(estimator: SpikeSlabTransformer, n_epochs: int) -> None:
 
     `estimator` has a net, new or trained before, but need not be fitted.
     """
-    check_data_only(
-        type(estimator), estimator.get_params(deep=False), estimator._architecture
-    )  # before the net, whose state a body of the user's own may not even have
     net = estimator.net_
     module = {name: x.detach().cpu().numpy() for name, x in net.module.state_dict().items()}
     weights = [x.detach().cpu().numpy() for x in net.module.parameters()]
@@ -453,8 +450,13 @@ def _assemble(
     names = cls._get_param_names()
     unknown = sorted(set(params) - set(names))
     _expect(not unknown, f"parameters {_short(unknown)}", f"those of {cls.__name__}")
-    params = {name: _array(x) if type(x) is Labels else x for name, x in params.items()}
-    _check_names("", state, STATE)
+    for name, value in params.items():
+        if type(value) is Labels:
+            found = f"{name} of strings, {_short(value)}"
+            _expect(value.dtype == "|O" and type(value.items) is list, found, "numbers")
+            params[name] = _array(value, len(value.items))
+    first = metadata["schema_version"] == "1"
+    _check_names("", state, {k: x for k, x in STATE.items() if first or k not in UNUSED})
     _check_names("_architecture/", state["_architecture"], ARCHITECTURE)
     estimator = cls(**params)
     try:
@@ -552,14 +554,15 @@ def _is_count(labels: Any, n: int) -> bool:
         return len(labels) == n
     size = np.dtype(labels.dtype).itemsize * n
     least = len(labels.items) == n if isinstance(labels.items, list) else len(labels.items) >= n
-    return least and (labels.dtype == "|O" or size <= LABEL_LIMIT)
+    return least and (labels.dtype == "|O" or size < LABEL_LIMIT)
 
 
 def _build(state: dict[str, Any]) -> None:
     """Make arrays of labels and rows of a history, in place, of a state that was checked."""
-    for name in ("feature_names_in_", "classes_"):
+    architecture = state["_architecture"]
+    for name, count in {"feature_names_in_": "n_features", "classes_": "n_classes"}.items():
         if type(state.get(name)) is Labels:
-            state[name] = _array(state[name])
+            state[name] = _array(state[name], architecture[count])
     for name in UNUSED:
         state.pop(name, None)
     saved = state["_pending_state"]
@@ -698,7 +701,10 @@ def _encode(value: Any, path: str, tensors: dict[str, NDArray[Any]]) -> Any:
             raise ValueError(f"two arrays are named {path}.")
         tensors[path] = np.require(value, value.dtype.newbyteorder("<"), "C")
         return {"$": "array", "tensor": path}
-    if isinstance(value, np.ndarray) and value.dtype.kind in "UO" and value.ndim == 1:
+    small = isinstance(value, np.ndarray) and (
+        value.dtype.kind == "O" or value.nbytes < LABEL_LIMIT
+    )
+    if small and value.dtype.kind in "UO" and value.ndim == 1:
         items = [x.item() if isinstance(x, np.generic) else x for x in value.tolist()]
         if all(type(x) is str for x in items):
             data = b"".join(x.encode("utf-8", "surrogatepass") + END for x in items)
@@ -770,13 +776,14 @@ def _are_plain(values: Any) -> bool:
     return type(values) in (list, tuple) and all(isinstance(x, plain) for x in values)
 
 
-def _array(labels: Labels) -> NDArray[Any]:
-    """Return labels as the array that they were."""
+def _array(labels: Labels, n: int) -> NDArray[Any]:
+    """Return n labels as the array that they were."""
     items = labels.items
     if not isinstance(items, list):
-        *strings, rest = items.tobytes().split(END)
-        _expect(not rest, f"half a name, {_short(rest)}", "whole ones")
-        items = [x.decode("utf-8", "surrogatepass") for x in strings]
+        data = items.tobytes()
+        valid = data.count(END) == n and data.endswith(END)
+        _expect(valid, f"{data.count(END)} names, {_short(data[:30])}", f"{n}, each ended")
+        items = [x.decode("utf-8", "surrogatepass") for x in data[:-1].split(END)]
     array = np.empty(len(items), labels.dtype)
     array[:] = items
     return array

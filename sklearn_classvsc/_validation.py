@@ -72,7 +72,7 @@ class SpikeSlabValidation(SpikeSlabInference):
                 largest = max(largest, weight.max())
             if y is not None:
                 with naming("y", y):
-                    labels.append(y := self._seen_labels(y))
+                    labels.append(self._seen_labels(y))
             data.add(X[:], y, weight)
         if not data.sizes:
             raise ValueError("X holds no samples: pass a source that yields some when it is read.")

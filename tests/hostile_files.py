@@ -107,17 +107,22 @@ def with_tensor(name, *tensor):
     return on_tensors(lambda metadata, tensors: put(tensors, name, tensor))
 
 
-def with_history(n, dtype="F64"):
-    """Return what makes each column of the history, or the ones that are there, n long."""
+def with_history(n, code="F64"):
+    """Return what makes the history two columns of so many rows."""
 
     def change(metadata, tensors):
-        for name in tensors:
-            if name.startswith(HISTORY):
-                kind = "I64" if name.endswith("epoch") else dtype
-                size = {"U8": 1}.get(kind, 8)
-                tensors[name] = (kind, [n], np.arange(1, n + 1).tobytes()[: n * size])
+        columns = history(metadata)
+        for name in [name for name in columns if name not in ("epoch", "train_loss")]:
+            del columns[name], tensors[f"{HISTORY}{name}"]
+        epochs = np.arange(1, n + 1)
+        tensors[f"{HISTORY}epoch"] = ("I64", [n], epochs.tobytes())
+        tensors[LOSS] = (code, [n], epochs.tobytes()[: n * {"U8": 1, "F64": 8}[code]])
 
     return on_tensors(change)
+
+
+def history(metadata):
+    return metadata["state"]["_pending_state"]["history"]["columns"]
 
 
 def with_names(data, dtype="|O"):
@@ -310,10 +315,11 @@ def state(name, value, of=None):
     return lambda m, h, d: put(m, "state", *[of] * (of is not None), name, value)
 
 
-#: Names that scikit-learn, or NumPy, would look for on an estimator: to show it, to route, to clone.
+#: Names that scikit-learn or NumPy look for on an estimator: to show it, to route, to clone.
 ATTRIBUTES = [
-    "__doc_link_template", "_doc_link_template", "_doc_link_module", "_doc_link_url_param_generator",
-    "_get_doc_link", "_repr_html_", "_repr_html_inner", "_repr_mimebundle_", "_sk_visual_block_",
+    "__doc_link_template", "_doc_link_template", "_doc_link_module", "_get_doc_link",
+    "_doc_link_url_param_generator", "_repr_html_", "_repr_html_inner", "_repr_mimebundle_",
+    "_sk_visual_block_",
     "_html_repr", "_metadata_request", "_parameter_constraints", "_estimator_type", "_more_tags",
     "__sklearn_tags__", "__sklearn_clone__", "_sklearn_auto_wrap_output_keys", "_sklearn_version",
     "_skl_callbacks", "_parent_callback_ctx", "_n_features_out", "feature_names_out_", "__doc__",
@@ -322,7 +328,7 @@ ATTRIBUTES = [
 CRAFTED |= {
     f"attribute {name}": (
         lambda m, h, d, name=name: put(m, "state", name, f'https://x/"{HTML}'),
-        f"state named .'{name}'",
+        "state named",
     )
     for name in ATTRIBUTES
 }
@@ -334,8 +340,8 @@ CRAFTED |= {
     )
     for path in (
         "n_iter_", "stop_reason_", "_several", "n_features_in_", "_standardization", "history_",
-        "_sklearn_output_config", "_class_summary", "_checkpoint", "feature_names_in_", "bin_edges_",
-        "_architecture/prior_mean", "_architecture/activation", "_architecture/gated",
+        "_sklearn_output_config", "_class_summary", "_checkpoint", "feature_names_in_",
+        "bin_edges_", "_architecture/activation", "_architecture/gated",
         "_architecture/encoder", "_architecture/input_dropout", "_architecture/x",
         "_pending_state/x", "_pending_state/best", "_pending_state/schedule",
         "_pending_state/history", "_pending_state/optimizer",
@@ -349,7 +355,7 @@ CRAFTED |= {
     "column of rows": (with_tensor(LOSS, "F64", [2, 1], bytes(16)), "history"),
     "column of no rows": (with_tensor(LOSS, "F64", [0], b""), "history"),
     "column of bytes": (with_tensor(LOSS, "U8", [10**7], bytes(10**7)), "history"),
-    "columns of bytes": (with_history(10**7, "U8"), "history"),
+    "columns of bytes": (with_history(10**6, "U8"), "history"),
     "long columns": (with_history(1_000_001), "history"),
     "more epochs than trained": (with_history(10**5), "epochs"),
     "weight of nothing": (with_tensor(WEIGHT, "F32", [4, 300, 300, 0], b""), "float32|sizes"),
@@ -359,8 +365,8 @@ CRAFTED |= {
     ),
     "names that are too few": (with_names(b"a\xffb\xff"), "names"),
     "names that are too many": (with_names(b"\xff" * 10**7), "names"),
-    "names without an end": (with_names(b"a" * 10**7), "names"),
-    "half a name": (with_names(b"a\xffb\xffc\xffd\xffe\xfff"), "half a name"),
+    "names without an end": (with_names(b"a" * 10**7), "0 names"),
+    "half a name": (with_names(b"a\xffb\xffc\xffd\xffe\xfff"), "5 names"),
     "names that are no text": (with_names(b"a\xffb\xffc\xffd\xff\xc3\xff"), "UnicodeDecodeError"),
     "names of wide strings": (with_names(b"a\xff" * 5, "<U9999999"), "names"),
     "classes of wide strings": (

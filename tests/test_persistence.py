@@ -443,8 +443,9 @@ def test_a_forged_file_that_changes_nothing_loads(model, content, tmp_path):
 @pytest.mark.parametrize("name", CRAFTED)
 def test_a_crafted_file_is_refused_for_what_is_wrong_with_it(name, content, tmp_path):
     change, match = CRAFTED[name]
+    forged = forge(content, change)
     with little_memory():
-        refused(forge(content, change), tmp_path, match)
+        refused(forged, tmp_path, match)
 
 
 @pytest.fixture(scope="module")
