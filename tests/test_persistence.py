@@ -1,6 +1,7 @@
 """Specification of model files: exact round trips, refusals, atomic writes, hostile files."""
 
 import contextlib
+import html
 import os
 import pickle
 import subprocess
@@ -16,6 +17,7 @@ from hostile_files import (
     CRAFTED,
     DATA,
     HEAVY,
+    HTML,
     NOT_FILES,
     PARAMETERS,
     damage,
@@ -29,6 +31,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback
 from torch import nn
 
@@ -189,6 +193,22 @@ def test_histories_of_unlike_epochs_come_back(tmp_path):
     estimator.set_params(early_stopping=True).fit(X)  # from here on with a loss on held-out data
     assert estimator.history_.isna().any(axis=None)
     assert_same(estimator, round_trip(estimator, tmp_path))
+
+
+def test_half_a_surrogate_in_a_label_or_name_comes_back(tmp_path):
+    frame = pd.DataFrame(X, columns=pd.Index(["a", "\ud800", "\udfff b", "", "e"], dtype=object))
+    for labels in (np.array(["\ud83d", "b", "c", "d"], object), np.array(["\udcff", *"bcd"])):
+        estimator = ClassVSCTransformer(**TINY).fit(frame, labels[Y])
+        loaded = round_trip(estimator, tmp_path)
+        np.testing.assert_array_equal(loaded.classes_, estimator.classes_, strict=True)
+        assert_same(estimator, loaded, frame)
+
+
+def test_what_set_output_sets_comes_back_and_attributes_of_the_user_s_own_do_not(tmp_path):
+    estimator = VSCTransformer(**TINY).fit(X).set_output(transform="pandas")
+    estimator.note = "mine"
+    loaded = round_trip(estimator, tmp_path)
+    assert isinstance(loaded.transform(X), pd.DataFrame) and not hasattr(loaded, "note")
 
 
 def test_saving_twice_gives_the_same_bytes_and_changes_nothing(model, content, tmp_path):
@@ -446,6 +466,17 @@ def test_a_crafted_file_is_refused_for_what_is_wrong_with_it(name, content, tmp_
     forged = forge(content, change)
     with little_memory():
         refused(forged, tmp_path, match)
+
+
+def test_text_in_a_file_is_escaped_where_the_estimator_is_displayed(content, tmp_path):
+    def change(metadata, header, data):
+        metadata["params"] |= dict.fromkeys(("device", "unlabeled", "likelihood"), HTML)
+        metadata["params"] |= {"likelihood": "auto", "hidden_layer_sizes": [HTML]}
+
+    (tmp_path / "m").write_bytes(forge(content, change))
+    loaded = load(tmp_path / "m", ClassVSCTransformer)
+    shown = loaded._repr_html_() + make_pipeline(StandardScaler(), loaded)._repr_html_()
+    assert HTML not in shown and html.escape(HTML) in shown
 
 
 @pytest.fixture(scope="module")
