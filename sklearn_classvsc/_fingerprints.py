@@ -31,7 +31,9 @@ def checksum(X: Any) -> str:
     sums = [0, 0, 0]
     for block in blocks:
         for k, part in enumerate(_parts(block)):
-            sums[k] = zlib.crc32(np.ascontiguousarray(part).reshape(-1).view(np.uint8), sums[k])
+            sums[k] = zlib.crc32(
+                np.ascontiguousarray(part).reshape(-1).view(np.uint8).data, sums[k]
+            )
     return " ".join(f"{value:08x}" for value in sums)
 
 
