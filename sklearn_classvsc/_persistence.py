@@ -261,7 +261,7 @@ def _is_history(value: Any) -> bool:
         return False
     for column in columns.values():
         if type(column) is tuple:
-            at, values = column if len(column) == 2 else (None, None)
+            at, values = column if len(column) == 2 else ([], [])
             if not _is_array(at, "i", 1) or not 0 < len(at) == _length(values) < n:
                 return False
         elif _length(column) != n:
@@ -503,6 +503,8 @@ def _check_state(
     for i, moment in moments.items():
         both = {"exp_avg": weights[i], "exp_avg_sq": weights[i]}
         _same_specs(f"optimizer/state/{i}", moment, both | {"step": np.zeros((), np.float32)})
+    named = {"lr", "betas", "eps", "weight_decay", "amsgrad", "params"} <= group.keys()
+    _expect(named, f"optimizer settings {_short(group)}", "those of Adam")
     betas = group["betas"]
     values = [*betas, *(x for name, x in group.items() if name not in ("params", "betas"))]
     valid = all(x is None or (isinstance(x, Real) and math.isfinite(x)) for x in values)
@@ -525,21 +527,20 @@ def _check_state(
     valid = len(vectors) == 2 * likelihood.standardize
     valid = valid and all(_is_array(x, "f", 1) and len(x) == n_features for x in vectors)
     _expect(valid, "a standardisation of other features", f"one of {n_features}")
-    names = state.get("feature_names_in_")
-    valid = names is None or (type(names) is Labels and names.dtype == "|O")
-    _expect(
-        valid and _is_count(names, n_features), "names of other features", f"{n_features} strings"
-    )
+    if "feature_names_in_" in state:
+        names = state["feature_names_in_"]
+        valid = type(names) is Labels and names.dtype == "|O" and _is_count(names, n_features)
+        valid = valid and (
+            type(names.items) is not list or all(type(x) is str for x in names.items)
+        )
+        _expect(valid, f"names {_short(names)}", f"strings, one for each of {n_features} features")
     if "n_classes" not in architecture:
         alien = {"classes_", "bin_edges_", "_several", "_class_summary"} & state.keys()
         _expect(not alien, f"{_short(sorted(alien))} of a model without classes", "none")
         return
     n_classes, d = architecture["n_classes"], len(architecture["alpha"])
-    _expect(
-        n_classes > 1 and _is_count(state.get("classes_"), n_classes),
-        f"classes {_short(state.get('classes_'))}",
-        f"{n_classes}, and at least two",
-    )
+    valid = "classes_" in state and n_classes > 1 and _is_count(state["classes_"], n_classes)
+    _expect(valid, f"classes {_short(state.get('classes_'))}", f"{n_classes}, and at least two")
     shapes = [np.shape(x) for x in state["_class_summary"]]
     valid = shapes == [(n_classes,), *4 * [(n_classes, d)]]
     valid = valid and all(x.dtype.str == "<f8" for x in state["_class_summary"])
@@ -548,8 +549,6 @@ def _check_state(
 
 def _is_count(labels: Any, n: int) -> bool:
     """Return whether there are n labels, and their array takes little memory."""
-    if labels is None:
-        return True
     if type(labels) is not Labels:
         return len(labels) == n
     size = np.dtype(labels.dtype).itemsize * n

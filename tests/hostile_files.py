@@ -350,6 +350,20 @@ CRAFTED |= {
 }  # fmt: skip
 #: Small files that would take much memory or time if they were believed.
 CRAFTED |= {
+    "no classes": (
+        on_tensors(lambda m, t: t.pop("classes_") and m["state"].pop("classes_") and None),
+        "classes",
+    ),
+    "names that are numbers": (
+        state("feature_names_in_", {"$": "labels", "dtype": "|O", "items": [1, 2, 3, 4, 5]}),
+        "names",
+    ),
+    "no settings of the optimiser": (
+        lambda m, h, d: (
+            m["state"]["_pending_state"]["optimizer"]["param_groups"][0].pop("lr") and None
+        ),
+        "optimizer settings",
+    ),
     "column of nothing": (with_tensor(LOSS, "F64", [300, 300, 300, 0], b""), "sizes within"),
     "column of no end": (with_tensor(LOSS, "F64", [2000, 2000, 2000, 0], b""), "sizes within"),
     "column of rows": (with_tensor(LOSS, "F64", [2, 1], bytes(16)), "history"),
