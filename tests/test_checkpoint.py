@@ -286,7 +286,7 @@ def test_another_row_anywhere_makes_other_data(kind, row, file):
 @pytest.mark.parametrize("kind", ["array", "pieces"])
 def test_how_numbers_are_printed_does_not_make_other_data(kind, file):
     crash(make(file=file), 2, *_held(kind, X, Y))
-    with np.printoptions(precision=1, threshold=2, legacy="1.13"):
+    with np.printoptions(precision=1, threshold=2, edgeitems=1):
         resumed = make(file=file).fit(*_held(kind, X, Y), resume=True)
     assert resumed.n_iter_ == EPOCHS
 
