@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from . import _persistence
+from ._files import check_writable
+from ._fingerprints import checksum, digest
 from ._messages import brief
 from ._streams import StreamDataset
 from .distributed import current
 
 if TYPE_CHECKING:
-    from sklearn.base import BaseEstimator
+    from torch import nn
 
     from ._validation import FitData
+
+T = TypeVar("T")
 
 #: Largest part of the time of training that writing may take where epochs are short, and the
 #: longest time, in seconds, after which the end of an epoch is written all the same.
 COST, INTERVAL = 0.005, 2.0
-#: Rows of X that identify the data.
-ROWS = 1000
+#: How data are recognised. In 1, by 1,000 rows; of pieces, by each one's first row.
+VERSION = 2
 #: Parameters that may differ when a fit is resumed. Another device computes other last digits.
 FREE = {"callbacks", "checkpoint", "device", "sparse_output", "threshold", "verbose", "warm_start"}
 ADVICE = "or call fit with resume=False, which starts afresh and replaces the file."
@@ -55,7 +58,7 @@ class Checkpoint:
         self.path = Path(path)
         self._next = 0.0  # when the next epoch's end is written
 
-    def read(self, cls: type[Any]) -> tuple[Any, Plan] | None:
+    def read(self, cls: type[T]) -> tuple[T, Plan] | None:
         """Return the estimator and the plan in the file; None if there is no file.
 
         Raises
@@ -65,47 +68,35 @@ class Checkpoint:
         """
         return current().first(lambda: self._read(cls))
 
-    def _read(self, cls: type[Any]) -> tuple[Any, Plan] | None:
+    def _read(self, cls: type[T]) -> tuple[T, Plan] | None:
         if not self.path.exists():
             return None
-        estimator = _persistence.load(self.path, cls)
+        estimator: Any = _persistence.load(self.path, cls)
         plan = estimator.__dict__.pop("_checkpoint", None)
-        if not _is_plan(plan, len(estimator.history_)):
+        n_epochs = len(estimator.history_)
+        if not (plan and 0 <= plan["start"] < n_epochs <= plan["start"] + plan["epochs"]):
             raise _persistence.ModelFileError(
                 f"{self.path}: found a model without the plan of its training; expected a "
                 f"checkpoint, written by fit. Name another file, {ADVICE}"
             )
         return estimator, Plan(**plan)
 
-    def check(
-        self,
-        cls: type[Any],
-        params: dict[str, Any],
-        architecture: dict[str, Any],
-        labels: Any,
-        resume: bool,
-    ) -> None:
-        """Raise, before any time is spent on training, what writing would raise after it."""
-        current().first(lambda: self._check(cls, params, architecture, labels, resume))
+    def check(self, cls: type[Any], state: dict[str, Any], module: nn.Module, plan: Plan) -> None:
+        """Raise, before any time is spent on training, what writing would raise after it.
 
-    def _check(
-        self,
-        cls: type[Any],
-        params: dict[str, Any],
-        architecture: dict[str, Any],
-        labels: Any,
-        resume: bool,
-    ) -> None:
-        params = {name: params[name] for name in cls._get_param_names()} | {"checkpoint": None}
-        classes = None if labels is None else labels.classes
+        `state` is the estimator's, but for what training makes of the `module`.
+        """
+        current().first(lambda: self._check(cls, state, module, plan))
+
+    def _check(self, cls: type[Any], state: dict[str, Any], module: nn.Module, plan: Plan) -> None:
         try:
-            _persistence.check_data_only(cls, params, architecture, classes)
+            _persistence.check_saves(cls, state, module, plan.start + plan.epochs)
         except ValueError as error:
             raise ValueError(
                 f"checkpoint={os.fspath(self.path)!r} can hold data only. {error} For this fit, "
                 "set checkpoint=None."
             ) from error
-        _persistence.check_writable(self.path, clear=resume)
+        check_writable(self.path)
         if self.path.exists() and not _persistence.is_model_file(self.path):
             raise ValueError(
                 f"checkpoint={os.fspath(self.path)!r} is a file that neither fit nor save wrote: "
@@ -131,39 +122,27 @@ class Checkpoint:
 
 
 def fingerprint(given: FitData) -> dict[str, Any]:
-    """Return what tells training data from others: hashes of X, in 1,000 rows, and of the rest."""
-    data = given.data
-    names = getattr(given.header, "feature_names_in_", None)
-    classes = np.array([]) if given.labels is None else given.labels.classes
-    found = {
-        "features": None if names is None else _hash(repr(names.tolist()).encode()),
-        "y": _hash(repr(classes.tolist()).encode()),
-        "sample_weight": None,
-    }
+    """Return what tells training data from others, by name."""
+    data, names = given.data, getattr(given.header, "feature_names_in_", None)
+    classes = None if given.labels is None else given.labels.classes
+    found = {"version": VERSION, "features": None if names is None else digest(names)}
     if isinstance(data, StreamDataset):
         shape = [len(data), data.survey(False).n_features]
-        return found | {"shape": shape, "dtype": "pieces", "X": data.digest()}
-    X, digest, kind = data.X, hashlib.sha256(), ""
-    n = X.shape[0]
-    for i in np.unique(np.linspace(0, n - 1, min(n, ROWS)).astype(np.intp)):
-        row = X[i : i + 1]
-        if hasattr(row, "indices"):
-            digest.update(row.indices.astype(np.int64).tobytes())
-            row, kind = row.data, "sparse "
-        digest.update(np.asarray(row).tobytes())
+        return found | {"shape": shape, "dtype": "pieces", "X and y": data.digest()}
+    kind = "sparse " if hasattr(data.X[:0], "toarray") else ""
     return found | {
-        "shape": list(X.shape),
-        "dtype": f"{kind}{X.dtype}",
-        "X": digest.hexdigest(),
-        "y": None if data.labels is None else _hash(repr(classes.tolist()).encode(), data.labels),
-        "sample_weight": None if data.weight is None else _hash(data.weight),
+        "shape": list(data.X.shape),
+        "dtype": f"{kind}{data.X.dtype}",
+        "X": checksum(data.X),
+        "y": None if data.labels is None else digest(classes, data.labels),
+        "sample_weight": None if data.weight is None else digest(data.weight),
     }
 
 
 def check_same(
-    estimator: BaseEstimator,
+    estimator: Any,
     data: dict[str, Any],
-    saved: BaseEstimator,
+    saved: Any,
     plan: Plan,
 ) -> None:
     """Raise a ValueError, naming what differs, unless a fit is the one in the file.
@@ -179,6 +158,11 @@ def check_same(
     plan : Plan
         The plan in the file.
     """
+    if plan.data.get("version") != VERSION:
+        raise ValueError(
+            f"checkpoint={estimator.checkpoint!r} is of a version of sklearn-classvsc that "
+            f"recognised data otherwise: finish the fit with that one, name another file, {ADVICE}"
+        )
     before, now = saved.get_params(deep=False), estimator.get_params(deep=False)
     differing = [
         f"{name}={brief(before[name])}, now {brief(now[name])}"
@@ -200,26 +184,11 @@ def _equal(a: Any, b: Any) -> bool:
     return np.shape(a) == np.shape(b) and bool(np.all(np.asarray(a) == np.asarray(b)))
 
 
-def _hash(*parts: Any) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part)
-    return digest.hexdigest()
-
-
-def _is_plan(plan: Any, n_epochs: int) -> bool:
-    """Return whether what a file holds is a plan, of a fit that has come this far."""
-    kinds = dict(zip(Plan._fields, (dict, int, int, int, str, bool), strict=True))
-    valid = isinstance(plan, dict) and plan.keys() == kinds.keys()
-    valid = valid and all(type(plan[name]) is kind for name, kind in kinds.items())
-    return valid and 0 <= plan["start"] < n_epochs <= plan["start"] + plan["epochs"]
-
-
 def check_alike(est: Any, data: dict[str, Any]) -> None:
     """Check that the processes that train together have the same parameters and data."""
     if current().size == 1:
         return
-    params = {name: repr(value) for name, value in est.get_params(deep=False).items()}
+    params = {name: digest(value) for name, value in est.get_params(deep=False).items()}
     params |= {"checkpoint": str(est.checkpoint is None), "class": type(est).__name__}
     for name in ("callbacks", "device", "random_state", "verbose"):
         del params[name]

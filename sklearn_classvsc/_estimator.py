@@ -20,7 +20,7 @@ from . import _persistence
 from ._checkpoint import Checkpoint, Plan, check_alike, check_same, fingerprint
 from ._classes import Labels, LabelSets
 from ._collapse import ClassSummary, summarize, warn_of_collapse
-from ._data import ArrayDataset, naming, seed_from
+from ._data import ArrayDataset, Standardization, naming, seed_from
 from ._likelihoods import LIKELIHOODS
 from ._messages import brief
 from ._model import Model, Moments, is_finite, stack
@@ -80,23 +80,16 @@ class Fitted(NamedTuple):
 
     def state(self) -> dict[str, Any]:
         """Return it as NumPy arrays and primitives, by the names that files have for them."""
-        header, model = self.header, self.model
-        state = {
-            "n_features_in_": header.n_features_in_,
-            "_architecture": model.architecture,
-            "_standardization": model.standardization,
+        model = self.model
+        state = known_state(self.header, model.labels, model.architecture, model.standardization)
+        if model.summary is not None:
+            state["_class_summary"] = model.summary
+        return state | {
             "_pending_state": self.training.state(),
             "history_": {name: self.history[name].to_numpy() for name in self.history},
             "n_iter_": self.n_iter,
             "stop_reason_": self.stop_reason,
         }
-        if hasattr(header, "feature_names_in_"):
-            state["feature_names_in_"] = header.feature_names_in_
-        if model.labels is not None:
-            several = isinstance(model.labels, LabelSets)
-            state |= {"classes_": model.labels.classes, "_several": several}
-            state["_class_summary"] = model.summary
-        return state
 
     @property
     def n_iter(self) -> int:
@@ -107,6 +100,25 @@ class Fitted(NamedTuple):
     def known(self) -> Known:
         """What the data of a training that goes on are held against."""
         return Known(self.header, self.model.labels, self.model.architecture["likelihood"])
+
+
+def known_state(
+    header: Header,
+    labels: Labels | LabelSets | None,
+    architecture: dict[str, Any],
+    standardization: Standardization | None,
+) -> dict[str, Any]:
+    """Return what is known of a model before it is trained, by the names that files have."""
+    state: dict[str, Any] = {
+        "n_features_in_": header.n_features_in_,
+        "_architecture": architecture,
+        "_standardization": standardization,
+    }
+    if hasattr(header, "feature_names_in_"):
+        state["feature_names_in_"] = header.feature_names_in_
+    if labels is not None:
+        state |= {"classes_": labels.classes, "_several": isinstance(labels, LabelSets)}
+    return state
 
 
 class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -271,13 +283,12 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             before, plan = saved
             check_same(self, identity, before, plan)
             if plan.finished:
-                return self._publish(before._fitted)
-            training, last = before._fitted.training, before._fitted
+                return self._publish(before._now())
+            last = before._now()
+            training = last.training
         else:
             training = self._start(given) if last is None else last.training.copy()
         training.prepare(self._how())
-        if file:
-            file.check(type(self), self._state(None), training.architecture, given.labels, resume)
 
         train, valid, seed = given.data, None, 0
         train.standardization = training.standardization
@@ -286,6 +297,10 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             train, valid = train.hold_out(self.validation_fraction, seed)
         if not saved:
             plan = self._plan(training, train.n_batches(self.batch_size), seed, identity)
+        if file:
+            of = training.architecture, training.standardization
+            state = self._state(None) | known_state(given.header, given.labels, *of)
+            file.check(type(self), state, training.net.module_, plan)
 
         def after_epoch() -> None:
             if file:

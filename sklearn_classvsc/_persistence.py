@@ -15,25 +15,26 @@ import os
 import platform
 import re
 import reprlib
-import secrets
 import stat
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from itertools import pairwise
 from numbers import Integral, Real
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
+from sklearn.utils import get_tags
 
 from ._collapse import ClassSummary
 from ._data import Standardization
+from ._files import replacing
 from ._likelihoods import LIKELIHOODS
+from ._modules import ACTIVATIONS
 from ._training import new_module
 from .bodies import Body, ConvDecoder, ConvEncoder, ResidualMLP
 
@@ -42,11 +43,21 @@ if TYPE_CHECKING:
 
     T = TypeVar("T", bound=BaseEstimator)
 
-FORMAT, SCHEMA_VERSION = "sklearn-classvsc", 1
+FORMAT, SCHEMA_VERSION = "sklearn-classvsc", 2
+#: The schema versions that are read. In 1, a history had its batches, and names were JSON.
+READABLE = {str(version) for version in range(1, SCHEMA_VERSION + 1)}
 CLASSES = ("VAETransformer", "VSCTransformer", "ClassVSCTransformer")
-#: Largest header, in bytes and in brackets: some 150,000 feature names, or 1,000 layers. Parsing
-#: it takes less than 100 MB.
+#: Largest header, in bytes and in brackets: some 1,000 layers. Parsing it takes less than 100 MB.
 HEADER_LIMIT, BRACKET_LIMIT = 4 * 2**20, 200_000
+#: Part of a header that is left, before training, for what training adds: names of terms.
+RESERVE = 2**17
+#: Epochs in a history, hidden layers, dimensions that the parameters ask for, and bytes of labels
+#: once they are an array: what a small file may say, and a load would spend memory or time on.
+EPOCH_LIMIT, LAYER_LIMIT, COMPONENT_LIMIT, LABEL_LIMIT = 10**6, 1000, 10**6, 2**24
+#: Ends each of the strings in a tensor: no UTF-8 has this byte.
+END = b"\xff"
+#: Arrays that may hold NaN, for what an epoch lacked.
+WITH_NAN = ("_pending_state/history/", "history_/")
 #: How a header begins; the 64 digits of the hash follow.
 PREFIX = b'{"__metadata__": {"sha256": "'
 DTYPES = {
@@ -67,8 +78,6 @@ NOT_DATA = {
     "random_state": "set_params(random_state=0), which leaves the trained weights as they are",
     "checkpoint": "save leaves it out, so that a file never says where to write",
 }
-#: Parameters that earlier versions had. What was trained with them is used as ever.
-REMOVED = ("bins", "covariance_weight", "precision")
 #: The next step, where there is no better one.
 STEP = "Copy the file again from where it came, or save the model anew."
 
@@ -97,88 +106,45 @@ def save(path: str | os.PathLike[str], cls: type[Any], state: dict[str, Any]) ->
     OSError
         If the file cannot be written. A file that was there is then as it was.
     """
-    state, names = dict(state), cls._get_param_names()
-    params = {name: state.pop(name) for name in names if name != "checkpoint"}
-    for name in ("checkpoint", "_metadata_request"):  # where to write, and what to pass to `fit`
-        state.pop(name, None)
-    check_data_only(cls, params, state["_architecture"])
-    tensors: dict[str, NDArray[Any]] = {}
-    metadata = {
-        "format": FORMAT,
-        "schema_version": SCHEMA_VERSION,
-        "class": cls.__name__,
-        "params": _encode(params, "params", tensors),
-        "state": _encode(state, "", tensors),
-        "versions": {"python": platform.python_version()} | {x: _version(x) for x in LIBRARIES},
-    }
+    metadata, tensors = _describe(cls, state)
     for name, array in tensors.items():
         if not _is_finite(name, array):
             raise ValueError(f"{name} is not finite: fit again with a lower learning_rate.")
-    head, blocks = _pack(metadata, tensors)
-    if not _is_small(head[8:]):
-        raise ValueError(
-            f"All but the arrays takes {len(head)} bytes as JSON, of {HEADER_LIMIT} and "
-            f"{BRACKET_LIMIT} brackets at most: fit without feature names (X.to_numpy()), or use "
-            "joblib.dump, whose files run code when loaded."
-        )
+    text = _header(metadata, tensors)
+    _check_size(text)
     with replacing(path) as file:
-        file.writelines([head, *blocks])
+        file.writelines(_pack(text, tensors))
 
 
-@contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Open a new file that takes the place of `path` at the end of the block, if all went well.
+def check_saves(
+    cls: type[Any], state: dict[str, Any], module: torch.nn.Module, n_epochs: int
+) -> None:
+    """Raise, before training, the ValueError that `save` would raise after so many epochs.
 
-    Until then `path` is as it was, and after an error nothing is left of the new file.
+    `state` holds the parameters and what is known of the model; `module` is what will be trained.
     """
-    target = _target(path)
-    temporary = _temporary(target)
-    try:
-        with open(temporary, "xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def check_writable(path: str | os.PathLike[str], clear: bool) -> None:
-    """Raise the OSError that `replacing` would meet now.
-
-    `clear` takes away what killed writes left, where no one else is writing.
-    """
-    target = _target(path)
-    temporary = _temporary(target)
-    try:
-        open(temporary, "xb").close()
-    finally:
-        temporary.unlink(missing_ok=True)
-    if clear:
-        for file in target.parent.glob(f"{_prefix(target)}*.tmp"):
-            file.unlink(missing_ok=True)
+    check_data_only(cls, state, state["_architecture"])
+    # Before the weights, which a body of the user's own may not even have.
+    arrays = {name: x.detach().cpu().numpy() for name, x in module.state_dict().items()}
+    weights = [x.detach().cpu().numpy() for x in module.parameters()]
+    moments = {
+        i: {"step": np.float32(0), "exp_avg": x, "exp_avg_sq": x} for i, x in enumerate(weights)
+    }
+    trained = {"module": arrays, "optimizer": {"state": moments, "params": [*range(len(weights))]}}
+    best = {"best": {"weights": arrays}} if state["early_stopping"] else {}
+    text = _header(*_describe(cls, state | {"_pending_state": trained | best}))
+    _check_size(text + b" " * RESERVE)
+    if n_epochs > EPOCH_LIMIT:
+        raise ValueError(
+            f"{n_epochs} epochs are more than the {EPOCH_LIMIT} that a model file holds: lower "
+            "max_epochs."
+        )
 
 
 def is_model_file(path: str | os.PathLike[str]) -> bool:
     """Return whether a file begins as those that `save` writes."""
     with open(path, "rb") as file:
         return file.read(8 + len(PREFIX))[8:] == PREFIX
-
-
-def _target(path: str | os.PathLike[str]) -> Path:
-    target = Path(path).resolve()
-    if target.exists() and not target.is_file():
-        raise OSError(f"{target} is not a regular file: name another path.")
-    return target
-
-
-def _temporary(target: Path) -> Path:
-    return target.with_name(f"{_prefix(target)}{secrets.token_hex(8)}.tmp")
-
-
-def _prefix(target: Path) -> str:
-    """Return how the names of new files for this target begin."""
-    return f".{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]}."
 
 
 def load(path: str | os.PathLike[str], cls: type[T]) -> T:
@@ -206,7 +172,6 @@ def load(path: str | os.PathLike[str], cls: type[T]) -> T:
         damaged. The message names the path, what was found and expected, and what to do.
     OSError
         If the file cannot be opened, such as a FileNotFoundError.
-
     """
     name = os.fspath(path)
     try:
@@ -222,6 +187,179 @@ def load(path: str | os.PathLike[str], cls: type[T]) -> T:
         found = f"contents that raise {type(error).__name__} ({str(error)[:500]})"
         message = f"{name}: found {found}; expected a file written by save. {STEP}"
         raise ModelFileError(message) from error
+
+
+# -- what a file may say -------------------------------------------------------------------------
+
+
+class Labels(NamedTuple):
+    """Labels or names in a file, from which `_array` makes an array once all is checked."""
+
+    items: Any  # a list or, of strings, their UTF-8 bytes, each string ended by `END`
+    dtype: str
+
+
+class History(NamedTuple):
+    """The history of a training in a file, from which `_rows` makes rows once all is checked."""
+
+    columns: dict[str, Any]  # of each row, or (numbers of rows, values in them)
+
+
+class Kind(NamedTuple):
+    """What a value in a file must be."""
+
+    holds: Callable[[Any], bool]
+    words: str
+    needed: bool = True
+
+
+def _is_whole(value: Any, least: int = 0) -> bool:
+    return type(value) is int and least <= value < 2**63
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < 1e300  # NaN is no number
+
+
+def _is_labels(value: Any) -> bool:
+    if type(value) is Labels:
+        return isinstance(value.items, list) or _is_array(value.items, "u", 1)
+    return _is_array(value, "biuf", 1)  # what arrays of numbers and booleans are
+
+
+def _is_array(value: Any, kinds: str, ndim: int) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype.kind in kinds and value.ndim == ndim
+
+
+def _is_config(value: Any) -> bool:
+    outputs = [None, "default", "pandas", "polars"]
+    return type(value) is dict and all(k == "transform" and v in outputs for k, v in value.items())
+
+
+def _is_history(value: Any) -> bool:
+    """Return whether all columns have an entry for each row, or say for which."""
+    if type(value) is not History or type(value.columns) is not dict:
+        return False
+    columns = value.columns
+    n = _length(columns.get("epoch"))
+    if not 0 < n <= EPOCH_LIMIT:
+        return False
+    for column in columns.values():
+        if type(column) is tuple:
+            at, values = column if len(column) == 2 else ([], [])
+            if not _is_array(at, "i", 1) or not 0 < len(at) == _length(values) < n:
+                return False
+        elif _length(column) != n:
+            return False
+    return _is_array(columns["epoch"], "i", 1) and _is_array(columns.get("train_loss"), "f", 1)
+
+
+def _length(column: Any) -> int:
+    """Return the number of values in a column of a history; -1 if it is none."""
+    if type(column) is list:
+        return len(column) if _are_plain(column) else -1
+    valid = isinstance(column, np.ndarray) and column.ndim == 1 and column.dtype.str in COLUMNS
+    return len(column) if valid else -1
+
+
+def _is_plan(value: Any) -> bool:
+    valid = type(value) is dict and {name: type(x) for name, x in value.items()} == PLAN
+    valid = valid and value["stop_reason"] in STOP_REASONS
+    return valid and all(map(_is_mark, value["data"].values()))
+
+
+def _is_mark(value: Any) -> bool:
+    """Return whether a value is what tells training data from others: a hash, a shape, a type."""
+    if type(value) is list:
+        return len(value) == 2 and all(map(_is_whole, value))
+    return value is None or _is_whole(value) or (type(value) is str and len(value) < 100)
+
+
+#: What columns of a history are, as `_column` makes them.
+COLUMNS = ("<i8", "<f8", "|b1")
+STOP_REASONS = ("max_epochs", "steps", "early_stopping", "callback", "partial_fit", "interrupted")
+PLAN = {
+    "data": dict,
+    "epochs": int,
+    "start": int,
+    "seed": int,
+    "stop_reason": str,
+    "finished": bool,
+}
+
+#: All that a file may hold of the estimator's state, beside the parameters.
+STATE = {
+    "_architecture": Kind(lambda x: type(x) is dict, "a dict"),
+    "_pending_state": Kind(lambda x: type(x) is dict, "a dict"),
+    "_standardization": Kind(lambda x: x is None or type(x) is Standardization, "offset and scale"),
+    "n_features_in_": Kind(lambda x: _is_whole(x, 1), "a positive integer"),
+    "n_iter_": Kind(lambda x: _is_whole(x, 1), "a positive integer"),
+    "stop_reason_": Kind(lambda x: x in STOP_REASONS, f"one of {', '.join(STOP_REASONS)}"),
+    "feature_names_in_": Kind(_is_labels, "strings", needed=False),
+    "classes_": Kind(_is_labels, "labels", needed=False),
+    "bin_edges_": Kind(lambda x: _is_array(x, "f", 1), "numbers", needed=False),
+    "_several": Kind(lambda x: type(x) is bool, "True or False", needed=False),
+    "_class_summary": Kind(lambda x: type(x) is ClassSummary, "sums of each class", needed=False),
+    "_checkpoint": Kind(_is_plan, "the plan of a fit", needed=False),
+    "_sklearn_output_config": Kind(_is_config, "what set_output sets", needed=False),
+    # Of schema version 1, and not used: what the history says too, and parameters of a subclass.
+    "history_": Kind(lambda x: type(x) is dict, "a dict", needed=False),
+    "total_correlation_weight": Kind(_is_number, "a number", needed=False),
+    "covariance_weight": Kind(_is_number, "a number", needed=False),
+}
+UNUSED = ("history_", "total_correlation_weight", "covariance_weight")
+ARCHITECTURE = {
+    "alpha": Kind(lambda x: _is_array(x, "f", 1), "an array"),
+    "prior_mean": Kind(_is_number, "a number"),
+    "input_dropout": Kind(lambda x: _is_number(x) and 0 <= x < 1, "within [0, 1)", needed=False),
+    "n_features": Kind(lambda x: _is_whole(x, 1), "layers of widths of at least 1"),
+    "n_classes": Kind(lambda x: _is_whole(x, 1), "a positive integer", needed=False),
+    "n_pseudo_inputs": Kind(lambda x: _is_whole(x, 1), "a positive integer", needed=False),
+    "encoder": Kind(lambda x: x is None or type(x) in BODIES.values(), "encoder=None or a body"),
+    "decoder": Kind(lambda x: x is None or type(x) in BODIES.values(), "decoder=None or a body"),
+    "hidden_layer_sizes": Kind(lambda x: type(x) is list and len(x) <= LAYER_LIMIT, "layers"),
+    "activation": Kind(lambda x: x in ACTIVATIONS, f"one of {', '.join(ACTIVATIONS)}"),
+    "likelihood": Kind(lambda x: x in LIKELIHOODS, f"one of {', '.join(LIKELIHOODS)}"),
+    "gated": Kind(lambda x: type(x) is bool, "True or False"),
+}
+TRAINING = {
+    "module": Kind(lambda x: type(x) is dict, "weights"),
+    "optimizer": Kind(
+        lambda x: type(x) is dict and x.keys() == {"state", "param_groups"}, "Adam's"
+    ),
+    "generator": Kind(lambda x: _is_array(x, "u", 1), "bytes"),
+    "noise_generator": Kind(lambda x: _is_array(x, "u", 1), "bytes"),
+    "schedule": Kind(lambda x: type(x) is list and len(x) == 3, "steps done, planned, and decay"),
+    "history": Kind(_is_history, "columns of one length"),
+    "best": Kind(
+        lambda x: type(x) is dict and x.keys() == {"weights", "misses", "loss"},
+        "weights, misses and loss",
+        needed=False,
+    ),
+}
+
+
+#: Parameters that earlier versions had. What was trained with them is used as ever.
+REMOVED = ("bins", "covariance_weight", "precision")
+
+
+def without_removed(params: dict[str, Any]) -> dict[str, Any]:
+    """Return the parameters as they are named now."""
+    kept = {name: value for name, value in params.items() if name not in REMOVED}
+    if params.get("precision") == "bfloat16":
+        kept["device"] = f"{kept['device']}+bfloat16"
+    return kept
+
+
+def _check_names(where: str, found: Any, kinds: dict[str, Kind]) -> None:
+    """Check that a dict has these names, no others, and values of these kinds."""
+    _expect(type(found) is dict, f"{where or 'state'} {_short(found)}", "names and values")
+    unknown = [name for name in found if name not in kinds]
+    _expect(not unknown, f"{where}state named {_short(unknown)}", "the names that save writes")
+    for name, kind in kinds.items():
+        if name in found or kind.needed:
+            value = found.get(name)
+            _expect(kind.holds(value), f"{where}{name}={_short(value)}", kind.words)
 
 
 # -- reading ------------------------------------------------------------------------------------
@@ -244,10 +382,10 @@ def _load(file: io.BufferedReader, cls: type[T]) -> T:
         _refuse("no readable header", "a file written by save")
     _expect(found == FORMAT, f"format {_short(found)}", repr(FORMAT))
     found = metadata["schema_version"]
-    if found != str(SCHEMA_VERSION):
+    if found not in READABLE:
         found = f"schema version {_short(found)}, of {_short(metadata.get('versions'))}"
         step = "Upgrade sklearn-classvsc, or save the model with this version."
-        _refuse(found, f"schema version {SCHEMA_VERSION}", step)
+        _refuse(found, f"schema version {SCHEMA_VERSION} at most", step)
     found = metadata["class"]
     if found not in CLASSES or found != cls.__name__:
         step = f"Call {found}.load." if found in CLASSES else STEP
@@ -255,8 +393,9 @@ def _load(file: io.BufferedReader, cls: type[T]) -> T:
 
     data_size = size - 8 - length
     layout = _layout(header, data_size)
+    # First without the data: all that is said of them is checked before memory is taken for them.
     blank = {name: np.broadcast_to(np.zeros((), dtype), shape) for name, dtype, shape in layout}
-    _check_state(_assemble(metadata, blank, cls)[1], data_size, len(layout))
+    _check_state(*_assemble(metadata, blank, cls), data_size, len(layout))
 
     digest_at = slice(len(PREFIX), len(PREFIX) + 64)
     digest = hashlib.sha256(text[: digest_at.start] + text[digest_at.stop :])
@@ -271,6 +410,7 @@ def _load(file: io.BufferedReader, cls: type[T]) -> T:
     for name, array in arrays.items():
         _expect(_is_finite(name, array), f"non-finite values in {name}", "finite ones")
     estimator, state = _assemble(metadata, arrays, cls)
+    _build(state)
     _check_values(state)
     estimator.__setstate__(estimator.get_params(deep=False) | state)
     return estimator
@@ -283,7 +423,8 @@ def _layout(header: dict[str, Any], data_size: int) -> list[tuple[str, np.dtype[
     for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
         dtype, shape, span = np.dtype(DTYPES[entry["dtype"]]), entry["shape"], entry["data_offsets"]
         what = f"tensor {_short(name)} of shape {_short(shape)} at bytes {_short(span)}"
-        fits = len(shape) <= 32 and all(type(n) is int and 0 <= n <= data_size for n in shape)
+        fits = len(shape) <= 4 and all(type(n) is int and 0 <= n <= data_size for n in shape)
+        fits = fits and math.prod(max(n, 1) for n in shape) <= data_size  # where there is a 0, too
         _expect(fits, what, f"sizes within the {data_size} bytes of data")
         begin, end = end, end + math.prod(shape) * dtype.itemsize
         _expect(span == [begin, end], what, f"bytes [{begin}, {end}], by its shape and place")
@@ -295,38 +436,47 @@ def _layout(header: dict[str, Any], data_size: int) -> list[tuple[str, np.dtype[
 def _assemble(
     metadata: dict[str, Any], arrays: Mapping[str, NDArray[Any]], cls: type[T]
 ) -> tuple[T, dict[str, Any]]:
-    """Return an unfitted estimator with the file's parameters, checked, and the state."""
+    """Return an unfitted estimator with the file's parameters, and the state, both checked."""
     left = dict(arrays)
-    params = _decode(json.loads(metadata["params"]), left)
-    params = without_removed(params)
-    state = _decode(json.loads(metadata["state"]), left)
+    parts = []
+    for name in ("params", "state"):
+        _expect(_is_small(metadata[name].encode("utf-8", "surrogatepass")), f"large {name}", "less")
+        parts.append(_decode(json.loads(metadata[name]), left))
+    params, state = parts
     _expect(not left, f"extra tensors {_short(sorted(left))}", "those its state refers to")
-    names = cls._get_param_names()
+    params, names = without_removed(params), cls._get_param_names()
     unknown = sorted(set(params) - set(names))
     _expect(not unknown, f"parameters {_short(unknown)}", f"those of {cls.__name__}")
+    for name, value in params.items():
+        if type(value) is Labels:
+            found = f"{name} of strings, {_short(value)}"
+            _expect(value.dtype == "|O" and type(value.items) is list, found, "numbers")
+            params[name] = _array(value, len(value.items))
+    first = metadata["schema_version"] == "1"
+    _check_names("", state, {k: x for k, x in STATE.items() if first or k not in UNUSED})
+    _check_names("_architecture/", state["_architecture"], ARCHITECTURE)
     estimator = cls(**params)
     try:
         estimator._validate_params()
         check_data_only(cls, params, state["_architecture"])
     except ValueError as error:
         _refuse(f"an invalid parameter ({str(error)[:500]})", "a valid one")
-    shadows = [name for name in state if name in names or callable(getattr(cls, name, None))]
-    _expect(not shadows, f"state named {_short(shadows)}", "no parameter or method")
     return estimator, state
 
 
-def without_removed(params: dict[str, Any]) -> dict[str, Any]:
-    """Return the parameters as they are named now."""
-    kept = {name: value for name, value in params.items() if name not in REMOVED}
-    if params.get("precision") == "bfloat16":
-        kept["device"] = f"{kept['device']}+bfloat16"
-    return kept
-
-
-def _check_state(state: dict[str, Any], data_size: int, n_tensors: int) -> None:
+def _check_state(
+    estimator: BaseEstimator, state: dict[str, Any], data_size: int, n_tensors: int
+) -> None:
     """Check names, shapes and dtypes against those of a model of the declared architecture."""
     architecture, saved = state["_architecture"], state["_pending_state"]
     hidden, n_features = architecture["hidden_layer_sizes"], architecture["n_features"]
+    if type(saved.get("history")) is list:  # of schema version 1
+        saved["history"] = History(_columns(saved["history"]))
+    _check_names("_pending_state/", saved, TRAINING)
+    valid = architecture["gated"] is estimator.gated
+    takes_labels = get_tags(estimator).target_tags.required
+    valid = valid and ("n_classes" in architecture) is takes_labels
+    _expect(valid, f"an architecture {_short(architecture)}", f"one of {type(estimator).__name__}")
     widths = [n_features, *hidden, *architecture["alpha"].shape]
     widths += [architecture[x] for x in ("n_classes", "n_pseudo_inputs") if architecture.get(x)]
     fits = all(type(n) is int and 0 < n <= data_size for n in widths)
@@ -342,7 +492,7 @@ def _check_state(state: dict[str, Any], data_size: int, n_tensors: int) -> None:
     module = new_module(architecture, 0)  # no larger than the file
     _same_specs("module", saved["module"], {k: x.numpy() for k, x in module.state_dict().items()})
     weights = [x.detach().numpy() for x in module.parameters()]
-    numbers = list(range(len(weights)))
+    numbers = [*range(len(weights))]
     moments, (group,) = saved["optimizer"]["state"], saved["optimizer"]["param_groups"]
     # Before the first step there are none. Torch does not check them, and its kernels trust them.
     of = f"optimizer state of parameters {_short(list(moments))}"
@@ -350,6 +500,8 @@ def _check_state(state: dict[str, Any], data_size: int, n_tensors: int) -> None:
     for i, moment in moments.items():
         both = {"exp_avg": weights[i], "exp_avg_sq": weights[i]}
         _same_specs(f"optimizer/state/{i}", moment, both | {"step": np.zeros((), np.float32)})
+    named = {"lr", "betas", "eps", "weight_decay", "amsgrad", "params"} <= group.keys()
+    _expect(named, f"optimizer settings {_short(group)}", "those of Adam")
     betas = group["betas"]
     values = [*betas, *(x for name, x in group.items() if name not in ("params", "betas"))]
     valid = all(x is None or (isinstance(x, Real) and math.isfinite(x)) for x in values)
@@ -365,15 +517,62 @@ def _check_state(state: dict[str, Any], data_size: int, n_tensors: int) -> None:
     done, planned, decay = saved["schedule"]
     valid = type(done) is type(planned) is int and type(decay) is bool and planned > 0 <= done
     _expect(valid, f"schedule {_short(saved['schedule'])}", "steps done, steps planned, decay")
-    rows = all(isinstance(row, dict) for row in saved["history"])
-    _expect(rows, f"history {_short(saved['history'])}", "rows")
     found = state["n_features_in_"]
     _expect(found == n_features, f"n_features_in_={_short(found)}", str(n_features))
-    vectors, names = list(state["_standardization"] or ()), state.get("feature_names_in_")
-    valid = len(vectors) == 2 * LIKELIHOODS[architecture["likelihood"]].standardize
-    valid = valid and all(x.shape == (n_features,) and x.dtype.kind == "f" for x in vectors)
-    valid = valid and (names is None or names.shape == (n_features,))
-    _expect(valid, "a standardisation or names of other features", f"of {n_features}")
+    likelihood = LIKELIHOODS[architecture["likelihood"]]
+    vectors = list(state["_standardization"] or ())
+    valid = len(vectors) == 2 * likelihood.standardize
+    valid = valid and all(_is_array(x, "f", 1) and len(x) == n_features for x in vectors)
+    _expect(valid, "a standardisation of other features", f"one of {n_features}")
+    if "feature_names_in_" in state:
+        names = state["feature_names_in_"]
+        valid = type(names) is Labels and names.dtype == "|O" and _is_count(names, n_features)
+        valid = valid and (
+            type(names.items) is not list or all(type(x) is str for x in names.items)
+        )
+        _expect(valid, f"names {_short(names)}", f"strings, one for each of {n_features} features")
+    if "n_classes" not in architecture:
+        alien = {"classes_", "bin_edges_", "_several", "_class_summary"} & state.keys()
+        _expect(not alien, f"{_short(sorted(alien))} of a model without classes", "none")
+        return
+    n_classes, d = architecture["n_classes"], len(architecture["alpha"])
+    valid = "classes_" in state and n_classes > 1 and _is_count(state["classes_"], n_classes)
+    _expect(valid, f"classes {_short(state.get('classes_'))}", f"{n_classes}, and at least two")
+    shapes = [np.shape(x) for x in state["_class_summary"]]
+    valid = shapes == [(n_classes,), *4 * [(n_classes, d)]]
+    valid = valid and all(x.dtype.str == "<f8" for x in state["_class_summary"])
+    _expect(valid, f"sums of shapes {_short(shapes)}", f"of {n_classes} classes, {d} dimensions")
+
+
+def _is_count(labels: Any, n: int) -> bool:
+    """Return whether there are n labels, and their array takes little memory."""
+    if type(labels) is not Labels:
+        return len(labels) == n
+    size = np.dtype(labels.dtype).itemsize * n
+    least = len(labels.items) == n if isinstance(labels.items, list) else len(labels.items) >= n
+    return least and (labels.dtype == "|O" or size < LABEL_LIMIT)
+
+
+def _build(state: dict[str, Any]) -> None:
+    """Make arrays of labels and rows of a history, in place, of a state that was checked."""
+    architecture = state["_architecture"]
+    for name, count in {"feature_names_in_": "n_features", "classes_": "n_classes"}.items():
+        if type(state.get(name)) is Labels:
+            state[name] = _array(state[name], architecture[count])
+    for name in UNUSED:
+        state.pop(name, None)
+    saved = state["_pending_state"]
+    columns = saved["history"].columns
+    epochs = columns["epoch"]
+    valid = bool((np.diff(epochs) == 1).all()) and epochs[-1] == state["n_iter_"] and epochs[0] > 0
+    _expect(valid, f"epochs {_short(epochs)}", f"each, up to n_iter_={state['n_iter_']}")
+    saved["history"] = _rows(columns)
+    if any(type(column) is not np.ndarray for column in columns.values()):
+        frame = pd.DataFrame(
+            [{k: v for k, v in row.items() if k != "batches"} for row in saved["history"]]
+        )
+        columns = {name: frame[name].to_numpy() for name in frame}
+    state["history_"] = columns
 
 
 def _least_size(architecture: dict[str, Any]) -> tuple[int, int]:
@@ -428,27 +627,61 @@ def _check_values(state: dict[str, Any]) -> None:
 # -- the file -----------------------------------------------------------------------------------
 
 
-def _pack(
-    metadata: dict[str, Any], tensors: dict[str, NDArray[Any]]
-) -> tuple[bytes, list[memoryview]]:
-    """Return the bytes of a safetensors file: length and header, then each tensor."""
+def _describe(
+    cls: type[Any], state: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """Return the metadata and the tensors of a file, of what `__getstate__` returns."""
+    params = {name: state[name] for name in cls._get_param_names() if name != "checkpoint"}
+    check_data_only(cls, params, state["_architecture"])
+    kept = {name: x for name, x in state.items() if name in STATE and name not in UNUSED}
+    tensors: dict[str, NDArray[Any]] = {}
+    metadata = {
+        "format": FORMAT,
+        "schema_version": SCHEMA_VERSION,
+        "class": cls.__name__,
+        "params": _encode(params, "params", tensors),
+        "state": _encode(kept, "", tensors),
+        "versions": {"python": platform.python_version()} | {x: _version(x) for x in LIBRARIES},
+    }
+    return metadata, tensors
+
+
+def _header(metadata: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> bytes:
+    """Return the header of a safetensors file, with nothing where the hash belongs."""
     strings = {name: x if isinstance(x, str) else json.dumps(x) for name, x in metadata.items()}
     header: dict[str, Any] = {"__metadata__": {"sha256": ""} | strings}
     end = 0
-    blocks = []
-    for name in sorted(tensors, key=lambda name: (-tensors[name].itemsize, name)):  # aligned
+    for name in _in_order(tensors):
         array = tensors[name]
         begin, end = end, end + array.nbytes
         code = CODES[array.dtype]
         header[name] = {"dtype": code, "shape": array.shape, "data_offsets": [begin, end]}
-        blocks.append(_bytes(array))
     text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
+    return text + b" " * (-len(text) % 8)
+
+
+def _in_order(tensors: dict[str, NDArray[Any]]) -> list[str]:
+    """Return the names of tensors so that each is aligned."""
+    return sorted(tensors, key=lambda name: (-tensors[name].itemsize, name))
+
+
+def _check_size(text: bytes) -> None:
+    if not _is_small(text):
+        raise ValueError(
+            f"All but the arrays takes {len(text)} bytes and {_brackets(text)} brackets as JSON, "
+            f"of {HEADER_LIMIT} and {BRACKET_LIMIT} at most: use fewer layers and shorter "
+            "parameters, or joblib.dump, whose files run code when loaded."
+        )
+
+
+def _pack(text: bytes, tensors: dict[str, NDArray[Any]]) -> list[bytes | memoryview]:
+    """Return the parts of a safetensors file: length, header with its hash, and each tensor."""
+    blocks = [_bytes(tensors[name]) for name in _in_order(tensors)]
     digest = hashlib.sha256(text)
     for block in blocks:
         digest.update(block)
     text = PREFIX + digest.hexdigest().encode() + text[len(PREFIX) :]
-    return len(text).to_bytes(8, "little") + text, blocks
+    return [len(text).to_bytes(8, "little"), text, *blocks]
 
 
 def _encode(value: Any, path: str, tensors: dict[str, NDArray[Any]]) -> Any:
@@ -464,9 +697,16 @@ def _encode(value: Any, path: str, tensors: dict[str, NDArray[Any]]) -> Any:
             raise ValueError(f"two arrays are named {path}.")
         tensors[path] = np.require(value, value.dtype.newbyteorder("<"), "C")
         return {"$": "array", "tensor": path}
-    if isinstance(value, np.ndarray) and value.dtype.kind in "UO" and value.ndim == 1:
+    small = isinstance(value, np.ndarray) and (
+        value.dtype.kind == "O" or value.nbytes < LABEL_LIMIT
+    )
+    if small and value.dtype.kind in "UO" and value.ndim == 1:
         items = [x.item() if isinstance(x, np.generic) else x for x in value.tolist()]
-        if _are_labels(items, value.dtype):
+        if all(type(x) is str for x in items):
+            data = b"".join(x.encode("utf-8", "surrogatepass") + END for x in items)
+            node = encode(np.frombuffer(data, np.uint8), "utf-8")
+            return {"$": "strings", "dtype": value.dtype.str, "items": node}
+        if _are_plain(items):
             return {"$": "labels", "dtype": value.dtype.str, "items": items}
     elif value is None or isinstance(value, str | int | float):
         return value
@@ -478,10 +718,12 @@ def _encode(value: Any, path: str, tensors: dict[str, NDArray[Any]]) -> Any:
         lists = {name: x.tolist() if isinstance(x, np.ndarray) else x for name, x in params}
         return {"$": "body", "of": type(value).__name__, "params": encode(lists, "params")}
     elif type(value) is list:
-        keys = list(value[0]) if len(value) > 1 and type(value[0]) is dict else []
-        if keys and all(type(row) is dict and list(row) == keys for row in value):  # a history
-            columns = {key: _column([row[key] for row in value]) for key in keys}
-            return {"$": "rows", "columns": _encode(columns, path, tensors)}
+        if value and all(type(row) is dict and "epoch" in row for row in value):
+            columns = {
+                name: _encode(column, f"{path}/{name}", tensors)
+                for name, column in _columns(value).items()
+            }
+            return {"$": "rows", "columns": columns}
         return [encode(x, i) for i, x in enumerate(value)]
     elif type(value) is dict and all(type(key) in (str, int) for key in value):
         if all(type(key) is str and key != "$" for key in value):
@@ -494,11 +736,53 @@ def _encode(value: Any, path: str, tensors: dict[str, NDArray[Any]]) -> Any:
     )
 
 
+def _columns(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the columns of a history; of one that some rows lack, also the numbers of those."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns: dict[str, Any] = {}
+    for name in names:
+        at = [i for i, row in enumerate(rows) if name in row]
+        values = [rows[i][name] for i in at]
+        if name != "batches" or any(values):  # per batch there is nothing: it is always empty
+            column = _column(values)
+            columns[name] = column if len(at) == len(rows) else (np.array(at), column)
+    return columns
+
+
 def _column(values: list[Any]) -> Any:
     """Return values as an array if they come back from it as they are."""
     kinds = {type(x) for x in values}
-    whole = kinds == {float} or (kinds == {int} and max(map(abs, values)) < 2**63)
+    whole = kinds in ({float}, {bool}) or (kinds == {int} and max(map(abs, values)) < 2**63)
     return np.array(values) if whole else values
+
+
+def _rows(columns: dict[str, Any]) -> list[dict[str, Any]]:
+    """Undo `_columns`."""
+    rows: list[dict[str, Any]] = [{"batches": []} for _ in columns["epoch"]]
+    for name, column in columns.items():
+        at, values = column if type(column) is tuple else (range(len(rows)), column)
+        for i, value in zip(at, values if type(values) is list else values.tolist(), strict=True):
+            rows[i][name] = value
+    return rows
+
+
+def _are_plain(values: Any) -> bool:
+    """Return whether values are in a list or a tuple, and none is one itself."""
+    plain = bool | int | float | str | np.generic | None
+    return type(values) in (list, tuple) and all(isinstance(x, plain) for x in values)
+
+
+def _array(labels: Labels, n: int) -> NDArray[Any]:
+    """Return n labels as the array that they were."""
+    items = labels.items
+    if not isinstance(items, list):
+        data = items.tobytes()
+        valid = data.count(END) == n and data.endswith(END)
+        _expect(valid, f"{data.count(END)} names, {_short(data[:30])}", f"{n}, each ended")
+        items = [x.decode("utf-8", "surrogatepass") for x in data[:-1].split(END)]
+    array = np.empty(len(items), labels.dtype)
+    array[:] = items
+    return array
 
 
 def _decode(node: Any, tensors: dict[str, NDArray[Any]]) -> Any:
@@ -514,18 +798,24 @@ def _decode(node: Any, tensors: dict[str, NDArray[Any]]) -> Any:
         _expect(node["tensor"] in tensors, f"no tensor {_short(node['tensor'])}", "each, once")
         return tensors.pop(node["tensor"])
     if kind == "scalar":
+        _expect(isinstance(node["value"], int | float), f"scalar {_short(node)}", "a number")
         return np.dtype(DTYPES[node["dtype"]]).type(node["value"])
-    if kind == "labels":
-        valid = re.fullmatch(r"[<>]U\d{1,7}|\|O", node["dtype"]) is not None
-        valid = valid and _are_labels(node["items"], np.dtype(node["dtype"]))
+    if kind in ("labels", "strings"):
+        items = _decode(node["items"], tensors)
+        valid = type(items) is list and all(
+            x is None or isinstance(x, str | int | float) for x in items
+        )
+        valid = valid or (
+            kind == "strings" and _is_array(items, "u", 1) and items.dtype == np.uint8
+        )
+        valid = valid and re.fullmatch(r"[<>]U\d{1,7}|\|O", node["dtype"]) is not None
         _expect(valid, f"labels {_short(node)}", "strings or numbers")
-        labels = np.empty(len(node["items"]), node["dtype"])
-        labels[:] = node["items"]
-        return labels
+        return Labels(items, node["dtype"])
     if kind == "rows":
         columns = _decode(node["columns"], tensors)
-        values = [x.tolist() if isinstance(x, np.ndarray) else x for x in columns.values()]
-        return [dict(zip(columns, row, strict=True)) for row in zip(*values, strict=True)]
+        if not any(columns.get("batches", ())):
+            columns.pop("batches", None)  # which schema version 1 has
+        return History(columns)
     if kind == "body":
         _expect(node["of"] in BODIES, f"a body of class {_short(node['of'])}", ", ".join(BODIES))
         return BODIES[node["of"]](**_decode(node["params"], tensors))
@@ -535,9 +825,7 @@ def _decode(node: Any, tensors: dict[str, NDArray[Any]]) -> Any:
     return tuple(items) if kind == "tuple" else RECORDS[kind](*items)
 
 
-def check_data_only(
-    cls: type[Any], params: dict[str, Any], architecture: dict[str, Any], classes: Any = None
-) -> None:
+def check_data_only(cls: type[Any], params: dict[str, Any], architecture: dict[str, Any]) -> None:
     """Refuse what a data file cannot hold, or a loaded one must not."""
     if cls.__name__ not in CLASSES or getattr(sys.modules[__package__], cls.__name__) is not cls:
         raise ValueError(
@@ -552,13 +840,27 @@ def check_data_only(
                     f"{name}={_short(value)} cannot be in a model file, which holds data only: "
                     f"{advice}; or use joblib.dump, whose files run code when loaded."
                 )
-    _encode({"params": params, "classes_": classes}, "", {})
+    for name, value in params.items():
+        if not _is_parameter(value):
+            _encode(value, f"params/{name}", {})  # says what it is, of another library
+            raise ValueError(
+                f"{name}={_short(value)} cannot be in a model file: pass a number, a string, a "
+                "body, or an array or list of numbers."
+            )
+    limits = {"n_components": COMPONENT_LIMIT, "n_pseudo_inputs": COMPONENT_LIMIT}
+    sizes = {name: params[name] for name in limits if name in params}
+    sizes["the number of hidden layers"] = len(architecture["hidden_layer_sizes"])
+    limits["the number of hidden layers"] = LAYER_LIMIT
+    for name, size in sizes.items():
+        if size > limits[name]:
+            raise ValueError(f"{name} is {size}, but a model file holds {limits[name]} at most.")
 
 
-def _are_labels(items: list[Any], dtype: np.dtype[Any]) -> bool:
-    """Return whether JSON can hold the items, and their array takes little memory."""
-    small = len(items) * dtype.itemsize <= 8 * HEADER_LIMIT
-    return small and all(x is None or isinstance(x, str | int | float) for x in items)
+def _is_parameter(value: Any) -> bool:
+    """Return whether a value is plain, or an array or a list of plain ones, or a body of them."""
+    if type(value) in BODIES.values():
+        return all(map(_is_parameter, value.get_params(deep=False).values()))
+    return _are_plain(value) or _are_plain([value]) or isinstance(value, np.ndarray)
 
 
 def _bytes(array: NDArray[Any]) -> memoryview:
@@ -566,12 +868,15 @@ def _bytes(array: NDArray[Any]) -> memoryview:
 
 
 def _is_small(text: bytes) -> bool:
-    return len(text) <= HEADER_LIMIT and text.count(b"[") + text.count(b"{") <= BRACKET_LIMIT
+    return len(text) <= HEADER_LIMIT and _brackets(text) <= BRACKET_LIMIT
+
+
+def _brackets(text: bytes) -> int:
+    return text.count(b"[") + text.count(b"{")
 
 
 def _is_finite(name: str, array: NDArray[Any]) -> bool:
-    """Return whether an array is finite; a history may hold NaN for what an epoch lacked."""
-    return "history" in name or array.dtype.kind != "f" or bool(np.isfinite(array).all())
+    return name.startswith(WITH_NAN) or array.dtype.kind != "f" or bool(np.isfinite(array).all())
 
 
 # -- messages -----------------------------------------------------------------------------------

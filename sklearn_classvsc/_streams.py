@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
 
 from ._data import CHUNK, ArrayDataset, Batch, EvenBatches, Pick, Standardization, Survey
+from ._fingerprints import checksum, digest
 
 #: Values that are read at once where the reader may choose: 16 MB in single precision.
 PIECE = 2**22
@@ -261,9 +262,7 @@ class StreamDataset(IterableDataset[Batch]):
         """Take in what a first reading finds."""
         self._survey.add(X, weight)
         self.sizes.append(X.shape[0])
-        first = X[:1].toarray() if hasattr(X, "toarray") else X[:1]
-        for part in (X.shape, first.tolist(), y, None if weight is None else weight.sum()):
-            self._digest.update(repr(part).encode())
+        self._digest.update(digest(X.shape, checksum(X), y, weight).encode())
 
     def __len__(self) -> int:
         return self._survey.n_samples
@@ -273,7 +272,7 @@ class StreamDataset(IterableDataset[Batch]):
         return self._survey
 
     def digest(self) -> str:
-        """Return a hash of the shapes, first rows, labels and weights of all pieces."""
+        """Return a hash of the samples, labels and weights of all pieces, in their order."""
         return self._digest.hexdigest()
 
     def n_batches(self, batch_size: int) -> int:

@@ -118,7 +118,7 @@ def check_source(estimator: Any, source: Source, known: Known | None) -> FitData
             largest = max(largest, weight.max())
         if y is not None:
             with naming("y", y):
-                seen.append(y := _distinct(y, unlabeled))
+                seen.append(_distinct(y, unlabeled))
         data.add(X[:], y, weight)
     if not data.sizes:
         raise ValueError("X holds no samples: pass a source that yields some when it is read.")

@@ -6,7 +6,7 @@ import copy
 import json
 from collections.abc import Callable
 from importlib import import_module
-from os import PathLike, fspath
+from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -19,9 +19,11 @@ from . import __version__
 from ._data import Standardization
 from ._estimator import SpikeSlabTransformer
 from ._estimators import ClassVSCTransformer, VAETransformer, VSCTransformer
+from ._files import replacing
 from ._messages import brief
 from ._model import Model
 from ._modules import Residual
+from .bodies import Layers
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -82,7 +84,10 @@ def to_onnx(
     ImportError
         If onnx is not installed.
     ValueError
-        If an argument is not as described, or a body of the user's own cannot be exported.
+        If an argument is not as described, a body of the user's own cannot be exported, or the
+        model is larger than the 2 GiB that an ONNX file holds.
+    OSError
+        If the file cannot be written. A file that was there is then as it was.
 
     See Also
     --------
@@ -91,8 +96,8 @@ def to_onnx(
     Notes
     -----
     The graph is written node by node, which takes milliseconds and needs onnx alone. A body of
-    the user's own is translated by torch's exporter, which needs onnxscript and some seconds, and
-    is less quiet.
+    the user's own is translated by torch's exporter, which needs onnxscript and some seconds, is
+    less quiet, and may want at least one sample.
 
     Examples
     --------
@@ -138,9 +143,16 @@ def to_onnx(
         producer_version=__version__,
     )
     onnx.helper.set_model_props(onnx_model, _metadata(est, model, threshold, method))
+    size = sum(tensor.ByteSize() for tensor in graph.initializers)
+    if size > onnx.checker.MAXIMUM_PROTOBUF:
+        raise ValueError(
+            f"est has {size} bytes of weights, but an ONNX file holds "
+            f"{onnx.checker.MAXIMUM_PROTOBUF}: fit it with narrower layers, or save it by est.save."
+        )
     onnx.checker.check_model(onnx_model, full_check=True)
     if path is not None:
-        onnx.save_model(onnx_model, fspath(path))
+        with replacing(path) as file:
+            file.write(onnx_model.SerializeToString())
     return onnx_model
 
 
@@ -229,7 +241,7 @@ def _decode(graph: _Graph, model: Model, z: str, kind: np.dtype[Any]) -> tuple[s
 
 def _add_body(graph: _Graph, model: Model, name: str, x: str) -> str:
     body = getattr(model.module, name)
-    if model.architecture[name] is None:
+    if model.architecture[name] is None or isinstance(body, Layers):
         return _chain(graph, body, x)
     width = model.architecture["n_features"] if name == "encoder" else model.n_components
     return graph.include(_translated(body, width, name), x)
@@ -307,11 +319,45 @@ def _residual(graph: _Graph, layer: Any, x: str) -> str:
     return graph.add("Add", added, x)
 
 
+def _conv(graph: _Graph, layer: Any, x: str) -> str:
+    settings: dict[str, Any] = {"strides": layer.stride, "pads": [*layer.padding] * 2}
+    operator = "Conv"
+    if isinstance(layer, nn.ConvTranspose2d):
+        operator, settings["output_padding"] = "ConvTranspose", layer.output_padding
+    return graph.add(
+        operator, x, graph.constant(layer.weight), graph.constant(layer.bias), **settings
+    )
+
+
+def _group_norm(graph: _Graph, layer: Any, x: str) -> str:
+    """Add the norm of one group, which all pixels and channels are."""
+    axes = graph.constant(np.array([1, 2, 3]))
+    x = graph.add("Sub", x, graph.add("ReduceMean", x, axes))
+    variance = graph.add("ReduceMean", graph.add("Mul", x, x), axes)
+    above_0 = graph.add("Add", variance, graph.constant(np.float32(layer.eps)))
+    x = graph.add("Div", x, graph.add("Sqrt", above_0))
+    weight, bias = (graph.constant(part[:, None, None]) for part in (layer.weight, layer.bias))
+    return graph.add("Add", graph.add("Mul", x, weight), bias)
+
+
+def _unflatten(graph: _Graph, layer: Any, x: str) -> str:
+    return graph.add("Reshape", x, graph.constant(np.array([-1, *layer.unflattened_size])))
+
+
+def _flatten(graph: _Graph, layer: Any, x: str) -> str:
+    return graph.add("Flatten", x, axis=1)
+
+
 #: The layers of our own bodies.
 _LAYERS: dict[type[nn.Module], Callable[[_Graph, Any, str], str]] = {
     Residual: _residual,
     nn.Linear: _linear,
     nn.LayerNorm: _layer_norm,
+    nn.Conv2d: _conv,
+    nn.ConvTranspose2d: _conv,
+    nn.GroupNorm: _group_norm,
+    nn.Unflatten: _unflatten,
+    nn.Flatten: _flatten,
     nn.ReLU: _relu,
     nn.GELU: _gelu,
     nn.SiLU: _silu,

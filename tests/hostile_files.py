@@ -82,10 +82,77 @@ def rename(header, old, new):
     header[new] = header.pop(old)
 
 
+def on_tensors(change):
+    """Return what edits metadata and tensors, (code of the dtype, shape, bytes) by name."""
+
+    def edit(metadata, header, data):
+        tensors = {
+            name: (x["dtype"], x["shape"], bytes(data[slice(*x["data_offsets"])]))
+            for name, x in header.items()
+        }
+        change(metadata, tensors)
+        header.clear()
+        content = b""
+        for name, (dtype, shape, part) in tensors.items():
+            span = [len(content), len(content) + len(part)]
+            header[name] = {"dtype": dtype, "shape": shape, "data_offsets": span}
+            content += part
+        return content
+
+    return edit
+
+
+def with_tensor(name, *tensor):
+    """Return what puts a tensor in the place of another."""
+    return on_tensors(lambda metadata, tensors: put(tensors, name, tensor))
+
+
+def with_history(n, code="F64"):
+    """Return what makes the history two columns of so many rows."""
+
+    def change(metadata, tensors):
+        columns = history(metadata)
+        for name in [name for name in columns if name not in ("epoch", "train_loss")]:
+            del columns[name], tensors[f"{HISTORY}{name}"]
+        epochs = np.arange(1, n + 1)
+        tensors[f"{HISTORY}epoch"] = ("I64", [n], epochs.tobytes())
+        tensors[LOSS] = (code, [n], epochs.tobytes()[: n * {"U8": 1, "F64": 8}[code]])
+
+    return on_tensors(change)
+
+
+def history(metadata):
+    return metadata["state"]["_pending_state"]["history"]["columns"]
+
+
+def with_names(data, dtype="|O"):
+    """Return what gives a file names of features, as the bytes of a tensor."""
+
+    def change(metadata, tensors):
+        node = {"$": "array", "tensor": "names"}
+        put(metadata, "state", "feature_names_in_", {"$": "strings", "dtype": dtype, "items": node})
+        tensors["names"] = ("U8", [len(data)], data)
+
+    return on_tensors(change)
+
+
+def with_classes(node):
+    """Return what puts this in the place of the classes, whose tensor goes."""
+
+    def change(metadata, tensors):
+        put(metadata, "state", "classes_", node)
+        del tensors["classes_"]
+
+    return on_tensors(change)
+
+
+HISTORY = "_pending_state/history/"
+LOSS = f"{HISTORY}train_loss"
+HTML = "<img src=x onerror=alert(1)>"
 HUGE = 10**9
 CRAFTED = {
     "format": (lambda m, h, d: put(m, "format", "pt"), "format 'pt'"),
-    "newer schema": (lambda m, h, d: put(m, "schema_version", "2"), "version '2'.*Upgrade"),
+    "newer schema": (lambda m, h, d: put(m, "schema_version", "3"), "version '3'.*Upgrade"),
     "other class": (lambda m, h, d: put(m, "class", "VAETransformer"), "Call VAETransformer.load"),
     "class of the system": (lambda m, h, d: put(m, "class", "os.system"), "class 'os.system'"),
     "no class": (lambda m, h, d: m.pop("class") and None, "KeyError"),
@@ -102,10 +169,8 @@ CRAFTED = {
     "method": (lambda m, h, d: put(m, "state", "transform", 1), "'transform'"),
     "kind": (lambda m, h, d: put(m, "state", "n_iter_", {"$": "eval"}), "KeyError"),
     "labels": (
-        lambda m, h, d: put(
-            m, "state", "x", {"$": "labels", "dtype": "<U9999999", "items": ["a"] * 1000}
-        ),
-        "labels",
+        with_classes({"$": "labels", "dtype": "<U9999999", "items": [*"abcd"]}),
+        "classes",
     ),
     "dtype of labels": (
         lambda m, h, d: put(m, "state", "x", {"$": "labels", "dtype": "i8,i8", "items": [1]}),
@@ -231,8 +296,8 @@ CRAFTED |= {
         "non-finite",
     ),
     "more columns than rows": (
-        lambda m, h, d: put(m, "state", "x", {"$": "rows", "columns": {"a": [1], "b": [1, 2]}}),
-        "zip",
+        with_tensor(LOSS, "F64", [3], bytes(24)),
+        "history",
     ),
     "short summary": (
         lambda m, h, d: put(m, "state", "x", {"$": "ClassSummary", "items": [1]}),
@@ -242,6 +307,131 @@ CRAFTED |= {
         lambda m, h, d: put(m, "state", "x", {"$": "scalar", "dtype": "U8", "value": 300}),
         "OverflowError|out-of-bound",
     ),
+}
+
+
+def state(name, value, of=None):
+    """Return what puts a value into the state, or into a part of it."""
+    return lambda m, h, d: put(m, "state", *[of] * (of is not None), name, value)
+
+
+#: Names that scikit-learn or NumPy look for on an estimator: to show it, to route, to clone.
+ATTRIBUTES = [
+    "__doc_link_template", "_doc_link_template", "_doc_link_module", "_get_doc_link",
+    "_doc_link_url_param_generator", "_repr_html_", "_repr_html_inner", "_repr_mimebundle_",
+    "_sk_visual_block_",
+    "_html_repr", "_metadata_request", "_parameter_constraints", "_estimator_type", "_more_tags",
+    "__sklearn_tags__", "__sklearn_clone__", "_sklearn_auto_wrap_output_keys", "_sklearn_version",
+    "_skl_callbacks", "_parent_callback_ctx", "_n_features_out", "feature_names_out_", "__doc__",
+    "__module__", "__dict__", "__array__", "net_", "module_", "note", "_htmlrepr", "steps",
+]  # fmt: skip
+CRAFTED |= {
+    f"attribute {name}": (
+        lambda m, h, d, name=name: put(m, "state", name, f'https://x/"{HTML}'),
+        "state named",
+    )
+    for name in ATTRIBUTES
+}
+#: Values of the wrong kind, at every name of the state and in its parts.
+CRAFTED |= {
+    f"{path} {value!r}": (
+        lambda m, h, d, path=path, value=value: put(m, "state", *path.split("/"), value),
+        None,
+    )
+    for path in (
+        "n_iter_", "stop_reason_", "_several", "n_features_in_", "_standardization", "history_",
+        "_sklearn_output_config", "_class_summary", "_checkpoint", "feature_names_in_",
+        "bin_edges_", "_architecture/activation", "_architecture/gated",
+        "_architecture/encoder", "_architecture/input_dropout", "_architecture/x",
+        "_pending_state/x", "_pending_state/best", "_pending_state/schedule",
+        "_pending_state/history", "_pending_state/optimizer",
+    )
+    for value in (HTML, -1.5, {"x": HTML}, [HTML])
+}  # fmt: skip
+#: Small files that would take much memory or time if they were believed.
+CRAFTED |= {
+    "no classes": (
+        on_tensors(lambda m, t: t.pop("classes_") and m["state"].pop("classes_") and None),
+        "classes",
+    ),
+    "names that are numbers": (
+        state("feature_names_in_", {"$": "labels", "dtype": "|O", "items": [1, 2, 3, 4, 5]}),
+        "names",
+    ),
+    "no settings of the optimiser": (
+        lambda m, h, d: (
+            m["state"]["_pending_state"]["optimizer"]["param_groups"][0].pop("lr") and None
+        ),
+        "optimizer settings",
+    ),
+    "column of nothing": (with_tensor(LOSS, "F64", [300, 300, 300, 0], b""), "sizes within"),
+    "column of no end": (with_tensor(LOSS, "F64", [2000, 2000, 2000, 0], b""), "sizes within"),
+    "column of rows": (with_tensor(LOSS, "F64", [2, 1], bytes(16)), "history"),
+    "column of no rows": (with_tensor(LOSS, "F64", [0], b""), "history"),
+    "column of bytes": (with_tensor(LOSS, "U8", [10**7], bytes(10**7)), "history"),
+    "columns of bytes": (with_history(10**6, "U8"), "history"),
+    "long columns": (with_history(1_000_001), "history"),
+    "more epochs than trained": (with_history(10**5), "epochs"),
+    "weight of nothing": (with_tensor(WEIGHT, "F32", [4, 300, 300, 0], b""), "float32|sizes"),
+    "class profile of nothing": (
+        with_tensor("_pending_state/module/class_profile", "F32", [0, 3], b""),
+        "float32",
+    ),
+    "names that are too few": (with_names(b"a\xffb\xff"), "names"),
+    "names that are too many": (with_names(b"\xff" * 10**7), "names"),
+    "names without an end": (with_names(b"a" * 10**7), "0 names"),
+    "half a name": (with_names(b"a\xffb\xffc\xffd\xffe\xfff"), "5 names"),
+    "names that are no text": (with_names(b"a\xffb\xffc\xffd\xff\xc3\xff"), "UnicodeDecodeError"),
+    "names of wide strings": (with_names(b"a\xff" * 5, "<U9999999"), "names"),
+    "classes of wide strings": (
+        with_classes({"$": "labels", "dtype": "<U9999999", "items": [*"abcd"]}),
+        "classes",
+    ),
+    "parameter of wide strings": (
+        lambda m, h, d: put(
+            m, "params", "alpha", {"$": "labels", "dtype": "<U9999999", "items": [*"abcd"]}
+        ),
+        "alpha",
+    ),
+    "many wide strings": (
+        state(
+            "history_",
+            {f"{i}": {"$": "labels", "dtype": "<U999999", "items": ["a"] * 8} for i in range(999)},
+        ),
+        None,
+    ),
+    "classes one of which is a list": (
+        with_classes({"$": "labels", "dtype": "|O", "items": [[1] * 9] * 4}),
+        "labels",
+    ),
+    "many components": (lambda m, h, d: put(m, "params", "n_components", HUGE), "n_components"),
+    "nested widths": (
+        lambda m, h, d: put(m, "params", "hidden_layer_sizes", [[4]]),
+        "hidden_layer",
+    ),
+    "a dict as a parameter": (lambda m, h, d: put(m, "params", "unlabeled", {"a": 1}), "unlabeled"),
+    "a wide body as a parameter": (
+        lambda m, h, d: put(
+            m,
+            "params",
+            "encoder",
+            {"$": "body", "of": "ConvEncoder", "params": {"channels": {"a": HTML}}},
+        ),
+        "encoder=",
+    ),
+    "1,001 layers": (
+        lambda m, h, d: put(m, "state", "_architecture", "hidden_layer_sizes", [4] * 1001),
+        "layer",
+    ),
+    "brackets that are escaped": (
+        lambda m, h, d: put(m, "params", '{"alpha": [' + "[]," * 300_000 + "0]}"),
+        "too many parts|header",
+    ),
+    "a scalar of many": (
+        state("n_iter_", {"$": "scalar", "dtype": "F64", "value": [1.0] * 1000}),
+        "scalar",
+    ),
+    "output of another kind": (state("_sklearn_output_config", {"transform": HTML}), "set_output"),
 }
 
 

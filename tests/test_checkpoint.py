@@ -5,6 +5,7 @@ import math
 import os
 import pickle
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -30,9 +31,9 @@ from sklearn_classvsc import (
     VAETransformer,
     VSCTransformer,
     _checkpoint,
+    _files,
     _persistence,
 )
-from sklearn_classvsc._data import ArrayDataset
 from sklearn_classvsc._net import VSCNet
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_classvsc.CollapseWarning")
@@ -264,21 +265,84 @@ def test_other_data_are_refused_by_name(data, named, file):
         make(file=file).fit(*data, resume=True)
 
 
-def test_the_fingerprint_of_large_data_reads_few_rows():
-    class Rows:
-        shape, dtype = (10**6, 3), np.dtype("f4")
+@pytest.mark.parametrize("kind", ["array", "pieces"])
+def test_labels_in_another_order_are_other_data(kind, file):
+    data, other = _held(kind, X, Y), _held(kind, X, np.r_[Y[1], Y[0], Y[2:]])
+    crash(make(file=file), 2, *data)
+    with pytest.raises(ValueError, match=r"data: (X and )?y[;.]"):
+        make(file=file).fit(*other, resume=True)
 
-        def __init__(self):
-            self.read = []
 
-        def __getitem__(self, rows):
-            self.read += range(rows.start, rows.stop)
-            return np.full((1, 3), rows.start, "f4")
+@pytest.mark.parametrize("kind", ["array", "pieces"])
+@pytest.mark.parametrize("row", [1, 7, 49])
+def test_another_row_anywhere_makes_other_data(kind, row, file):
+    other = X.copy()
+    other[row, 2] += 1e-9
+    crash(make(file=file), 2, *_held(kind, X, Y))
+    with pytest.raises(ValueError, match=r"data: X( and y)?[;.]"):
+        make(file=file).fit(*_held(kind, other, Y), resume=True)
 
-    data = Rows()
-    _checkpoint.fingerprint(None, ArrayDataset(data))
-    assert len(data.read) <= 1000
-    assert data.read[0] == 0 and data.read[-1] == 10**6 - 1
+
+@pytest.mark.parametrize("kind", ["array", "pieces"])
+def test_how_numbers_are_printed_does_not_make_other_data(kind, file):
+    crash(make(file=file), 2, *_held(kind, X, Y))
+    with np.printoptions(precision=1, threshold=2, edgeitems=1):
+        resumed = make(file=file).fit(*_held(kind, X, Y), resume=True)
+    assert resumed.n_iter_ == EPOCHS
+
+
+def test_how_zeros_are_stored_does_not_make_other_data(file):
+    Z = X * (abs(X) > 0.5)
+    full = sparse.csr_array(np.ones_like(Z))
+    full.data[:] = Z.ravel()
+    crash(make(file=file), 2, sparse.csr_array(Z), Y)
+    assert make(file=file).fit(full, Y, resume=True).n_iter_ == EPOCHS
+
+
+def _held(kind, X, y):
+    """Return X and y as they are, or as pieces that hold both."""
+    return (X, y) if kind == "array" else ([(X[:30], y[:30]), (X[30:], y[30:])].__iter__,)
+
+
+def test_many_long_names_and_labels_are_written_and_resumed(file):
+    names = np.char.add("n" * 160, np.arange(30_000).astype(str))
+    frame = pd.DataFrame(np.eye(4, 30_000), columns=names)
+    params = {"hidden_layer_sizes": (1,), "n_components": 1, "max_epochs": 1, "batch_size": 4}
+    estimator = VAETransformer(**params, random_state=0, checkpoint=file).fit(frame)
+    loaded = VAETransformer.load(file)
+    np.testing.assert_array_equal(loaded.feature_names_in_, names.astype(object))
+    np.testing.assert_array_equal(
+        estimator.transform(frame),
+        make(VAETransformer, file, **params).fit(frame, resume=True).transform(frame),
+    )
+
+
+def test_a_long_history_of_unlike_epochs_is_written(file):
+    estimator = make(VAETransformer, max_epochs=2).fit(X)
+    first = dict(estimator.net_.history[0])
+    for i in range(3, 30_000):
+        row = first | {"epoch": i} | ({"extra": 0.5} if i % 100 == 0 else {})
+        estimator.net_.history.append(row)
+    estimator.n_iter_ = i
+    estimator.save(file)
+    loaded = VAETransformer.load(file)
+    assert loaded.n_iter_ == len(loaded.history_) == i
+    assert loaded.history_["extra"].notna().sum() == 299
+    assert loaded.history_.train_loss.iloc[-1] == first["train_loss"]
+
+
+@pytest.mark.parametrize(
+    ("params", "named"),
+    [
+        ({"max_epochs": 10**6 + 1}, "1000001 epochs.*lower max_epochs"),
+        ({"device": "cpu", "unlabeled": "x" * 5_000_000}, "4194304 and .* at most"),
+    ],
+)
+def test_what_no_file_holds_is_refused_before_training(params, named, file, monkeypatch):
+    monkeypatch.setattr(VSCNet, "train", None)
+    with pytest.raises(ValueError, match=rf"(?s)checkpoint=.*{named}"):
+        make(file=file, **params).fit(X, Y)
+    assert not file.exists()
 
 
 def test_a_model_a_damaged_file_and_another_class_are_refused(file):
@@ -369,12 +433,9 @@ def test_writing_is_rare_where_epochs_are_short(seconds, expected, file, monkeyp
 
 
 def test_what_killed_writes_left_is_cleared_away_and_nothing_else(file):
-    for name in (_persistence._temporary(file), file.with_name(".mine.tmp")):
+    for name in (_files._temporary(file), file.with_name(".mine.tmp")):
         name.write_bytes(b"half")
     make(file=file).fit(X, Y)
-    assert len(os.listdir(file.parent)) == 3  # without resume, another fit may be writing there
-    file.unlink()
-    make(file=file).fit(X, Y, resume=True)
     assert sorted(os.listdir(file.parent)) == [".mine.tmp", file.name]
 
 
@@ -569,6 +630,8 @@ def test_a_failed_write_leaves_the_old_file_and_the_last_epoch(call, error, file
     calls, real = [], getattr(os, call)
 
     def fail_the_third_time(*args):
+        if call == "fsync" and stat.S_ISDIR(os.fstat(*args).st_mode):
+            return real(*args)
         calls.append(file.read_bytes() if file.exists() else None)
         if len(calls) == 3:
             raise error

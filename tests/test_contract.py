@@ -34,7 +34,10 @@ ROOMS = {
 }
 FILES = [name for names in ROOMS.values() for name in names]
 #: What any room may import: they import no room.
-BELOW = {"_blocks", "_files", "_guard", "_messages", "_sklearn", "distributed", "labels"}
+BELOW = {
+    *("_blocks", "_files", "_fingerprints", "_guard", "_messages", "_sklearn"),
+    *("distributed", "labels"),
+}
 #: Beside the rooms, and between which: the last that each imports, the first that it serves.
 BESIDE = {
     "_persistence": ("_training", "_estimator"),

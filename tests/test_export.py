@@ -25,6 +25,7 @@ from torch import nn
 import sklearn_classvsc
 from sklearn_classvsc import ClassVSCTransformer, VAETransformer, VSCTransformer
 from sklearn_classvsc._likelihoods import LIKELIHOODS
+from sklearn_classvsc.bodies import ConvDecoder, ConvEncoder, ResidualMLP
 from sklearn_classvsc.export import register_converters, to_onnx
 
 onnx = pytest.importorskip("onnx", reason="what is tested")
@@ -148,6 +149,47 @@ def test_every_activation(activation, hidden, digits):
 def test_any_number_of_samples(n, digits):
     est = small(VSCTransformer).fit(digits[0])
     assert_same(to_onnx(est), est, "transform", np.resize(digits[0], (n, 64)))
+
+
+SMALL = (1, 8, 8)
+BODIES = {
+    "convolutions": {
+        "encoder": ConvEncoder(SMALL, channels=(3, 4)),
+        "decoder": ConvDecoder(SMALL, channels=(3, 4)),
+    },
+    "to one pixel": {
+        "encoder": ConvEncoder(SMALL, channels=(2, 3, 4), activation="gelu"),
+        "decoder": ConvDecoder(SMALL, channels=(2, 3, 4), activation="tanh"),
+    },
+    "residual": {"encoder": ResidualMLP(8), "decoder": ResidualMLP(8, activation="silu")},
+}
+
+
+@pytest.mark.parametrize("n", [0, 1, 7])
+@pytest.mark.parametrize("name", BODIES)
+def test_every_body_of_the_package_takes_any_number_of_samples(name, n, digits, monkeypatch):
+    monkeypatch.setattr(torch.onnx, "export", None)  # which takes seconds, and wants a sample
+    est = small(VSCTransformer, **BODIES[name]).fit(digits[0])
+    if not n:
+        assert run(to_onnx(est), np.ones((0, 64))).shape == (0, est.n_components)
+        made = run(to_onnx(est, method="inverse_transform"), np.ones((0, est.n_components)))
+        assert made.shape == (0, 64)
+        return
+    assert_same(to_onnx(est), est, "transform", digits[0][:n])
+    decoder = to_onnx(est, method="inverse_transform")
+    codes = est.transform(digits[0][:n])
+    assert_allclose(run(decoder, codes), est.inverse_transform(codes), rtol=1e-5, atol=1e-5)
+
+
+def test_half_a_surrogate_in_a_name_or_label_is_written(table, tmp_path):
+    X, y = table
+    names = np.array([f"{i} \ud800" for i in range(X.shape[1])], object)
+    labels = np.array(["\udfff", "b", "c"], object)[np.asarray(y) % 3]
+    est = small(ClassVSCTransformer).fit(
+        pd.DataFrame(np.asarray(X), columns=pd.Index(names, dtype=object)), labels
+    )
+    found = {p.key: p.value for p in to_onnx(est, tmp_path / "m.onnx").metadata_props}
+    assert json.loads(found["feature_names_in"]) == names.tolist()
 
 
 # -- zeros -------------------------------------------------------------------------------------
