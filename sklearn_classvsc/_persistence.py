@@ -123,7 +123,7 @@ def check_saves(
 
     `state` holds the parameters and what is known of the model; `module` is what will be trained.
     """
-    check_data_only(cls, state, state["_architecture"])
+    check_data_only(cls, _parameters(cls, state), state["_architecture"])
     # Before the weights, which a body of the user's own may not even have.
     arrays = {name: x.detach().cpu().numpy() for name, x in module.state_dict().items()}
     weights = [x.detach().cpu().numpy() for x in module.parameters()]
@@ -631,7 +631,7 @@ def _describe(
     cls: type[Any], state: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """Return the metadata and the tensors of a file, of what `__getstate__` returns."""
-    params = {name: state[name] for name in cls._get_param_names() if name != "checkpoint"}
+    params = _parameters(cls, state)
     check_data_only(cls, params, state["_architecture"])
     kept = {name: x for name, x in state.items() if name in STATE and name not in UNUSED}
     tensors: dict[str, NDArray[Any]] = {}
@@ -644,6 +644,11 @@ def _describe(
         "versions": {"python": platform.python_version()} | {x: _version(x) for x in LIBRARIES},
     }
     return metadata, tensors
+
+
+def _parameters(cls: type[Any], state: dict[str, Any]) -> dict[str, Any]:
+    """Return the parameters that a file holds: all but where a checkpoint is written."""
+    return {name: state[name] for name in cls._get_param_names() if name != "checkpoint"}
 
 
 def _header(metadata: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> bytes:

@@ -258,7 +258,7 @@ def noisy_fits(folder):
     found["undisturbed"] = summary(small(VSCTransformer, max_epochs=8).fit(X))
     est = small(VSCTransformer, max_epochs=8, checkpoint=path)
     full = mock.patch.object(_persistence, "save", writing(4))
-    with full, mock.patch.object(_checkpoint, "SHARE", np.inf):
+    with full, mock.patch.object(_checkpoint, "COST", np.inf):
         found["full disk"] = error_of(lambda: est.fit(X))
     found["interrupted"] = summary(est)
     found["resumed"] = summary(est.fit(X, resume=True))

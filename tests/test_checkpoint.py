@@ -57,7 +57,7 @@ def file(tmp_path):
 
 @pytest.fixture(autouse=True)
 def every_epoch_is_written(monkeypatch):
-    monkeypatch.setattr(_checkpoint, "SHARE", math.inf)
+    monkeypatch.setattr(_checkpoint, "COST", math.inf)
 
 
 def make(cls=ClassVSCTransformer, file=None, **parameters):
@@ -69,8 +69,8 @@ def crash(estimator, epochs, *data, **kwargs):
     """Fit until the file of epoch `epochs` is written, and die there."""
     written, save = [], _persistence.save
 
-    def save_and_crash(estimator, path):
-        save(estimator, path)
+    def save_and_crash(path, *args):
+        save(path, *args)
         written.append(path)
         if len(written) == epochs:
             raise Crash
@@ -133,8 +133,8 @@ def test_without_a_seed_the_one_that_was_drawn_goes_on(file):
     parameters = {"random_state": None, "early_stopping": True, "validation_fraction": 0.3}
     files, save = [], _persistence.save
 
-    def keep(estimator, path):
-        save(estimator, path)
+    def keep(path, *args):
+        save(path, *args)
         files.append(path.read_bytes())
 
     with pytest.MonkeyPatch.context() as patch:
@@ -414,17 +414,17 @@ def test_what_a_file_cannot_hold_is_refused_before_training(params, file, monkey
 def test_writing_is_rare_where_epochs_are_short(seconds, expected, file, monkeypatch):
     now, writes, save = [0.0], [], _persistence.save
 
-    def save_for_a_while(estimator, path):
-        save(estimator, path)
+    def save_for_a_while(path, cls, state):
+        save(path, cls, state)
         now[0] += seconds
-        writes.append(len(estimator.history_))
+        writes.append(state["n_iter_"])
 
     def epoch_of_an_eighth_of_a_second(self, *args):
         now[0] += 1 / 8
         return write_if_cheap(self, *args)
 
     write_if_cheap = _checkpoint.Checkpoint.write_if_cheap
-    monkeypatch.setattr(_checkpoint, "SHARE", 1 / 64)
+    monkeypatch.setattr(_checkpoint, "COST", 1 / 64)
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
     monkeypatch.setattr(_persistence, "save", save_for_a_while)
     monkeypatch.setattr(_checkpoint.Checkpoint, "write_if_cheap", epoch_of_an_eighth_of_a_second)
@@ -472,7 +472,7 @@ def test_fits_that_share_a_file_do_not_disturb_each_other(file):
 SCRIPT = """
 import os, sys, numpy as np
 from sklearn_classvsc import VSCTransformer, _checkpoint
-_checkpoint.SHARE = float("inf")
+_checkpoint.COST = float("inf")
 X = np.random.default_rng(0).normal(size=(200, 5))
 est = VSCTransformer(4, hidden_layer_sizes=(8,), max_epochs=300, random_state=0)
 est.set_params(checkpoint=sys.argv[1])

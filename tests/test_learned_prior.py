@@ -400,7 +400,7 @@ def test_a_copy_is_the_same_and_goes_on_alike(way, iris, tmp_path):
 
 
 def test_a_fit_that_crashed_goes_on_to_the_same_result(iris, tmp_path, monkeypatch):
-    monkeypatch.setattr(_checkpoint, "SHARE", math.inf)  # every epoch is written
+    monkeypatch.setattr(_checkpoint, "COST", math.inf)  # every epoch is written
     parameters = {"max_epochs": 5, "warmup": 0.5, "early_stopping": True}
     whole = learned(**parameters).fit(iris)
     est = learned(**parameters, checkpoint=tmp_path / "m")

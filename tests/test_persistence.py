@@ -42,7 +42,6 @@ from sklearn_classvsc._persistence import (
     SCHEMA_VERSION,
     ModelFileError,
     load,
-    save,
 )
 from sklearn_classvsc.bodies import ConvDecoder, ConvEncoder, ResidualMLP
 
@@ -62,12 +61,12 @@ def model():
 @pytest.fixture(scope="module")
 def content(model, tmp_path_factory):
     path = tmp_path_factory.mktemp("model") / "model.safetensors"
-    save(model, path)
+    model.save(path)
     return path.read_bytes()
 
 
 def round_trip(estimator, folder):
-    save(estimator, folder / "m")
+    estimator.save(folder / "m")
     return load(folder / "m", type(estimator))
 
 
@@ -212,7 +211,7 @@ def test_what_set_output_sets_comes_back_and_attributes_of_the_user_s_own_do_not
 
 
 def test_saving_twice_gives_the_same_bytes_and_changes_nothing(model, content, tmp_path):
-    save(round_trip(model, tmp_path), tmp_path / "again")
+    round_trip(model, tmp_path).save(tmp_path / "again")
     assert (tmp_path / "again").read_bytes() == content
 
 
@@ -341,14 +340,14 @@ def test_models_that_were_kept_go_on_learning(path, tmp_path):
 def test_what_is_not_data_is_refused_by_name_with_what_to_do(params, advice, tmp_path):
     estimator = VSCTransformer(**TINY | params).fit(X)
     with pytest.raises(ValueError, match=advice):
-        save(estimator, tmp_path / "m")
+        estimator.save(tmp_path / "m")
     assert os.listdir(tmp_path) == []
 
 
 def test_weights_of_a_user_s_module_are_refused_even_once_the_parameter_is_reset(tmp_path):
     estimator = VSCTransformer(**TINY, encoder=nn.Linear(5, 4)).fit(X).set_params(encoder=None)
     with pytest.raises(ValueError, match=r"encoder=.*retrain"):
-        save(estimator, tmp_path / "m")
+        estimator.save(tmp_path / "m")
 
 
 def test_labels_that_json_cannot_hold_are_refused_by_name(tmp_path):
@@ -356,7 +355,7 @@ def test_labels_that_json_cannot_hold_are_refused_by_name(tmp_path):
     estimator = ClassVSCTransformer(**TINY).fit(X, Y)
     estimator.classes_ = days
     with pytest.raises(ValueError, match=r"classes_ .*datetime64"):
-        save(estimator, tmp_path / "m")
+        estimator.save(tmp_path / "m")
 
 
 def test_an_unfitted_model_and_a_user_s_class_are_refused(tmp_path):
@@ -364,18 +363,18 @@ def test_an_unfitted_model_and_a_user_s_class_are_refused(tmp_path):
         pass
 
     with pytest.raises(NotFittedError):
-        save(VSCTransformer(), tmp_path / "m")
+        VSCTransformer().save(tmp_path / "m")
     own = Own.__new__(Own)
     own.__setstate__(VSCTransformer(**TINY).fit(X).__getstate__())
     with pytest.raises(ValueError, match="Own"):
-        save(own, tmp_path / "m")
+        own.save(tmp_path / "m")
 
 
 def test_weights_that_are_not_finite_are_refused(tmp_path):
     estimator = VSCTransformer(**TINY).fit(X)
     next(estimator.net_.module_.parameters()).data.fill_(np.nan)
     with pytest.raises(ValueError, match="not finite"):
-        save(estimator, tmp_path / "m")
+        estimator.save(tmp_path / "m")
 
 
 # Atomic writes ---------------------------------------------------------------------------------
@@ -392,7 +391,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(
     (tmp_path / "m").write_bytes(b"old")
     monkeypatch.setattr(os, call, fail)
     with pytest.raises(type(error)):
-        save(model, tmp_path / "m")
+        model.save(tmp_path / "m")
     assert (tmp_path / "m").read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["m"]
 
@@ -404,7 +403,7 @@ def test_a_full_disk_leaves_the_old_file(model, tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     try:
         with pytest.raises(OSError):
-            save(model, tmp_path / "m")
+            model.save(tmp_path / "m")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert (tmp_path / "m").read_bytes() == b"old"
@@ -413,18 +412,18 @@ def test_a_full_disk_leaves_the_old_file(model, tmp_path):
 
 def test_a_directory_that_takes_no_files_raises(model, tmp_path):
     with pytest.raises(FileNotFoundError):
-        save(model, tmp_path / "none" / "m")
+        model.save(tmp_path / "none" / "m")
     with pytest.raises(OSError, match="not a regular file"):
-        save(model, tmp_path)
+        model.save(tmp_path)
     if os.geteuid():  # root may write anywhere
         tmp_path.chmod(0o500)
         with pytest.raises(PermissionError):
-            save(model, tmp_path / "m")
+            model.save(tmp_path / "m")
 
 
 def test_a_symbolic_link_stays_one(model, tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "m")
-    save(model, tmp_path / "link")
+    model.save(tmp_path / "link")
     assert (tmp_path / "link").is_symlink()
     assert_same(load(tmp_path / "link", ClassVSCTransformer), model)
 
@@ -483,7 +482,7 @@ def test_text_in_a_file_is_escaped_where_the_estimator_is_displayed(content, tmp
 def convolutional(tmp_path_factory):
     """Return a file whose encoder is a recipe."""
     path = tmp_path_factory.mktemp("bodies") / "model.safetensors"
-    save(ClassVSCTransformer(**TINY | BODIES[0]).fit(*PIXELS), path)
+    ClassVSCTransformer(**TINY | BODIES[0]).fit(*PIXELS).save(path)
     return path.read_bytes()
 
 
@@ -570,7 +569,7 @@ def test_what_is_no_file_is_refused(tmp_path):
 @pytest.mark.parametrize("other", ESTIMATORS)
 def test_a_model_of_another_class_is_refused_naming_both(cls, other, tmp_path):
     if cls is not other:
-        save(cls(**TINY).fit(X, Y), tmp_path / "m")
+        cls(**TINY).fit(X, Y).save(tmp_path / "m")
         data = (tmp_path / "m").read_bytes()
         refused(data, tmp_path, rf"'{cls.__name__}'; expected {other.__name__}\.", other)
 
