@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
 from numpy.typing import ArrayLike
 from sklearn.utils import Tags
 from torch import nn
 
-from ._checkpoint import Checkpoint, Plan, check_same, fingerprint
+from ._checkpoint import Checkpoint, NotWrittenError, Plan, check_same, fingerprint
 from ._data import ArrayDataset, seed_from
+from ._guard import own_settings, turn
 from ._likelihoods import LIKELIHOODS
 from ._modules import ACTIVATIONS
 from ._net import check_device
@@ -103,53 +103,55 @@ class SpikeSlabTransformer(SpikeSlabState):
             If the loss stops being finite. The estimator is then as it was before the call.
         OSError
             If `checkpoint` cannot be written. A file that was there is then as it was, and the
-            estimator is fitted as far as it came.
+            estimator is fitted as far as it came. After one of a source, as after any other error
+            of what it is given, the estimator is as it was before the call.
         KeyboardInterrupt
             After Ctrl-C. The estimator is then fitted as far as the last step, or, if no epoch
             was finished, as it was before the call.
         """
-        if resume and self.checkpoint is None:
-            raise ValueError(
-                "resume=True goes on from a file, but checkpoint=None names none: "
-                "set checkpoint to the path of one."
-            )
-        _check_alike(self, {"resume": resume})
-        source = as_source(X, y, sample_weight)
-        if source is not None and source.once:
-            return self._fit_once(source)
-        file = None if self.checkpoint is None else Checkpoint(self.checkpoint)
-        saved = file.read(type(self)) if file and resume else None
-        go_on = saved is None and self.warm_start and self.__sklearn_is_fitted__()
-        with self._all_or_nothing(in_place=go_on) as work:
-            train: ArrayDataset | StreamDataset
-            with current().agreed():
-                if source is None:
-                    train = work._validate(X, y, sample_weight, None, reset=not go_on)
-                else:
-                    train = work._look_through(source, reset=not go_on)
-            data = fingerprint(work, train) if file or current().size > 1 else {}
-            _check_alike(work, data)
-            if saved:
-                plan = work._take_up(*saved, data)
-                if plan.finished:
-                    return self
-            elif not go_on:
-                work._build(train)
+        with turn(self):
+            if resume and self.checkpoint is None:
+                raise ValueError(
+                    "resume=True goes on from a file, but checkpoint=None names none: "
+                    "set checkpoint to the path of one."
+                )
+            _check_alike(self, {"resume": resume})
+            source = as_source(X, y, sample_weight)
+            if source is not None and source.once:
+                return self._fit_once(source)
+            file = None if self.checkpoint is None else Checkpoint(self.checkpoint)
+            saved = file.read(type(self)) if file and resume else None
+            go_on = saved is None and self.warm_start and self.__sklearn_is_fitted__()
+            with self._all_or_nothing(in_place=go_on) as work:
+                train: ArrayDataset | StreamDataset
+                with current().agreed():
+                    if source is None:
+                        train = work._validate(X, y, sample_weight, None, reset=not go_on)
+                    else:
+                        train = work._look_through(source, reset=not go_on)
+                data = fingerprint(work, train) if file or current().size > 1 else {}
+                _check_alike(work, data)
+                if saved:
+                    plan = work._take_up(*saved, data)
+                    if plan.finished:
+                        return self
+                elif not go_on:
+                    work._build(train)
+                if file:
+                    file.check(work, resume)
+                train.standardization = work._standardization
+                valid, seed = None, 0
+                if self.early_stopping and isinstance(train, ArrayDataset):
+                    seed = plan.seed if saved else current().first(self._seed)
+                    train, valid = train.hold_out(self.validation_fraction, seed)
+                if not saved:
+                    plan = work._make_plan(train.n_batches(self.batch_size), seed, data)
+                interruption = work._train(train, valid, plan, file)
+            if interruption is not None:
+                raise interruption
             if file:
-                file.check(work, resume)
-            train.standardization = work._standardization
-            valid, seed = None, 0
-            if self.early_stopping and isinstance(train, ArrayDataset):
-                seed = plan.seed if saved else current().first(self._seed)
-                train, valid = train.hold_out(self.validation_fraction, seed)
-            if not saved:
-                plan = work._make_plan(train.n_batches(self.batch_size), seed, data)
-            interruption = work._train(train, valid, plan, file)
-        if interruption is not None:
-            raise interruption
-        if file:
-            file.write(self, plan._replace(finished=True))
-        return self
+                file.write(self, plan._replace(finished=True))
+            return self
 
     def _train(
         self,
@@ -158,7 +160,7 @@ class SpikeSlabTransformer(SpikeSlabState):
         plan: Plan,
         file: Checkpoint | None,
     ) -> BaseException | None:
-        """Train as planned; return the Ctrl-C or OSError that cut it short after an epoch."""
+        """Train as planned; return what cut it short after an epoch: Ctrl-C, or a failed write."""
         net = self._training_net()
 
         def unfinished() -> SpikeSlabTransformer:
@@ -174,11 +176,12 @@ class SpikeSlabTransformer(SpikeSlabState):
         try:
             reason = net.train(train, remaining, valid, self.n_iter_no_change, after_epoch)
             self._finish(train, reason or plan.stop_reason)
-        except (KeyboardInterrupt, OSError) as error:
+        except (KeyboardInterrupt, NotWrittenError) as error:
+            reason = error.args[0] if isinstance(error, NotWrittenError) else error
             if len(net.history) == plan.start or not net.is_finite():
-                raise
+                raise reason from None
             self._finish(train, "interrupted")
-            return error
+            return reason
         return None
 
     @fit_context(prefer_skip_nested_validation=True)
@@ -215,28 +218,29 @@ class SpikeSlabTransformer(SpikeSlabState):
     def _partial_fit(
         self, X: Any, y: Any, sample_weight: Any, classes: Any = None, afresh: bool = False
     ) -> Self:
-        source = as_source(X, y, sample_weight)
-        if source is not None:
-            for piece in source.read():
-                self._partial_fit(*piece, classes, afresh)
-                afresh = False
+        with turn(self):
+            source = as_source(X, y, sample_weight)
+            if source is not None:
+                for piece in source.read():
+                    self._partial_fit(*piece, classes, afresh)
+                    afresh = False
+                return self
+            first = afresh or not self.__sklearn_is_fitted__()
+            with self._all_or_nothing(in_place=not first) as work:
+                with current().agreed():
+                    chunk = work._validate(X, y, sample_weight, classes, reset=first)
+                if current().size > 1:
+                    _check_alike(work, fingerprint(work, chunk))
+                if first:
+                    work._build(chunk)
+                net = work._training_net()
+                if first or net.decay:  # what `fit` has trained is past its ramps
+                    net.schedule(STEPS, done=0 if first else STEPS, decay=False)
+                chunk.standardization = work._standardization
+                net.train(chunk, 1, None, self.n_iter_no_change)
+                del net.history[:-HISTORY]
+                work._finish(chunk, "partial_fit")
             return self
-        first = afresh or not self.__sklearn_is_fitted__()
-        with self._all_or_nothing(in_place=not first) as work:
-            with current().agreed():
-                chunk = work._validate(X, y, sample_weight, classes, reset=first)
-            if current().size > 1:
-                _check_alike(work, fingerprint(work, chunk))
-            if first:
-                work._build(chunk)
-            net = work._training_net()
-            if first or net.decay:  # what `fit` has trained is past its ramps
-                net.schedule(STEPS, done=0 if first else STEPS, decay=False)
-            chunk.standardization = work._standardization
-            net.train(chunk, 1, None, self.n_iter_no_change)
-            del net.history[:-HISTORY]
-            work._finish(chunk, "partial_fit")
-        return self
 
     def _fit_once(self, source: Source) -> Self:
         """Fit to chunks that come one time only: by `partial_fit`, chunk by chunk."""
@@ -278,18 +282,17 @@ class SpikeSlabTransformer(SpikeSlabState):
         `in_place` says that the block trains the estimator's own net. What the net was is then
         kept: for what other threads save meanwhile, and in case the block raises, by Ctrl-C too.
         """
-        work = self._now()
-        if in_place:
-            self._pending_state = self._training_state()
-        try:
-            # Ctrl-C on the way into a `no_grad` would leave gradients off for all that comes after.
-            with torch.set_grad_enabled(torch.is_grad_enabled()):
+        with own_settings(gradients=True):
+            work = self._now()
+            if in_place:
+                self._pending_state = self._training_state()
+            try:
                 yield work
-        except BaseException:
-            if in_place and self.net_.initialized_:
-                self.net_.load_state(self._pending_state)
-            raise
-        self.__dict__ = work.__dict__
+            except BaseException:
+                if in_place and self.net_.initialized_:
+                    self.net_.load_state(self._pending_state)
+                raise
+            self.__dict__ = work.__dict__
 
     def _seed(self) -> int:
         return seed_from(self.random_state)

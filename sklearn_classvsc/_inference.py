@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from torch import Tensor
 
 from ._data import CHUNK, ArrayDataset, Standardization, chunk_size, naming, seed_from
+from ._guard import own_settings
 from ._streams import as_source
 
 if TYPE_CHECKING:
@@ -125,7 +126,8 @@ class SpikeSlabInference(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
                 f"Z has {codes.shape[1]} columns, but {type(self).__name__} has n_components="
                 f"{now._n_features_out} dimensions: pass codes as transform returns them."
             )
-        parts = [now._decode(z) for z in now._chunks(ArrayDataset(codes))]
+        with own_settings():
+            parts = [now._decode(z) for z in now._chunks(ArrayDataset(codes))]
         X = np.concatenate(parts)
         if not _is_finite(X):
             raise _not_finite("Z", codes)
@@ -208,7 +210,7 @@ class SpikeSlabInference(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         check_is_fitted(now)
         model, n_components = now.module_, now._n_features_out
         if model.pseudo_inputs is not None:
-            with torch.inference_mode():
+            with own_settings():
                 q, share = model.prior_posteriors(), model.pseudo_inputs.proportions()
                 parts = [x.cpu().numpy() for x in (q.gamma, q.mu, q.log_var.exp(), share.double())]
             return now._sample(n_samples, *parts)
@@ -246,7 +248,8 @@ class SpikeSlabInference(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         for piece in [X] if source is None else (chunk.X for chunk in source.read()):
             checked = self._check_samples(piece, reset=False, finite=not self._spreads_nan)
             dataset = ArrayDataset(checked, standardization=self._standardization)
-            part = _gather(map(function, self._chunks(dataset)), len(dataset))
+            with own_settings():
+                part = _gather(map(function, self._chunks(dataset)), len(dataset))
             if not _is_finite(part):
                 self._check_samples(piece, reset=False)  # raises if it is for the samples
                 raise _not_finite("X", checked)
@@ -284,15 +287,13 @@ class SpikeSlabInference(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         device = self.module_.alpha.device
         # A body of the user's own may write into what it is given; ours do not.
         borrow = self._architecture["encoder"] is None and self._architecture["decoder"] is None
-        with torch.inference_mode():
-            size = CHUNK if dataset.sparse else chunk_size(self._architecture["n_features"])
-            for x in dataset.slices(size, borrow):
-                yield x.to(device)
+        size = CHUNK if dataset.sparse else chunk_size(self._architecture["n_features"])
+        for x in dataset.slices(size, borrow):
+            yield x.to(device)
 
     def _decode(self, z: Tensor) -> NDArray[Any]:
         """Return E[x | z] in the data's units."""
-        with torch.inference_mode():
-            x: NDArray[Any] = self.module_.likelihood.mean(self.module_.decode(z)).cpu().numpy()
+        x: NDArray[Any] = self.module_.likelihood.mean(self.module_.decode(z)).cpu().numpy()
         return x if self._standardization is None else self._standardization.undo(x)
 
 

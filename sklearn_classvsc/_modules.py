@@ -18,6 +18,8 @@ from ._blocks import Blocks, coo
 from ._likelihoods import Counts, Likelihood
 from ._spike_slab import SpikeSlab
 
+#: What models are made of, whatever torch's default is.
+SINGLE = torch.float32
 #: Values of dense x above which theta, as large, is not held at once.
 LARGE = 2**22
 
@@ -108,7 +110,8 @@ class SpikeSlabAutoencoder(nn.Module):
         self.input_dropout = input_dropout
         n_components = len(alpha)
         self.register_buffer("alpha", alpha)
-        self.register_buffer("class_profile", torch.full((n_classes, n_components), 0.5))
+        profile = torch.full((n_classes, n_components), 0.5, dtype=SINGLE)
+        self.register_buffer("class_profile", profile)
         self.encoder = encoder
         n_parameters = (3 if gated else 2) * n_components
         n_seen = _width(encoder, n_features, "encoder")
@@ -238,9 +241,10 @@ class PseudoInputs(nn.Module):
 
     def __init__(self, n_inputs: int, n_features: int, n_seen: int) -> None:
         super().__init__()
-        self.free = nn.Parameter(torch.zeros(n_inputs, n_features))  # see `Likelihood.imagine`
+        free = torch.zeros(n_inputs, n_features, dtype=SINGLE)
+        self.free = nn.Parameter(free)  # see `Likelihood.imagine`
         self.selector = linear(n_seen, n_inputs)
-        self.register_buffer("share", torch.full((n_inputs,), 1 / n_inputs))
+        self.register_buffer("share", torch.full((n_inputs,), 1 / n_inputs, dtype=SINGLE))
 
     def proportions(self) -> Tensor:
         """Return the shares, (m,), none of them 0: what was never selected may be yet."""
@@ -309,7 +313,7 @@ def mlp(n_in: int, hidden: Sequence[int], activation: str) -> MLP:
     """
     layers: list[nn.Module] = []
     for n_out in hidden:
-        layer = [linear(n_in, n_out), nn.LayerNorm(n_out), ACTIVATIONS[activation]()]
+        layer = [linear(n_in, n_out), nn.LayerNorm(n_out, dtype=SINGLE), ACTIVATIONS[activation]()]
         layers += [Residual(*layer)] if layers else layer
         n_in = n_out
     return MLP(*layers)
@@ -317,7 +321,7 @@ def mlp(n_in: int, hidden: Sequence[int], activation: str) -> MLP:
 
 def linear(n_in: int, n_out: int) -> Linear:
     """Return a linear layer whose weights are left to `initialize`."""
-    layer = skip_init(Linear, n_in, n_out)
+    layer = skip_init(Linear, n_in, n_out, dtype=SINGLE)
     assert isinstance(layer, Linear)
     return layer
 
@@ -365,10 +369,10 @@ def make_autoencoder(
         if own is None:
             bodies.append(mlp(n_in, sizes, activation))
             initialize(bodies[-1], generator)  # before the model asks the bodies for their widths
-        elif isinstance(own, nn.Module):
-            bodies.append(copy.deepcopy(own))
         else:
-            bodies.append(_built(own, n_in, generator, name))
+            is_module = isinstance(own, nn.Module)
+            body = copy.deepcopy(own) if is_module else _built(own, n_in, generator, name)
+            bodies.append(_in_single_precision(body))
     module = SpikeSlabAutoencoder(
         n_features, bodies[0], bodies[1], likelihood=likelihood, alpha=alpha, **model
     )
@@ -394,6 +398,12 @@ def _built(recipe: Recipe, n_in: int, generator: torch.Generator, name: str) -> 
     return body
 
 
+def _in_single_precision(body: nn.Module) -> nn.Module:
+    """Return a body as the model is, where torch's default dtype has made it double."""
+    double = any(x.dtype == torch.float64 for x in [*body.parameters(), *body.buffers()])
+    return body.float() if double else body
+
+
 def _width(body: nn.Module, n_in: int, name: str) -> int:
     """Return how many features `body` makes of `n_in`, by asking it."""
     if any(map(is_lazy, body.parameters())):
@@ -406,7 +416,7 @@ def _width(body: nn.Module, n_in: int, name: str) -> int:
     body.eval()
     try:
         with torch.no_grad():
-            out = body(torch.zeros(1, n_in))
+            out = body(torch.zeros(1, n_in, dtype=SINGLE))
     except Exception as error:  # a user's code may raise anything
         raise ValueError(f"{expected}; for n = 1 it raised {error!r}.") from error
     finally:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dis
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -21,6 +20,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from ._data import ArrayDataset, Batch, EvenBatches
+from ._guard import import_undisturbed, raised_by_signals
 from ._modules import SpikeSlabAutoencoder
 from ._objective import Objective
 from ._streams import StreamDataset
@@ -97,6 +97,12 @@ class SteppingNet(NeuralNet):
     def initialize_criterion(self) -> SteppingNet:
         """Take the objective as it is: a plain callable, not a module to instantiate."""
         self.criterion_ = self.criterion
+        return self
+
+    def initialize_optimizer(self, *args: Any, **kwargs: Any) -> SteppingNet:
+        """Make the optimiser; the first of a process imports what takes torch seconds."""
+        import_undisturbed("torch._dynamo")
+        super().initialize_optimizer(*args, **kwargs)
         return self
 
     def get_default_callbacks(self) -> list[tuple[str, Callback]]:
@@ -195,7 +201,9 @@ class SteppingNet(NeuralNet):
     def _forward(self, batch: Batch, progress: float) -> dict[str, Any]:
         x, labels, weight = to_device(tuple(batch), self.device)
         low = self.precision == "bfloat16" and self.module_.training
-        with torch.autocast(x.device.type, torch.bfloat16) if low else nullcontext():
+        # Without a cache: within an autocast of the caller's it would outlive the step.
+        lower = torch.autocast(x.device.type, torch.bfloat16, cache_enabled=False) if low else None
+        with lower or nullcontext():
             noise = self._noise or self.noise_generator
             out = self.module_(x, noise, self.criterion_.slab_share(progress))
         terms = self.criterion_.terms(self.module_, out, x, labels, weight, self.processes)
@@ -255,9 +263,7 @@ class VSCNet(SteppingNet):
         try:
             self.notify("on_train_begin", X=dataset, y=None)
             try:
-                # Ctrl-C within Adam's step would leave gradients off, for all that comes after.
-                with torch.enable_grad():
-                    self.fit_loop(dataset, epochs=epochs)
+                self.fit_loop(dataset, epochs=epochs)
             except TrainingStopped as stop:
                 reason = str(stop)
             self._restore_best()
@@ -345,12 +351,13 @@ class VSCNet(SteppingNet):
             return
         with self.processes.agreed():
             stopped = False
-            try:
-                super().notify(method_name, **kwargs)
-            except KeyboardInterrupt as error:
-                if not _is_raised_by_code(error):
-                    raise
-                stopped = True
+            with raised_by_signals() if self.callbacks_ else nullcontext() as by_signals:
+                try:
+                    super().notify(method_name, **kwargs)
+                except KeyboardInterrupt:
+                    if by_signals or not self.callbacks_:
+                        raise
+                    stopped = True
             self._epoch_ended()
             if stopped:
                 raise TrainingStopped("callback")
@@ -418,15 +425,6 @@ def divergence_error(magnitude: float, learning_rate: float, when: str) -> Float
         f"learning_rate={learning_rate}: scale the features to ordinary magnitudes "
         "(StandardScaler), or lower learning_rate."
     )
-
-
-def _is_raised_by_code(error: BaseException) -> bool:
-    """Return whether a `raise` made the error, and not the interpreter, on a signal."""
-    place = error.__traceback__
-    assert place is not None
-    while place.tb_next:
-        place = place.tb_next
-    return dis.opname[place.tb_frame.f_code.co_code[place.tb_lasti]] == "RAISE_VARARGS"
 
 
 def _identity(batch: Any) -> Any:

@@ -34,6 +34,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._collapse import ClassSummary
 from ._data import Standardization
+from ._guard import own_settings
 from ._likelihoods import LIKELIHOODS
 from .bodies import Body, ConvDecoder, ConvEncoder, ResidualMLP
 
@@ -226,7 +227,7 @@ def load(path: str | os.PathLike[str], cls: type[T]) -> T:
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             _refuse("something other than a regular file", "a file written by save")
-        with open(path, "rb") as file:
+        with open(path, "rb") as file, own_settings(gradients=True):
             return _load(file, cls)
     except ModelFileError as error:
         raise ModelFileError(f"{name}: {error}") from None

@@ -15,6 +15,7 @@ from torch import nn
 
 from . import _persistence
 from ._data import ArrayDataset, seed_from
+from ._guard import own_settings
 from ._likelihoods import LIKELIHOODS
 from ._modules import SpikeSlabAutoencoder, make_autoencoder
 from ._net import VSCNet, check_device, check_precision, divergence_error
@@ -194,13 +195,14 @@ class SpikeSlabState(SpikeSlabValidation, BaseEstimator):
         super().__setstate__(state)
         if "_pending_state" in state:
             self.history_ = pd.DataFrame(state["history_"])
-            try:
-                device = check_device(self.device)
-            except ValueError:  # trained on a GPU, loaded where there is none
-                device = "cpu"
-            self.net_ = self._make_net(seed=0, device=device)
-            self.net_.load_weights(self._pending_state)
-            self.module_ = _frozen_copy(self.net_.module).to(device)
+            with own_settings(gradients=True):
+                try:
+                    device = check_device(self.device)
+                except ValueError:  # trained on a GPU, loaded where there is none
+                    device = "cpu"
+                self.net_ = self._make_net(seed=0, device=device)
+                self.net_.load_weights(self._pending_state)
+                self.module_ = _frozen_copy(self.net_.module).to(device)
 
 
 def _frozen_copy(module: SpikeSlabAutoencoder) -> SpikeSlabAutoencoder:

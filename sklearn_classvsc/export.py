@@ -19,6 +19,7 @@ from . import __version__
 from ._base import SpikeSlabTransformer
 from ._data import Standardization
 from ._estimators import ClassVSCTransformer, VAETransformer, VSCTransformer
+from ._guard import own_settings
 from ._modules import Residual
 
 if TYPE_CHECKING:
@@ -241,14 +242,15 @@ def _translated(body: nn.Module, width: int, name: str) -> Any:
     """Return a body as torch's exporter translates it, an ONNX model."""
     _import("onnxscript")
     try:
-        program = torch.onnx.export(
-            copy.deepcopy(body).cpu(),
-            (torch.zeros(2, width),),
-            dynamo=True,
-            dynamic_shapes=({0: torch.export.Dim("n")},),
-            opset_version=OPSET,
-            verbose=False,
-        )
+        with own_settings(gradients=True):
+            program = torch.onnx.export(
+                copy.deepcopy(body).cpu(),
+                (torch.zeros(2, width, dtype=torch.float32),),
+                dynamo=True,
+                dynamic_shapes=({0: torch.export.Dim("n")},),
+                opset_version=OPSET,
+                verbose=False,
+            )
         assert program is not None
         model = program.model_proto
     except Exception as error:  # a user's code, and the exporter, may raise anything
