@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
-from torch.nn.utils import skip_init
 
 from ._blocks import Blocks, coo
+from ._guard import import_undisturbed
 from ._likelihoods import Counts, Likelihood
 from ._spike_slab import SpikeSlab
 
@@ -277,6 +277,9 @@ def hide_features(x: Tensor, fraction: float, generator: torch.Generator | None)
 class Linear(nn.Linear):
     """A linear layer that takes sparse samples too, coalesced COO tensors."""
 
+    def reset_parameters(self) -> None:
+        """Leave the weights to `initialize`: torch would draw them from its global state."""
+
     def forward(self, x: Tensor) -> Tensor:
         if not x.is_sparse:
             return super().forward(x)
@@ -321,9 +324,7 @@ def mlp(n_in: int, hidden: Sequence[int], activation: str) -> MLP:
 
 def linear(n_in: int, n_out: int) -> Linear:
     """Return a linear layer whose weights are left to `initialize`."""
-    layer = skip_init(Linear, n_in, n_out, dtype=SINGLE)
-    assert isinstance(layer, Linear)
-    return layer
+    return Linear(n_in, n_out, dtype=SINGLE)
 
 
 def initialize(module: nn.Module, generator: torch.Generator) -> None:
@@ -362,6 +363,8 @@ def make_autoencoder(
     """
     hidden = list(hidden_layer_sizes)
     bodies: list[nn.Module] = []
+    if encoder is not None or decoder is not None:  # what takes layers off the meta device
+        import_undisturbed("torch.fx.experimental.symbolic_shapes")
     for name, own, n_in, sizes in [
         ("encoder", encoder, n_features, hidden),
         ("decoder", decoder, len(alpha), hidden[::-1]),

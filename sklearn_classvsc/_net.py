@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
+import skorch.callbacks
 import torch
 from skorch import NeuralNet
 from skorch.callbacks import Callback
@@ -25,6 +26,28 @@ from ._modules import SpikeSlabAutoencoder
 from ._objective import Objective
 from ._streams import StreamDataset
 from .distributed import ALONE, Alone, current
+
+_SCORE = "it scores batches of (X, y): score in the on_epoch_end of a callback of your own"
+_RESUME = "set the parameter checkpoint, and go on by fit(..., resume=True)"
+#: skorch's callbacks that cannot work here, and what to do instead.
+UNFIT = {
+    "BatchScoring": _SCORE,
+    "Checkpoint": _RESUME,
+    "EpochScoring": _SCORE,
+    "InputShapeSetter": "leave it out, as the model takes the width of its input from X",
+    "LRScheduler": "set the parameter learning_rate, which has a schedule of its own",
+    "LoadInitState": _RESUME,
+    "PassthroughScoring": "leave it out, as the history has the mean of each term in each epoch",
+    "ProgressBar": "set the parameter verbose=1, which shows a bar",
+    "TrainEndCheckpoint": "set the parameter checkpoint, or call save after fit",
+}
+_SAVE = "and log the file that save writes, after fit"
+#: Settings of skorch's loggers that cannot work here, and what to do instead.
+UNFIT_SETTINGS = {
+    "create_artifact": f"set create_artifact=False, {_SAVE}",
+    "log_on_batch_end": "set log_on_batch_end=False, as the history is recorded in each epoch",
+    "save_model": f"set save_model=False, {_SAVE}",
+}
 
 
 class SteppingNet(NeuralNet):
@@ -244,6 +267,7 @@ class VSCNet(SteppingNet):
 
         Several processes train together within `distributed.data_parallel`.
         """
+        _check_settings(self.callbacks_, valid is not None)
         self.processes = processes = current()
         self._take_from_first()
         finished = len(self.history)
@@ -392,6 +416,38 @@ class ProgressBar(Callback):
         """Leave the bar as it stands."""
         if hasattr(self, "bar_"):
             self.bar_.close()
+
+
+def check_callbacks(callbacks: list[Any] | None) -> None:
+    """Check that there are callbacks, as instances, classes or (name, one), that can work here."""
+    for item in callbacks or []:
+        callback = item[-1] if isinstance(item, tuple) and item else item
+        if not hasattr(callback, "on_train_begin"):
+            raise TypeError(f"callbacks={callbacks!r} must hold skorch callbacks, not {item!r}.")
+        kind = callback if isinstance(callback, type) else type(callback)
+        for name, advice in UNFIT.items():
+            if issubclass(kind, getattr(skorch.callbacks, name, ())):
+                raise ValueError(
+                    f"callbacks holds {kind.__name__}, which cannot work here: {advice}."
+                )
+
+
+def _check_settings(callbacks: list[tuple[str, Callback]], validates: bool) -> None:
+    """Check that skorch's callbacks are set to what they find here, before they look for it."""
+    for _, callback in callbacks:
+        kinds = [kind for kind in type(callback).__mro__ if kind not in (Callback, object)]
+        if not any(kind.__module__.startswith("skorch.") for kind in kinds):
+            continue
+        held = f"callbacks holds {type(callback).__name__} with"
+        for name, advice in UNFIT_SETTINGS.items():
+            if getattr(callback, name, False) is True:
+                raise ValueError(f"{held} {name}=True, which cannot work here: {advice}.")
+        monitor = getattr(callback, "monitor", None)
+        if not validates and isinstance(monitor, str) and monitor.startswith("valid_"):
+            raise ValueError(
+                f"{held} monitor={monitor!r}, which only fit with early_stopping=True records: "
+                "set that, or monitor='train_loss'."
+            )
 
 
 def check_device(device: str) -> str:

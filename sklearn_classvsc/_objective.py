@@ -597,7 +597,7 @@ class Objective:
             )
         on_classes = self.weights.keys() & {"class_usage", "recognition", "overlap"}
         if model.training and (on_classes or several):
-            step = (self.momentum * (gates.share > 0)[:, None]).to(profile.dtype)
+            step = self.momentum * (gates.share > 0)[:, None].to(profile.dtype)
             profile.lerp_(gates.pi_c.detach(), step)
             if present is not None:  # then it is a copy
                 model.class_profile[present] = profile

@@ -13,6 +13,7 @@ from sklearn.utils.validation import assert_all_finite, column_or_1d
 from ._data import ArrayDataset, Rows, Survey, naming
 from ._inference import SpikeSlabInference
 from ._likelihoods import LIKELIHOODS
+from ._net import check_callbacks
 from ._sklearn import check_sample_weight
 from ._streams import Chunk, Source, StreamDataset
 from .labels import Indicator, as_indicator, pick
@@ -87,7 +88,7 @@ class SpikeSlabValidation(SpikeSlabInference):
         self, X: Any, y: Any, sample_weight: Any, reset: bool
     ) -> tuple[Any, Any, NDArray[Any] | None]:
         """Return X, labels and weights, checked, without the samples of weight 0."""
-        _check_callbacks(self.callbacks)
+        check_callbacks(self.callbacks)
         X = self._check_samples(X, reset)
         y = self._check_labels(X, y) if get_tags(self).target_tags.required else None
         if sample_weight is None:
@@ -138,14 +139,6 @@ class SpikeSlabValidation(SpikeSlabInference):
                 f"X has {X.shape[0]} and y {n_labels}."
             )
         return y if indicator is None else indicator
-
-
-def _check_callbacks(callbacks: list[Any] | None) -> None:
-    """Check that skorch can use the callbacks: instances or classes, or named as (name, one)."""
-    for item in callbacks or []:
-        callback = item[-1] if isinstance(item, tuple) else item
-        if not hasattr(callback, "on_train_begin"):
-            raise TypeError(f"callbacks={callbacks!r} must hold skorch callbacks, not {item!r}.")
 
 
 def _check_weight(X: Any, sample_weight: Any) -> NDArray[np.float64]:

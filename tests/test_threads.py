@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from helpers import small
 from sklearn.datasets import load_iris
+from skorch.callbacks import Callback
 
 from sklearn_classvsc import ClassVSCTransformer, VAETransformer, VSCTransformer, _state
 
@@ -180,3 +181,52 @@ def test_a_training_that_fails_is_not_seen():
         assert np.array_equal(found, before)
     assert np.array_equal(USES["pickle"](estimator), before)
     assert np.array_equal(codes_and_next(estimator), before)
+
+
+@pytest.mark.parametrize(
+    ("methods", "warm_start"),
+    [
+        (["partial_fit"] * 3, False),
+        (["fit"] * 2, True),
+        (["fit"] * 2, False),
+        (["fit", "partial_fit"], False),
+    ],
+)
+@pytest.mark.parametrize("fitted", [False, True])
+def test_threads_that_train_one_estimator_take_turns(methods, warm_start, fitted):
+    estimator = small(VSCTransformer, warm_start=warm_start)
+    if fitted:
+        estimator.fit(X)
+    twin = copy.deepcopy(estimator)
+    orders = [methods, methods[::-1]]
+    possible = []
+    for order in orders:
+        alone = copy.deepcopy(twin)
+        for method in order:
+            getattr(alone, method)(X)
+        possible.append(codes_and_next(alone))
+    at_once(lambda method: getattr(estimator, method)(X), *methods)
+    assert any(np.array_equal(codes_and_next(estimator), one) for one in possible)
+
+
+def test_a_thread_that_waits_for_its_turn_lets_copies_train():
+    estimator = small(VSCTransformer, max_epochs=20).fit(X)
+
+    def train(each):
+        return each.partial_fit(X).transform(X)
+
+    copies = [copy.deepcopy(estimator), pickle.loads(pickle.dumps(estimator))]
+    first, *others = at_once(train, estimator, *copies)
+    assert all(np.array_equal(first, other) for other in others)
+
+
+def test_an_estimator_may_be_trained_in_a_callback_of_its_own_training():
+    class Asks(Callback):
+        def on_train_end(self, net, **kwargs):
+            if not self.seen:
+                self.seen.append(estimator.fit(X).n_iter_)
+
+    asks = Asks()
+    asks.seen = []
+    estimator = small(VSCTransformer, callbacks=[asks]).fit(X)
+    assert asks.seen == [3] and estimator.n_iter_ == 3
