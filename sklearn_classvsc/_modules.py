@@ -375,7 +375,7 @@ def make_autoencoder(
         else:
             is_module = isinstance(own, nn.Module)
             body = copy.deepcopy(own) if is_module else _built(own, n_in, generator, name)
-            bodies.append(_in_single_precision(body))
+            bodies.append(body.float())  # torch's default dtype may have been another
     module = SpikeSlabAutoencoder(
         n_features, bodies[0], bodies[1], likelihood=likelihood, alpha=alpha, **model
     )
@@ -399,12 +399,6 @@ def _built(recipe: Recipe, n_in: int, generator: torch.Generator, name: str) -> 
             f"{name}={recipe!r} must build an nn.Module, but built a {type(body).__name__}."
         )
     return body
-
-
-def _in_single_precision(body: nn.Module) -> nn.Module:
-    """Return a body as the model is, where torch's default dtype has made it double."""
-    double = any(x.dtype == torch.float64 for x in [*body.parameters(), *body.buffers()])
-    return body.float() if double else body
 
 
 def _width(body: nn.Module, n_in: int, name: str) -> int:
