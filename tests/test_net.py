@@ -473,10 +473,9 @@ def test_callbacks_that_work_are_called(callback, tmp_path):
     assert [row["epoch"] for row in calls] == [1, 2, 3]
     assert ("dur" in est.history_) == isinstance(callback, callbacks.EpochTimer)
     est.set_params(callbacks=None).save(tmp_path / "model")
-    np.testing.assert_array_equal(
-        VSCTransformer.load(tmp_path / "model").partial_fit(X).transform(X),
-        est.partial_fit(X).transform(X),
-    )
+    loaded = VSCTransformer.load(tmp_path / "model")
+    np.testing.assert_array_equal(loaded.transform(X), est.transform(X))
+    assert np.isfinite(loaded.partial_fit(X).transform(X)).all()
 
 
 @pytest.mark.parametrize(
