@@ -206,7 +206,8 @@ def test_threads_that_train_one_estimator_take_turns(methods, warm_start, fitted
             getattr(alone, method)(X)
         possible.append(codes_and_next(alone))
     at_once(lambda method: getattr(estimator, method)(X), *methods)
-    assert any(np.array_equal(codes_and_next(estimator), one) for one in possible)
+    found = codes_and_next(estimator)
+    assert any(np.array_equal(found, one) for one in possible)
 
 
 def test_a_thread_that_waits_for_its_turn_lets_copies_train():
@@ -228,5 +229,6 @@ def test_an_estimator_may_be_trained_in_a_callback_of_its_own_training():
 
     asks = Asks()
     asks.seen = []
-    estimator = small(VSCTransformer, callbacks=[asks]).fit(X)
+    estimator = small(VSCTransformer, callbacks=[asks])
+    estimator.fit(X)
     assert asks.seen == [3] and estimator.n_iter_ == 3
