@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from helpers import small
 from sklearn.datasets import load_iris
-from skorch.callbacks import Callback
 
 from sklearn_classvsc import ClassVSCTransformer, VAETransformer, VSCTransformer, _state
 
@@ -219,16 +218,3 @@ def test_a_thread_that_waits_for_its_turn_lets_copies_train():
     copies = [copy.deepcopy(estimator), pickle.loads(pickle.dumps(estimator))]
     first, *others = at_once(train, estimator, *copies)
     assert all(np.array_equal(first, other) for other in others)
-
-
-def test_an_estimator_may_be_trained_in_a_callback_of_its_own_training():
-    class Asks(Callback):
-        def on_train_end(self, net, **kwargs):
-            if not self.seen:
-                self.seen.append(estimator.fit(X).n_iter_)
-
-    asks = Asks()
-    asks.seen = []
-    estimator = small(VSCTransformer, callbacks=[asks])
-    estimator.fit(X)
-    assert asks.seen == [3] and estimator.n_iter_ == 3
