@@ -45,6 +45,13 @@ class Plan(NamedTuple):
     finished: bool = False
 
 
+class NotWrittenError(Exception):
+    """A file could not be written, by the OSError that is its argument.
+
+    It tells that from an OSError of what a fit is given, such as a source on a network.
+    """
+
+
 class Checkpoint:
     """A file that is replaced after epochs, whole or not at all.
 
@@ -113,10 +120,20 @@ class Checkpoint:
     def write_if_cheap(
         self, cls: type[Any], state: Callable[[], dict[str, Any]], plan: Plan
     ) -> None:
-        """Write what `state` returns, unless the last writing was too short a time ago."""
+        """Write what `state` returns, unless the last writing was too short a time ago.
+
+        Raises
+        ------
+        NotWrittenError
+            If the file cannot be written.
+        """
         start = time.perf_counter()
         if start >= self._next and not current().rank:
-            self._write(cls, state(), plan)
+            now = state()
+            try:
+                self._write(cls, now, plan)
+            except OSError as error:
+                raise NotWrittenError(error) from error
             end = time.perf_counter()
             self._next = end + min((end - start) / COST, INTERVAL)
 

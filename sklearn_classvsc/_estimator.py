@@ -17,10 +17,11 @@ from sklearn.utils.validation import check_array, check_is_fitted
 from torch import nn
 
 from . import _persistence
-from ._checkpoint import Checkpoint, Plan, check_alike, check_same, fingerprint
+from ._checkpoint import Checkpoint, NotWrittenError, Plan, check_alike, check_same, fingerprint
 from ._classes import Labels, LabelSets
 from ._collapse import ClassSummary, summarize, warn_of_collapse
 from ._data import ArrayDataset, Standardization, naming, seed_from
+from ._guard import own_settings, undisturbed
 from ._likelihoods import LIKELIHOODS
 from ._messages import brief
 from ._model import Model, Moments, is_finite, stack
@@ -212,6 +213,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
     # -- training --------------------------------------------------------------------------------
 
     @fit_context(prefer_skip_nested_validation=True)
+    @undisturbed
     def fit(
         self, X: ArrayLike, y: Any = None, sample_weight: Any = None, *, resume: bool = False
     ) -> Self:
@@ -252,7 +254,8 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             If the loss stops being finite. The estimator is then as it was before the call.
         OSError
             If `checkpoint` cannot be written. A file that was there is then as it was, and the
-            estimator is fitted as far as it came.
+            estimator is fitted as far as it came. After one of a source, as after any other error
+            of what it is given, the estimator is as it was before the call.
         KeyboardInterrupt
             After Ctrl-C. The estimator is then fitted as far as the last step, or, if no epoch
             was finished, as it was before the call.
@@ -309,15 +312,16 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         def make(stop_reason: str) -> Fitted:
             return self._make(given._replace(data=train), training, stop_reason, last)
 
-        interruption: BaseException | None = None
+        interruption: BaseException | None = None  # what cut it short after an epoch
         try:
             remaining = plan.start + plan.epochs - training.n_epochs
             reason = training.run(train, remaining, valid, self.n_iter_no_change, after_epoch)
             reason = reason or plan.stop_reason
-        except (KeyboardInterrupt, OSError) as error:
+        except (KeyboardInterrupt, NotWrittenError) as error:
+            interruption = error.args[0] if isinstance(error, NotWrittenError) else error
             if training.n_epochs == plan.start or not training.net.is_finite():
-                raise
-            reason, interruption = "interrupted", error
+                raise interruption from None
+            reason = "interrupted"
         self._publish(make(reason))
         if interruption is not None:
             raise interruption
@@ -356,6 +360,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         """
         return self._partial_fit(X, y, sample_weight)
 
+    @undisturbed
     def _partial_fit(self, X: Any, y: Any, sample_weight: Any, classes: Any = None) -> Self:
         source = as_source(X, y, sample_weight)
         pieces = [Chunk(X, y, sample_weight)] if source is None else source.read()
@@ -768,7 +773,8 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         rest = {name: x for name, x in without_removed(state).items() if name not in PUBLISHED}
         super().__setstate__(rest)
         if own:
-            self._fitted = Fitted.from_state(own, Header.of(self), split_device(self.device)[0])
+            with own_settings(gradients=True):
+                self._fitted = Fitted.from_state(own, Header.of(self), split_device(self.device)[0])
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -90,7 +90,10 @@ class VAETransformer(SpikeSlabTransformer):
         faster where the device has it. The weights, the loss and all that is done after training
         stay float32.
     callbacks : list or None, default=None
-        skorch callbacks. History is recorded per epoch, not per batch.
+        skorch callbacks. History is recorded per epoch, not per batch. Those that schedule the
+        learning rate, score batches, save, or show batches cannot work: `fit` refuses them, and
+        says what to do instead. `EarlyStopping` needs ``monitor="train_loss"``, or "valid_loss"
+        with `early_stopping`.
     checkpoint : str, path-like or None, default=None
         A file for `fit` to write after each epoch, or every two seconds if epochs are shorter, so
         that ``fit(..., resume=True)`` can go on after a crash. One fit, one file: not in a search,
@@ -291,7 +294,10 @@ class VSCTransformer(SpikeSlabTransformer):
         faster where the device has it. The weights, the loss and all that is done after training
         stay float32.
     callbacks : list or None, default=None
-        skorch callbacks. History is recorded per epoch, not per batch.
+        skorch callbacks. History is recorded per epoch, not per batch. Those that schedule the
+        learning rate, score batches, save, or show batches cannot work: `fit` refuses them, and
+        says what to do instead. `EarlyStopping` needs ``monitor="train_loss"``, or "valid_loss"
+        with `early_stopping`.
     checkpoint : str, path-like or None, default=None
         A file for `fit` to write after each epoch, or every two seconds if epochs are shorter, so
         that ``fit(..., resume=True)`` can go on after a crash. One fit, one file: not in a search,
@@ -521,7 +527,10 @@ class ClassVSCTransformer(SpikeSlabTransformer):
         faster where the device has it. The weights, the loss and all that is done after training
         stay float32.
     callbacks : list or None, default=None
-        skorch callbacks. History is recorded per epoch, not per batch.
+        skorch callbacks. History is recorded per epoch, not per batch. Those that schedule the
+        learning rate, score batches, save, or show batches cannot work: `fit` refuses them, and
+        says what to do instead. `EarlyStopping` needs ``monitor="train_loss"``, or "valid_loss"
+        with `early_stopping`.
     checkpoint : str, path-like or None, default=None
         A file for `fit` to write after each epoch, or every two seconds if epochs are shorter, so
         that ``fit(..., resume=True)`` can go on after a crash. One fit, one file: not in a search,

@@ -185,7 +185,7 @@ class ClassProfiles(NamedTuple):
 
     def after(self, gates: ClassGates) -> ClassProfiles:
         """Return the profiles when this batch has been taken in."""
-        step = (MOMENTUM * (gates.share > 0)[:, None]).to(self.rows.dtype)
+        step = MOMENTUM * (gates.share > 0)[:, None].to(self.rows.dtype)
         rows = self.rows.lerp(gates.pi_c.detach(), step)
         if self.classes is None:
             return self._replace(whole=rows, rows=rows)

@@ -112,7 +112,7 @@ class Gaussian(Likelihood):
 
     def __init__(self, n_features: int = 1) -> None:
         super().__init__(n_features)
-        self.register_buffer("noise_variance", torch.ones(()))
+        self.register_buffer("noise_variance", torch.ones((), dtype=torch.float32))
 
     def log_prob(self, theta: Tensor | Blocks, x: Tensor) -> Tensor:
         squares = _squares(theta, x)
@@ -157,7 +157,7 @@ class Counts(Likelihood):
 
     def __init__(self, n_features: int = 1) -> None:
         super().__init__(n_features)
-        self.register_buffer("library_size", torch.ones(()))
+        self.register_buffer("library_size", torch.ones((), dtype=torch.float32))
 
     def view(self, x: Tensor) -> Tensor:
         return torch.log1p(x)  # in which a few large counts do not drown the others
@@ -198,7 +198,7 @@ class NegativeBinomial(Counts):
 
     def __init__(self, n_features: int = 1) -> None:
         super().__init__(n_features)
-        self.log_inverse_dispersion = nn.Parameter(torch.zeros(n_features))
+        self.log_inverse_dispersion = nn.Parameter(torch.zeros(n_features, dtype=torch.float32))
 
     def log_prob(self, theta: Tensor | Blocks, x: Tensor) -> Tensor:
         rows, columns, values, size = cells = _cells(x)

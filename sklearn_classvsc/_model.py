@@ -15,6 +15,7 @@ from torch import Tensor
 from ._classes import Labels, LabelSets
 from ._collapse import ClassSummary
 from ._data import CHUNK, ArrayDataset, Standardization, chunk_size
+from ._guard import own_settings
 from ._modules import SpikeSlabAutoencoder
 
 #: Draws of the code per sample in `Model.elbo`.
@@ -122,13 +123,14 @@ class Model:
             x: NDArray[Any] = self.module.likelihood.mean(self.module.decode(z)).cpu().numpy()
             return x if self.standardization is None else self.standardization.undo(x)
 
-        return np.concatenate([mean(z) for z in self._chunks(ArrayDataset(Z))])
+        with own_settings():
+            return np.concatenate([mean(z) for z in self._chunks(ArrayDataset(Z))])
 
     def prior(self) -> Moments:
         """Return what codes are distributed by."""
         module = self.module
         if module.pseudo_inputs is not None:
-            with torch.inference_mode():
+            with own_settings():
                 q, share = module.prior_posteriors(), module.pseudo_inputs.proportions()
                 parts = (q.gamma, q.mu, q.log_var.exp(), share.double())
                 return Moments(*(x.cpu().numpy() for x in parts))
@@ -150,16 +152,16 @@ class Model:
     def _map(self, function: Callable[[Tensor], Any], X: Any) -> Any:
         """Apply `function` to the samples in chunks, and stack what it returns."""
         data = ArrayDataset(X, standardization=self.standardization)
-        return _gather(map(function, self._chunks(data)), len(data))
+        with own_settings():
+            return _gather(map(function, self._chunks(data)), len(data))
 
     def _chunks(self, data: ArrayDataset) -> Iterator[Tensor]:
         device = self.module.alpha.device
         # A body of the user's own may write into what it is given; ours do not.
         borrow = self.architecture["encoder"] is None and self.architecture["decoder"] is None
-        with torch.inference_mode():
-            size = CHUNK if data.sparse else chunk_size(self.architecture["n_features"])
-            for x in data.slices(size, borrow):
-                yield x.to(device)
+        size = CHUNK if data.sparse else chunk_size(self.architecture["n_features"])
+        for x in data.slices(size, borrow):
+            yield x.to(device)
 
 
 def stack(parts: list[Any]) -> Any:

@@ -12,13 +12,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
-from torch.nn.utils import skip_init
 
 from ._blocks import Blocks, coo
+from ._guard import import_undisturbed
 from ._likelihoods import Counts, Likelihood
 from ._messages import brief
 from ._spike_slab import SpikeSlab
 
+#: What models are made of, whatever torch's default is.
+SINGLE = torch.float32
 #: Values of dense x above which theta, as large, is not held at once.
 LARGE = 2**22
 
@@ -109,7 +111,8 @@ class SpikeSlabAutoencoder(nn.Module):
         self.input_dropout = input_dropout
         n_components = len(alpha)
         self.register_buffer("alpha", alpha)
-        self.register_buffer("class_profile", torch.full((n_classes, n_components), 0.5))
+        profile = torch.full((n_classes, n_components), 0.5, dtype=SINGLE)
+        self.register_buffer("class_profile", profile)
         self.encoder = encoder
         n_parameters = (3 if gated else 2) * n_components
         n_seen = _width(encoder, n_features, "encoder")
@@ -239,9 +242,10 @@ class PseudoInputs(nn.Module):
 
     def __init__(self, n_inputs: int, n_features: int, n_seen: int) -> None:
         super().__init__()
-        self.free = nn.Parameter(torch.zeros(n_inputs, n_features))  # see `Likelihood.imagine`
+        free = torch.zeros(n_inputs, n_features, dtype=SINGLE)
+        self.free = nn.Parameter(free)  # see `Likelihood.imagine`
         self.selector = linear(n_seen, n_inputs)
-        self.register_buffer("share", torch.full((n_inputs,), 1 / n_inputs))
+        self.register_buffer("share", torch.full((n_inputs,), 1 / n_inputs, dtype=SINGLE))
 
     def proportions(self) -> Tensor:
         """Return the shares, (m,), none of them 0: what was never selected may be yet."""
@@ -273,6 +277,9 @@ def hide_features(x: Tensor, fraction: float, generator: torch.Generator | None)
 
 class Linear(nn.Linear):
     """A linear layer that takes sparse samples too, coalesced COO tensors."""
+
+    def reset_parameters(self) -> None:
+        """Leave the weights to `initialize`: torch would draw them from its global state."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not x.is_sparse:
@@ -310,7 +317,7 @@ def mlp(n_in: int, hidden: Sequence[int], activation: str) -> MLP:
     """
     layers: list[nn.Module] = []
     for n_out in hidden:
-        layer = [linear(n_in, n_out), nn.LayerNorm(n_out), ACTIVATIONS[activation]()]
+        layer = [linear(n_in, n_out), nn.LayerNorm(n_out, dtype=SINGLE), ACTIVATIONS[activation]()]
         layers += [Residual(*layer)] if layers else layer
         n_in = n_out
     return MLP(*layers)
@@ -318,9 +325,7 @@ def mlp(n_in: int, hidden: Sequence[int], activation: str) -> MLP:
 
 def linear(n_in: int, n_out: int) -> Linear:
     """Return a linear layer whose weights are left to `initialize`."""
-    layer = skip_init(Linear, n_in, n_out)
-    assert isinstance(layer, Linear)
-    return layer
+    return Linear(n_in, n_out, dtype=SINGLE)
 
 
 def initialize(module: nn.Module, generator: torch.Generator) -> None:
@@ -359,6 +364,8 @@ def make_autoencoder(
     """
     hidden = list(hidden_layer_sizes)
     bodies: list[nn.Module] = []
+    if encoder is not None or decoder is not None:  # what takes layers off the meta device
+        import_undisturbed("torch.fx.experimental.symbolic_shapes")
     for name, own, n_in, sizes in [
         ("encoder", encoder, n_features, hidden),
         ("decoder", decoder, len(alpha), hidden[::-1]),
@@ -366,10 +373,12 @@ def make_autoencoder(
         if own is None:
             bodies.append(mlp(n_in, sizes, activation))
             initialize(bodies[-1], generator)  # before the model asks the bodies for their widths
-        elif isinstance(own, nn.Module):
-            bodies.append(copy.deepcopy(own))
         else:
-            bodies.append(_built(own, n_in, generator, name))
+            if isinstance(own, nn.Module):
+                body = copy.deepcopy(own)
+            else:
+                body = _built(own, n_in, generator, name)
+            bodies.append(body.float())  # torch's default dtype may have been another
     module = SpikeSlabAutoencoder(
         n_features, bodies[0], bodies[1], likelihood=likelihood, alpha=alpha, **model
     )
@@ -407,7 +416,7 @@ def _width(body: nn.Module, n_in: int, name: str) -> int:
     body.eval()
     try:
         with torch.no_grad():
-            out = body(torch.zeros(1, n_in))
+            out = body(torch.zeros(1, n_in, dtype=SINGLE))
     except Exception as error:  # a user's code may raise anything
         raise ValueError(f"{expected}; for n = 1 it raised {error!r}.") from error
     finally:

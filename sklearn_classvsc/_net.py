@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-import dis
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
+import skorch.callbacks
 import torch
 from skorch import NeuralNet
 from skorch.callbacks import Callback
@@ -21,11 +21,35 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from ._data import ArrayDataset, Batch, EvenBatches
+from ._guard import import_undisturbed, raised_by_signals
+from ._messages import brief
 from ._modules import Priors, SpikeSlabAutoencoder
 from ._objective import Evidence, Objective
 from ._spike_slab import SpikeSlab
 from ._streams import StreamDataset
 from .distributed import ALONE, Alone, current
+
+_SCORE = "it scores batches of (X, y): score in the on_epoch_end of a callback of your own"
+_RESUME = "set the parameter checkpoint, and go on by fit(..., resume=True)"
+#: skorch's callbacks that cannot work here, and what to do instead.
+UNFIT = {
+    "BatchScoring": _SCORE,
+    "Checkpoint": _RESUME,
+    "EpochScoring": _SCORE,
+    "InputShapeSetter": "leave it out, as the model takes the width of its input from X",
+    "LRScheduler": "set the parameter learning_rate, which has a schedule of its own",
+    "LoadInitState": _RESUME,
+    "PassthroughScoring": "leave it out, as the history has the mean of each term in each epoch",
+    "ProgressBar": "set the parameter verbose=1, which shows a bar",
+    "TrainEndCheckpoint": "set the parameter checkpoint, or call save after fit",
+}
+_SAVE = "and log the file that save writes, after fit"
+#: Settings of skorch's loggers that cannot work here, and what to do instead.
+UNFIT_SETTINGS = {
+    "create_artifact": f"set create_artifact=False, {_SAVE}",
+    "log_on_batch_end": "set log_on_batch_end=False, as the history is recorded in each epoch",
+    "save_model": f"set save_model=False, {_SAVE}",
+}
 
 
 class SteppingNet(NeuralNet):
@@ -98,6 +122,12 @@ class SteppingNet(NeuralNet):
     def initialize_criterion(self) -> SteppingNet:
         """Take the objective as it is: a plain callable, not a module to instantiate."""
         self.criterion_ = self.criterion
+        return self
+
+    def initialize_optimizer(self, *args: Any, **kwargs: Any) -> SteppingNet:
+        """Make the optimiser; the first of a process imports what takes torch seconds."""
+        import_undisturbed("torch._dynamo")
+        super().initialize_optimizer(*args, **kwargs)
         return self
 
     def get_default_callbacks(self) -> list[tuple[str, Callback]]:
@@ -196,7 +226,9 @@ class SteppingNet(NeuralNet):
     def _forward(self, batch: Batch, progress: float) -> dict[str, Any]:
         x, labels, weight = to_device(tuple(batch), self.device)
         low = self.precision == "bfloat16" and self.module_.training
-        with torch.autocast(x.device.type, torch.bfloat16) if low else nullcontext():
+        # Without a cache: within an autocast of the caller's it would outlive the step.
+        lower = torch.autocast(x.device.type, torch.bfloat16, cache_enabled=False) if low else None
+        with lower or nullcontext():
             noise = self._noise or self.noise_generator
             out = self.module_(x, noise, self.criterion_.slab_fraction(progress))
         misfit = self.module_.likelihood.misfit(out.theta, x)
@@ -242,6 +274,7 @@ class VSCNet(SteppingNet):
 
         Several processes train together within `distributed.data_parallel`.
         """
+        _check_settings(self.callbacks_, valid is not None)
         self.processes = processes = current()
         self._take_from_first()
         finished = len(self.history)
@@ -261,9 +294,7 @@ class VSCNet(SteppingNet):
         try:
             self.notify("on_train_begin", X=dataset, y=None)
             try:
-                # Ctrl-C within Adam's step would leave gradients off, for all that comes after.
-                with torch.enable_grad():
-                    self.fit_loop(dataset, epochs=epochs)
+                self.fit_loop(dataset, epochs=epochs)
             except TrainingStopped as stop:
                 reason = str(stop)
             self._restore_best()
@@ -366,12 +397,13 @@ class VSCNet(SteppingNet):
             return
         with self.processes.agreed():
             stopped = False
-            try:
-                super().notify(method_name, **kwargs)
-            except KeyboardInterrupt as error:
-                if not _is_raised_by_code(error):
-                    raise
-                stopped = True
+            with raised_by_signals() if self.callbacks_ else nullcontext() as by_signals:
+                try:
+                    super().notify(method_name, **kwargs)
+                except KeyboardInterrupt:
+                    if by_signals or not self.callbacks_:
+                        raise
+                    stopped = True
             self._epoch_ended()
             if stopped:
                 raise TrainingStopped("callback")
@@ -434,6 +466,40 @@ class ProgressBar(Callback):
             self.bar_.close()
 
 
+def check_callbacks(callbacks: list[Any] | None) -> None:
+    """Check that there are callbacks, as instances, classes or (name, one), that can work here."""
+    for item in callbacks or []:
+        callback = item[-1] if isinstance(item, tuple) and item else item
+        if not hasattr(callback, "on_train_begin"):
+            raise TypeError(
+                f"callbacks={brief(callbacks)} must hold skorch callbacks, not {brief(item)}."
+            )
+        kind = callback if isinstance(callback, type) else type(callback)
+        for name, advice in UNFIT.items():
+            if issubclass(kind, getattr(skorch.callbacks, name, ())):
+                raise ValueError(
+                    f"callbacks holds {kind.__name__}, which cannot work here: {advice}."
+                )
+
+
+def _check_settings(callbacks: list[tuple[str, Callback]], validates: bool) -> None:
+    """Check that skorch's callbacks are set to what they find here, before they look for it."""
+    for _, callback in callbacks:
+        kinds = [kind for kind in type(callback).__mro__ if kind not in (Callback, object)]
+        if not any(kind.__module__.startswith("skorch.") for kind in kinds):
+            continue
+        held = f"callbacks holds {type(callback).__name__} with"
+        for name, advice in UNFIT_SETTINGS.items():
+            if getattr(callback, name, False) is True:
+                raise ValueError(f"{held} {name}=True, which cannot work here: {advice}.")
+        monitor = getattr(callback, "monitor", None)
+        if not validates and isinstance(monitor, str) and monitor.startswith("valid_"):
+            raise ValueError(
+                f"{held} monitor={monitor!r}, which only fit with early_stopping=True records: "
+                "set that, or monitor='train_loss'."
+            )
+
+
 def split_device(device: str) -> tuple[str, str]:
     """Return the device and the precision of matrix products: "cuda+bfloat16" names both."""
     name, _, precision = device.partition("+")
@@ -476,15 +542,6 @@ def divergence_error(magnitude: float, learning_rate: float, when: str) -> Float
         f"learning_rate={learning_rate}: scale the features to ordinary magnitudes "
         "(StandardScaler), or lower learning_rate."
     )
-
-
-def _is_raised_by_code(error: BaseException) -> bool:
-    """Return whether a `raise` made the error, and not the interpreter, on a signal."""
-    place = error.__traceback__
-    assert place is not None
-    while place.tb_next:
-        place = place.tb_next
-    return dis.opname[place.tb_frame.f_code.co_code[place.tb_lasti]] == "RAISE_VARARGS"
 
 
 def _identity(batch: Any) -> Any:

@@ -33,6 +33,7 @@ from sklearn.utils import get_tags
 from ._collapse import ClassSummary
 from ._data import Standardization
 from ._files import replacing
+from ._guard import own_settings
 from ._likelihoods import LIKELIHOODS
 from ._modules import ACTIVATIONS
 from ._training import new_module
@@ -177,7 +178,7 @@ def load(path: str | os.PathLike[str], cls: type[T]) -> T:
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             _refuse("something other than a regular file", "a file written by save")
-        with open(path, "rb") as file:
+        with open(path, "rb") as file, own_settings(gradients=True):
             return _load(file, cls)
     except ModelFileError as error:
         raise ModelFileError(f"{name}: {error}") from None
@@ -494,9 +495,10 @@ def _check_state(
     weights = [x.detach().numpy() for x in module.parameters()]
     numbers = [*range(len(weights))]
     moments, (group,) = saved["optimizer"]["state"], saved["optimizer"]["param_groups"]
-    # Before the first step there are none. Torch does not check them, and its kernels trust them.
+    # Before the first step there are none, nor of frozen parameters. Torch does not check them,
+    # and its kernels trust them.
     of = f"optimizer state of parameters {_short(list(moments))}"
-    _expect(list(moments) in ([], numbers), of, _short(numbers))
+    _expect(list(moments) == [i for i in numbers if i in moments], of, _short(numbers))
     for i, moment in moments.items():
         both = {"exp_avg": weights[i], "exp_avg_sq": weights[i]}
         _same_specs(f"optimizer/state/{i}", moment, both | {"step": np.zeros((), np.float32)})

@@ -71,9 +71,9 @@ class Blocks(Source):
         self.n_blocks, self.read_block = n_blocks, read_block
 
     def _read(self, generator: torch.Generator | None) -> Iterator[Chunk]:
-        order = torch.arange(self.n_blocks)
+        order = torch.arange(self.n_blocks, device="cpu")
         if generator is not None and self.n_blocks > 1:
-            order = torch.randperm(self.n_blocks, generator=generator)
+            order = torch.randperm(self.n_blocks, generator=generator, device="cpu")
         for i in order.tolist():
             yield from self.read_block(i)
 
@@ -86,7 +86,9 @@ class Samples(Source):
 
     def _read(self, generator: torch.Generator | None) -> Iterator[Chunk]:
         n = len(self.dataset)  # type: ignore[arg-type]
-        order = torch.arange(n) if generator is None else torch.randperm(n, generator=generator)
+        order = torch.arange(n, device="cpu")
+        if generator is not None:
+            order = torch.randperm(n, generator=generator, device="cpu")
         for rows in order.split(CHUNK):
             yield self._fetch(rows.sort().values.tolist())
 

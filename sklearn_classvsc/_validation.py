@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_array, validate_data
 from ._classes import Labels, LabelSets
 from ._data import ArrayDataset, Rows, Survey, naming
 from ._likelihoods import LIKELIHOODS
-from ._messages import brief
+from ._net import check_callbacks
 from ._sklearn import check_sample_weight
 from ._streams import Chunk, Source, StreamDataset
 from .labels import Indicator, check_y, has_label, pick
@@ -195,16 +195,6 @@ def _distinct(y: Any, unlabeled: Any) -> Any:
     if isinstance(y, Indicator):
         return pick(y, slice(0))
     return np.unique(y[has_label(y, unlabeled)])  # "no label" may be of another type than labels
-
-
-def check_callbacks(callbacks: list[Any] | None) -> None:
-    """Check that skorch can use the callbacks: instances or classes, or named as (name, one)."""
-    for item in callbacks or []:
-        callback = item[-1] if isinstance(item, tuple) else item
-        if not hasattr(callback, "on_train_begin"):
-            raise TypeError(
-                f"callbacks={brief(callbacks)} must hold skorch callbacks, not {brief(item)}."
-            )
 
 
 def _check_weight(X: Any, sample_weight: Any) -> NDArray[np.float64]:

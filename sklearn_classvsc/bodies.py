@@ -36,6 +36,8 @@ LARGEST = 2**22
 #: Width, stride and padding of a convolution that halves an image, or doubles it. The stride
 #: divides the width, so that all pixels are made of as many others: no checkerboards.
 HALVING = 4, 2, 1
+#: Of layers that only say what is to be made; single precision, whatever torch's default is.
+META: dict[str, Any] = {"device": "meta", "dtype": torch.float32}
 
 
 class Body(BaseEstimator):
@@ -186,8 +188,8 @@ class ConvEncoder(_Images):
         layers: list[nn.Module] = [nn.Unflatten(1, shape)]  # (n, p) -> (n, c, h, w)
         for before, after in pairwise(channels):
             layers += [
-                nn.Conv2d(before, after, *HALVING, device="meta"),
-                nn.GroupNorm(1, after, device="meta"),
+                nn.Conv2d(before, after, *HALVING, **META),
+                nn.GroupNorm(1, after, **META),
                 ACTIVATIONS[self.activation](),
             ]
         return Layers.of([*layers, nn.Flatten(1)], channels[-1] * math.prod(sizes[-1]))
@@ -238,16 +240,16 @@ class ConvDecoder(_Images):
         channels, sizes = self._stages()
         smallest = (channels[-1], *sizes[-1])
         layers: list[nn.Module] = [
-            nn.Linear(n_in, math.prod(smallest), device="meta"),
+            nn.Linear(n_in, math.prod(smallest), **META),
             nn.Unflatten(1, smallest),  # (n, c h w) -> (n, c, h, w)
         ]
         for i in reversed(range(len(channels) - 1)):
             odd = sizes[i][0] % 2, sizes[i][1] % 2
             before, after = channels[i + 1], channels[i]
             layers += [
-                nn.GroupNorm(1, before, device="meta"),
+                nn.GroupNorm(1, before, **META),
                 ACTIVATIONS[self.activation](),
-                nn.ConvTranspose2d(before, after, *HALVING, output_padding=odd, device="meta"),
+                nn.ConvTranspose2d(before, after, *HALVING, output_padding=odd, **META),
             ]
         n_features = channels[0] * math.prod(sizes[0])
         return Layers.of([*layers, nn.Flatten(1)], n_features, makes_theta=True)
@@ -305,7 +307,7 @@ class ResidualMLP(Body):
 
 
 def _normalized(n_in: int, n_out: int) -> list[nn.Module]:
-    return [nn.Linear(n_in, n_out, device="meta"), nn.LayerNorm(n_out, device="meta")]
+    return [nn.Linear(n_in, n_out, **META), nn.LayerNorm(n_out, **META)]
 
 
 def _fan_in(layer: nn.Linear | nn.Conv2d | nn.ConvTranspose2d) -> int:

@@ -20,6 +20,7 @@ from ._data import Standardization
 from ._estimator import SpikeSlabTransformer
 from ._estimators import ClassVSCTransformer, VAETransformer, VSCTransformer
 from ._files import replacing
+from ._guard import own_settings
 from ._messages import brief
 from ._model import Model
 from ._modules import Residual
@@ -258,14 +259,15 @@ def _translated(body: nn.Module, width: int, name: str) -> Any:
     """Return a body as torch's exporter translates it, an ONNX model."""
     _import("onnxscript")
     try:
-        program = torch.onnx.export(
-            copy.deepcopy(body).cpu(),
-            (torch.zeros(2, width),),
-            dynamo=True,
-            dynamic_shapes=({0: torch.export.Dim("n")},),
-            opset_version=OPSET,
-            verbose=False,
-        )
+        with own_settings(gradients=True):
+            program = torch.onnx.export(
+                copy.deepcopy(body).cpu(),
+                (torch.zeros(2, width, dtype=torch.float32),),
+                dynamo=True,
+                dynamic_shapes=({0: torch.export.Dim("n")},),
+                opset_version=OPSET,
+                verbose=False,
+            )
         assert program is not None
         model = program.model_proto
     except Exception as error:  # a user's code, and the exporter, may raise anything

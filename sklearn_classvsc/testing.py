@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from ._guard import own_settings
+
 __all__ = ["check_body"]
 
 
@@ -62,7 +64,7 @@ def check_body(
         raise ValueError("encoder=None and decoder=None leave nothing to check: give a body.")
     for name, body, n_in in (("encoder", encoder, n_features), ("decoder", decoder, n_components)):
         if body is not None:
-            with _global_state_kept():
+            with own_settings(gradients=True), _global_state_kept():
                 _Check(f"{name} ({type(body).__name__})", body, n_in).run(
                     n_features if name == "decoder" else None
                 )
@@ -73,7 +75,8 @@ class _Check:
 
     def __init__(self, name: str, body: Any, n_in: int) -> None:
         self.name, self.body, self.n_in = name, body, n_in
-        self.x = torch.randn(16, n_in, generator=torch.Generator().manual_seed(0))
+        draws = torch.Generator().manual_seed(0)
+        self.x = torch.randn(16, n_in, generator=draws, dtype=torch.float32)
         self.x[0] = 0  # as codes may be
 
     def run(self, n_theta: int | None) -> None:
@@ -193,7 +196,8 @@ class _Check:
         x = self.x.clone().requires_grad_(of_input)
         out = self._run(module, x)
         # Weights of chance: those of a normalised output's plain sum would be zero.
-        weight = torch.randn(out.shape, generator=torch.Generator().manual_seed(1))
+        draws = torch.Generator().manual_seed(1)
+        weight = torch.randn(out.shape, generator=draws, dtype=torch.float32)
         missing = "gradients do not reach "
         self._expect(
             out.requires_grad or not any(p.requires_grad for p in module.parameters()),

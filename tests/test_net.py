@@ -2,13 +2,17 @@
 
 import copy
 import weakref
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
+from helpers import small
 from scipy import sparse
+from skorch import callbacks
 from skorch.callbacks import Callback, EarlyStopping, GradientNormClipping
 
+from sklearn_classvsc import VSCTransformer
 from sklearn_classvsc._data import ArrayDataset
 from sklearn_classvsc._likelihoods import Gaussian
 from sklearn_classvsc._modules import make_autoencoder
@@ -393,6 +397,97 @@ def test_an_error_in_a_callback_is_passed_on_and_training_can_go_on():
     fail.armed = False
     assert train(net, 2) is None
     assert "valid_loss" not in net.history[-1]
+
+
+def score(*given, **also):
+    return 1.0
+
+
+UNFIT = [
+    callbacks.BatchScoring(score),
+    callbacks.Checkpoint(),
+    callbacks.EpochScoring(score, use_caching=False, on_train=True),
+    callbacks.InputShapeSetter(),
+    callbacks.LRScheduler(),
+    callbacks.LoadInitState(callbacks.Checkpoint()),
+    callbacks.PassthroughScoring("train_loss"),
+    callbacks.ProgressBar(),
+    callbacks.TrainEndCheckpoint(),
+]
+FIT = [
+    callbacks.EpochTimer(),
+    callbacks.Freezer("encoder.*"),
+    callbacks.Unfreezer("encoder.*"),
+    callbacks.Initializer("decoder.*", fn=torch.nn.init.zeros_),
+    callbacks.ParamMapper("encoder.*", fn=lambda parameter: None),
+    callbacks.GradientNormClipping(1.0),
+    callbacks.PrintLog(sink=lambda text: None),
+    callbacks.TensorBoard(Mock()),
+    callbacks.SacredLogger(Mock()),
+    callbacks.WandbLogger(Mock(), save_model=False),
+    callbacks.MlflowLogger(Mock(), Mock(), create_artifact=False),
+    Callback(),
+]
+
+
+@pytest.mark.parametrize("callback", UNFIT, ids=lambda x: type(x).__name__)
+def test_callbacks_that_cannot_work_are_refused_by_name_before_training(callback, tmp_path):
+    X, name = np.ones((10, 3)), type(callback).__name__
+    heir = type("Heir", (type(callback),), {})
+    for item in (callback, type(callback), ("mine", callback), heir):
+        est = small(VSCTransformer, callbacks=[Callback(), item])
+        named = "Heir" if item is heir else name
+        for method in (est.fit, est.partial_fit):
+            with pytest.raises(ValueError, match=f"callbacks holds {named}, which cannot .*: .*"):
+                method(X)
+        assert not hasattr(est, "module_")
+
+
+@pytest.mark.parametrize(
+    ("callback", "advice"),
+    [
+        (callbacks.WandbLogger(Mock()), "save_model=True.*set save_model=False"),
+        (callbacks.MlflowLogger(Mock(), Mock()), "create_artifact=True.*create_artifact=False"),
+        (callbacks.SacredLogger(Mock(), log_on_batch_end=True), "set log_on_batch_end=False"),
+        (callbacks.EarlyStopping(), "monitor='valid_loss'.*early_stopping=True"),
+        (callbacks.EarlyStopping, "monitor='valid_loss'.*early_stopping=True"),
+    ],
+)
+def test_settings_of_callbacks_that_cannot_work_are_refused_before_training(callback, advice):
+    est = small(VSCTransformer, callbacks=[callback])
+    with pytest.raises(ValueError, match=advice):
+        est.fit(np.ones((10, 3)))
+    assert not hasattr(est, "module_")
+
+
+@pytest.mark.parametrize("callback", FIT, ids=lambda x: type(x).__name__)
+def test_callbacks_that_work_are_called(callback, tmp_path):
+    calls = []
+
+    class Follows(type(callback)):
+        def on_epoch_end(self, net, **kwargs):
+            super().on_epoch_end(net, **kwargs)
+            calls.append(dict(net.history[-1]))
+
+    callback.__class__ = Follows
+    X = np.random.default_rng(0).normal(size=(20, 3))
+    est = small(VSCTransformer, callbacks=[callback]).fit(X)
+    assert [row["epoch"] for row in calls] == [1, 2, 3]
+    assert ("dur" in est.history_) == isinstance(callback, callbacks.EpochTimer)
+    est.set_params(callbacks=None).save(tmp_path / "model")
+    loaded = VSCTransformer.load(tmp_path / "model")
+    np.testing.assert_array_equal(loaded.transform(X), est.transform(X))
+    assert np.isfinite(loaded.partial_fit(X).transform(X)).all()
+
+
+@pytest.mark.parametrize(
+    ("monitor", "early_stopping"), [("train_loss", False), ("valid_loss", True)]
+)
+def test_skorchs_early_stopping_stops_on_the_loss(monitor, early_stopping):
+    stopping = callbacks.EarlyStopping(monitor, patience=1, threshold=10, sink=lambda text: None)
+    X = np.random.default_rng(0).normal(size=(20, 3))
+    est = small(VSCTransformer, callbacks=[stopping], early_stopping=early_stopping).fit(X)
+    assert est.stop_reason_ == "callback" and est.n_iter_ == 2
 
 
 # Output ----------------------------------------------------------------------------------------

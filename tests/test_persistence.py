@@ -37,6 +37,7 @@ from skorch.callbacks import Callback
 from torch import nn
 
 from sklearn_classvsc import ClassVSCTransformer, VAETransformer, VSCTransformer
+from sklearn_classvsc._classes import Labels
 from sklearn_classvsc._persistence import (
     HEADER_LIMIT,
     SCHEMA_VERSION,
@@ -353,7 +354,7 @@ def test_weights_of_a_user_s_module_are_refused_even_once_the_parameter_is_reset
 def test_labels_that_json_cannot_hold_are_refused_by_name(tmp_path):
     days = np.array(["2020-01-01", "2020-01-02"], "M8[D]")
     estimator = ClassVSCTransformer(**TINY).fit(X, Y)
-    estimator.classes_ = days
+    estimator._fitted.model.labels = Labels(days)
     with pytest.raises(ValueError, match=r"classes_ .*datetime64"):
         estimator.save(tmp_path / "m")
 

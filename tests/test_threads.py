@@ -180,3 +180,41 @@ def test_a_training_that_fails_is_not_seen():
         assert np.array_equal(found, before)
     assert np.array_equal(USES["pickle"](estimator), before)
     assert np.array_equal(codes_and_next(estimator), before)
+
+
+@pytest.mark.parametrize(
+    ("methods", "warm_start"),
+    [
+        (["partial_fit"] * 3, False),
+        (["fit"] * 2, True),
+        (["fit"] * 2, False),
+        (["fit", "partial_fit"], False),
+    ],
+)
+@pytest.mark.parametrize("fitted", [False, True])
+def test_threads_that_train_one_estimator_take_turns(methods, warm_start, fitted):
+    estimator = small(VSCTransformer, warm_start=warm_start)
+    if fitted:
+        estimator.fit(X)
+    twin = copy.deepcopy(estimator)
+    orders = [methods, methods[::-1]]
+    possible = []
+    for order in orders:
+        alone = copy.deepcopy(twin)
+        for method in order:
+            getattr(alone, method)(X)
+        possible.append(codes_and_next(alone))
+    at_once(lambda method: getattr(estimator, method)(X), *methods)
+    found = codes_and_next(estimator)
+    assert any(np.array_equal(found, one) for one in possible)
+
+
+def test_a_thread_that_waits_for_its_turn_lets_copies_train():
+    estimator = small(VSCTransformer, max_epochs=20).fit(X)
+
+    def train(each):
+        return each.partial_fit(X).transform(X)
+
+    copies = [copy.deepcopy(estimator), pickle.loads(pickle.dumps(estimator))]
+    first, *others = at_once(train, estimator, *copies)
+    assert all(np.array_equal(first, other) for other in others)
