@@ -77,7 +77,7 @@ MODELS = {
     "vae": lambda: small(VAETransformer),
     "class": lambda: small(ClassVSCTransformer),
     "learned prior": lambda: small(VSCTransformer, prior="pseudo_inputs", n_pseudo_inputs=4),
-    "bfloat16": lambda: small(VSCTransformer, precision="bfloat16"),
+    "bfloat16": lambda: small(VSCTransformer, device="cpu+bfloat16"),
     "counts": lambda: small(VSCTransformer, likelihood="negative_binomial"),
     "convolutions": lambda: small(
         VSCTransformer,
