@@ -133,7 +133,9 @@ class SpikeSlabTransformer(SpikeSlabState):
                 plan = work._take_up(*saved, data)
                 if plan.finished:
                     return self
-            elif not go_on:
+            elif go_on:
+                work._follow_scales(train)
+            else:
                 work._build(train)
             if file:
                 file.check(work, resume)
@@ -229,6 +231,7 @@ class SpikeSlabTransformer(SpikeSlabState):
                 _check_alike(work, fingerprint(work, chunk))
             if first:
                 work._build(chunk)
+            work._follow_scales(chunk, first)
             net = work._training_net()
             if first or net.decay:  # what `fit` has trained is past its ramps
                 net.schedule(STEPS, done=0 if first else STEPS, decay=False)

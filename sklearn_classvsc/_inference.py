@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,8 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from torch import Tensor
 
-from ._data import CHUNK, ArrayDataset, Standardization, chunk_size, naming, seed_from
+from ._data import CHUNK, ROUNDING, ArrayDataset, Standardization, chunk_size, naming, seed_from
+from ._likelihoods import LIKELIHOODS
 from ._streams import as_source
 
 if TYPE_CHECKING:
@@ -144,18 +146,27 @@ class SpikeSlabInference(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features), or a source
             Samples, see `transform`. Under the Bernoulli likelihood within [0, 1], counts not
-            negative.
+            negative; rounding is tolerated. `transform` takes any.
 
         Returns
         -------
         elbo : ndarray of shape (n_samples,), float32
             In nats, for densities in the units of X. Higher is better. Of counts,
             given the total of each sample.
+
+        Raises
+        ------
+        ValueError
+            If `X` is not as described: a sample that the likelihood excludes has no score.
         """
         now = self._now()
 
         def elbo(x: Tensor) -> NDArray[np.float32]:
             model = now.module_
+            low, high = _range(x)
+            # What is not finite is reported with all that it spreads to.
+            if not now._spreads_nan or math.isfinite(high - low):
+                check_range(now._architecture["likelihood"], low, high)
             q = model.encode(x)
             generator = torch.Generator(x.device).manual_seed(0)
             log_p = torch.zeros(len(x), dtype=torch.float64, device=x.device)
@@ -313,6 +324,32 @@ def _stack(parts: list[Any]) -> Any:
     if len(parts) == 1:
         return parts[0]
     return sparse.vstack(parts, "csr") if sparse.issparse(parts[0]) else np.concatenate(parts)
+
+
+def check_range(likelihood: str, low: float, high: float) -> None:
+    """Check that the likelihood allows values between these, up to rounding."""
+    allowed = LIKELIHOODS[likelihood]
+    if low >= allowed.low - ROUNDING and high <= allowed.high + ROUNDING:
+        return
+    if math.isfinite(allowed.high):
+        raise ValueError(
+            f"X lies in [{low:.6g}, {high:.6g}], but the {allowed.__name__} likelihood needs "
+            f"[{allowed.low:g}, {allowed.high:g}]: rescale X (MinMaxScaler(clip=True)), or set "
+            "likelihood='gaussian'."
+        )
+    raise ValueError(
+        f"Negative values in data: X holds {low:.6g}, but likelihood={likelihood!r} "
+        "needs counts: pass the counts themselves, or set likelihood='gaussian'."
+    )
+
+
+def _range(x: Tensor) -> tuple[float, float]:
+    """Return the least and the largest value; 0 for none, as of sparse zeros."""
+    values = x.values() if x.is_sparse else x
+    if not values.numel():
+        return 0.0, 0.0
+    low, high = torch.aminmax(values)
+    return float(low), float(high)
 
 
 def _is_finite(out: Any) -> bool:

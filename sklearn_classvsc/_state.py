@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from numbers import Integral
 from os import PathLike
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -14,7 +15,7 @@ from sklearn.base import BaseEstimator
 from torch import nn
 
 from . import _persistence
-from ._data import ArrayDataset, seed_from
+from ._data import ArrayDataset, Moments, Standardization, seed_from
 from ._likelihoods import LIKELIHOODS
 from ._modules import SpikeSlabAutoencoder, make_autoencoder
 from ._net import VSCNet, check_device, check_precision, divergence_error
@@ -25,6 +26,11 @@ from ._validation import SpikeSlabValidation
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+#: Samples until which the chunks of `partial_fit` still change the scales of the features.
+FEW = 1000
+#: Standard deviations beyond which the root mean square of a feature is far outside.
+FAR = 10
+
 
 class SpikeSlabState(SpikeSlabValidation, BaseEstimator):
     """The net that is trained, the model it has made, and what a file holds of them."""
@@ -33,6 +39,8 @@ class SpikeSlabState(SpikeSlabValidation, BaseEstimator):
     # The state of training where the net does not have it: of a copy just unpickled, whose
     # optimiser no one has needed yet, and while the net is trained on.
     _pending_state: dict[str, Any] | None = None
+    # The moments of all that `partial_fit` was given, where features are standardised.
+    _seen: dict[str, Any] | None = None
 
     # -- what a subclass adds ------------------------------------------------------------------
 
@@ -50,7 +58,7 @@ class SpikeSlabState(SpikeSlabValidation, BaseEstimator):
         """Build an untrained model for such data."""
         likelihood, survey = self.likelihood, data.survey(False)
         if likelihood == "auto":
-            likelihood = "bernoulli" if survey.low >= 0 and survey.high <= 1 else "gaussian"
+            likelihood = "bernoulli" if survey.black_and_white else "gaussian"
         self._standardization = None
         if LIKELIHOODS[likelihood].standardize:
             self._standardization = data.survey(True).standardization()
@@ -69,6 +77,44 @@ class SpikeSlabState(SpikeSlabValidation, BaseEstimator):
         if LIKELIHOODS[likelihood].counts:
             net.module.start_at(torch.from_numpy(data.survey(True).means()))
         self.net_, self._pending_state = net.initialize(), None
+        self.likelihood_ = likelihood
+        self.__dict__.pop("_seen", None)
+
+    def _follow_scales(self, data: ArrayDataset | StreamDataset, first: bool = False) -> None:
+        """Let later chunks tell the scales that the first ones cannot; warn of what is far outside.
+
+        As long as few samples have come, the scales of all features; then of those that have had
+        one value only, of which the network has seen nothing but zeros.
+        """
+        if self._standardization is None:
+            return
+        survey = data.survey(True)
+        moments, scales = survey.moments(), self._standardization
+        if first:
+            self._seen = moments._asdict()
+            return
+        if self._seen is not None:
+            before = Moments(**self._seen)
+            together = before + moments
+            dtype = np.promote_types(scales.scale.dtype, survey.dtype)
+            if before.n_samples < FEW:
+                scales = together.standardization(dtype)
+            else:
+                late = before.constant() & ~together.constant()
+                scale = np.where(late, scales.spread(moments), scales.scale)
+                scales = Standardization(scales.offset.astype(dtype), scale.astype(dtype))
+            self._standardization, self._seen = scales, together._asdict()
+            if together.n_samples >= FEW and not together.constant().any():
+                del self._seen  # nothing is open any more
+        spread = scales.spread(moments)
+        if spread.max() > FAR:
+            warnings.warn(
+                f"X lies far outside the scales of the data before: feature {spread.argmax()} has "
+                f"values of {spread.max():.3g} standard deviations, root mean square, and drowns "
+                "the others. Pass partial_fit a larger first chunk, or all data to fit as a "
+                "source, or scale X before (StandardScaler).",
+                stacklevel=2,
+            )
 
     def _make_net(self, seed: int, device: str) -> VSCNet:
         """Return a net around a new model of this architecture."""
@@ -187,12 +233,13 @@ class SpikeSlabState(SpikeSlabValidation, BaseEstimator):
             ):  # a training in another thread has changed the net while it was copied
                 return self.__getstate__()
             state["history_"] = {name: now.history_[name].to_numpy() for name in now.history_}
-            del state["net_"], state["module_"]
+            del state["net_"], state["module_"], state["likelihood_"]
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         if "_pending_state" in state:
+            self.likelihood_ = self._architecture["likelihood"]
             self.history_ = pd.DataFrame(state["history_"])
             try:
                 device = check_device(self.device)

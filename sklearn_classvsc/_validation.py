@@ -11,7 +11,7 @@ from sklearn.utils import get_tags
 from sklearn.utils.validation import assert_all_finite, column_or_1d
 
 from ._data import ArrayDataset, Rows, Survey, naming
-from ._inference import SpikeSlabInference
+from ._inference import SpikeSlabInference, check_range
 from ._likelihoods import LIKELIHOODS
 from ._sklearn import check_sample_weight
 from ._streams import Chunk, Source, StreamDataset
@@ -42,7 +42,7 @@ class SpikeSlabValidation(SpikeSlabInference):
 
         Weights count relatively: to `largest_weight`, or to the largest here.
         """
-        X, y, weight = self._check(X, y, sample_weight, reset)
+        X, y, weight = self._check(X, y, sample_weight, reset, largest_weight)
         if weight is not None:
             weight = _relative(weight, largest_weight or weight.max())
         data = ArrayDataset(X, self._encode_labels(y, classes, reset), weight)
@@ -64,7 +64,7 @@ class SpikeSlabValidation(SpikeSlabInference):
             part.standardization = data.standardization
             return part
 
-        data = StreamDataset(source, check, Survey(moments=reset and likelihood != "bernoulli"))
+        data = StreamDataset(source, check, Survey(moments=likelihood != "bernoulli"))
         labels = []
         for chunk in source.read():
             X, y, weight = self._check(*chunk, reset=reset and not data.sizes)
@@ -84,16 +84,22 @@ class SpikeSlabValidation(SpikeSlabInference):
         return data
 
     def _check(
-        self, X: Any, y: Any, sample_weight: Any, reset: bool
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        reset: bool,
+        largest_weight: float | None = None,
     ) -> tuple[Any, Any, NDArray[Any] | None]:
-        """Return X, labels and weights, checked, without the samples of weight 0."""
+        """Return X, labels and weights, checked, without the samples that weigh nothing."""
         _check_callbacks(self.callbacks)
         X = self._check_samples(X, reset)
         y = self._check_labels(X, y) if get_tags(self).target_tags.required else None
         if sample_weight is None:
             return X, y, None
         weight = _check_weight(X, sample_weight)
-        kept = np.flatnonzero(weight)  # a sample of weight 0 is no sample, nor is its class a class
+        # A sample of weight 0 is no sample, nor is its class a class.
+        kept = np.flatnonzero(_relative(weight, largest_weight or weight.max()))
         if len(kept) < len(weight):
             X, weight, y = Rows(X, kept), weight[kept], None if y is None else pick(y, kept)
         return X, y, weight
@@ -101,19 +107,9 @@ class SpikeSlabValidation(SpikeSlabInference):
     def _check_range(self, data: ArrayDataset | StreamDataset, reset: bool) -> None:
         """Check that the likelihood allows the values, if it is not to be chosen by them."""
         likelihood = self.likelihood if reset else self._architecture["likelihood"]
-        if likelihood == "auto" or LIKELIHOODS[likelihood].standardize:
-            return
-        survey = data.survey(False)
-        if likelihood == "bernoulli" and not (survey.low >= 0 and survey.high <= 1):
-            raise ValueError(
-                f"X lies in [{survey.low:.3g}, {survey.high:.3g}], but the Bernoulli likelihood "
-                "needs [0, 1]: rescale X (MinMaxScaler), or set likelihood='gaussian'."
-            )
-        if survey.low < 0:
-            raise ValueError(
-                f"Negative values in data: X holds {survey.low:.3g}, but likelihood={likelihood!r} "
-                "needs counts: pass the counts themselves, or set likelihood='gaussian'."
-            )
+        if likelihood != "auto" and not LIKELIHOODS[likelihood].standardize:
+            survey = data.survey(False)
+            check_range(likelihood, survey.low, survey.high)
 
     def _check_labels(self, X: Any, y: Any) -> NDArray[Any] | Indicator:
         """Return y as a vector, one label for each sample, or as the indicator that it is."""
@@ -160,6 +156,10 @@ def _check_weight(X: Any, sample_weight: Any) -> NDArray[np.float64]:
 
 
 def _relative(weight: NDArray[np.float64], largest: float) -> NDArray[np.float32]:
-    """Return the weights, the `largest` about 1: they count relatively."""
+    """Return the weights, the `largest` about 1: they count relatively.
+
+    0 for those that float32 cannot hold beside it, in full precision.
+    """
     # By a power of two, which rounds nothing and keeps sums in float32's range.
-    return np.ldexp(weight, -np.frexp(largest)[1]).astype(np.float32)
+    relative = np.ldexp(weight, -np.frexp(largest)[1])
+    return np.where(relative < np.finfo(np.float32).tiny, 0, relative).astype(np.float32)
