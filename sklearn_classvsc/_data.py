@@ -30,7 +30,7 @@ LABELED = 0.25
 #: How far beyond [0, 1], or below 0, a value may lie by rounding: a step of float16 at 1.
 ROUNDING = 2**-10
 #: How far from 0 a black pixel may be by rounding; what is small by its unit alone lies above.
-ROUNDING_AT_0 = 2**-23
+ROUNDING_AT_0 = 2**-40
 #: Steps of rounding by which the values of a constant feature may differ.
 STEPS = 64
 
@@ -159,11 +159,13 @@ class Survey:
 
     def _add_moments(self, X: Any, weight: NDArray[Any] | None) -> None:
         if weight is not None:
-            # In a unit of which no sum overflows; what is far below a later weight is nothing.
+            # In a unit of which no sum overflows; what is far below another weight is nothing.
             exponent = int(np.frexp(weight.max())[1])
             if self._scaler is None or exponent > self._exponent + 126:
                 self._exponent, self._scaler = exponent, None
             weight = np.ldexp(weight.astype(np.float64), -self._exponent)
+            if not weight.any():
+                return
         if self._scaler is None:
             self._scaler = StandardScaler(with_mean=False)  # it gathers the means all the same
         with np.errstate(over="ignore", invalid="ignore"):
@@ -201,7 +203,8 @@ class Survey:
         grey = ends < self.n_samples
         if not grey.any():
             return bool(self._ones.any()) or self.low == self.high == 0
-        return bool(self._ones[grey].any()) and ends[grey].mean() >= self.n_samples / 4
+        piled_up = ends[grey].mean() >= self.n_samples / 4
+        return bool(piled_up and self._ones[grey].any())
 
     def moments(self) -> Moments:
         """Return the moments of the features."""
