@@ -72,7 +72,7 @@ class SpikeSlabTransformer(SpikeSlabState):
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features), or a source
             Training samples, finite. Under the Bernoulli likelihood within [0, 1], counts not
-            negative. CSR data of 32,768 features or more are never made dense, not even a batch,
+            negative, but for rounding (0.001). CSR data of 32,768 features or more are never made dense, not even a batch,
             unless `encoder` is a body of your own. A source is read in pieces, in every epoch anew
             and once before the first: a torch dataset, a Dask array or DataFrame, a
             `pyarrow.dataset.Dataset`, or an iterable of chunks (X, y), or a function that returns
@@ -84,7 +84,7 @@ class SpikeSlabTransformer(SpikeSlabState):
             `VSCTransformer`.
         sample_weight : array-like of shape (n_samples,) or str, default=None
             Non-negative weights of the samples in every term of the loss, given as `y` is; None
-            means 1.
+            means 1. They count relatively: one below 1e-38 of the largest counts as 0.
         resume : bool, default=False
             Go on from the file `checkpoint`, if there is one, with the same data and parameters,
             to the result that an undisturbed fit would have had, bit for bit. A fit that was
@@ -187,9 +187,11 @@ class SpikeSlabTransformer(SpikeSlabState):
     def partial_fit(self, X: ArrayLike, y: Any = None, sample_weight: Any = None) -> Self:
         """Train for one pass over a chunk of data, at a constant learning rate.
 
-        The first call builds the model: its chunk decides how features are standardised, what
-        `likelihood="auto"` means and, of counts, the total of decoded samples. Weights that ramp
-        reach their value after 2,000 steps.
+        The first call builds the model: its chunk decides what `likelihood="auto"` means and, of
+        counts, the total of decoded samples. The first 1,000 samples decide how features are
+        standardised; for a feature that is constant in them, the first chunk does in which it
+        varies. A warning tells of later chunks far outside these scales. Weights that ramp reach
+        their value after 2,000 steps.
 
         Parameters
         ----------

@@ -52,8 +52,9 @@ class VAETransformer(SpikeSlabTransformer):
         Activation of the hidden layers, each normalised by LayerNorm before it.
     likelihood : str, default="auto"
         "bernoulli" for features in [0, 1]; "gaussian" standardises the features and learns one
-        noise level. "auto" is "bernoulli" for data in [0, 1], else "gaussian". For counts, such as
-        words or molecules, "multinomial", "poisson" or, with one dispersion learned for each
+        noise level. "auto" is "bernoulli" for bits, and for shades of grey in [0, 1] of which many
+        are black or white, as of images; else "gaussian", in whatever unit X is. For counts, such
+        as words or molecules, "multinomial", "poisson" or, with one dispersion learned for each
         feature, "negative_binomial": of means l softmax(theta), where l is the total of the
         sample. The encoder then sees log(1 + x).
     encoder : nn.Module, recipe or None, default=None
@@ -120,6 +121,8 @@ class VAETransformer(SpikeSlabTransformer):
     history_ : DataFrame
         Mean of the loss and of each of its terms in each epoch, in nats per sample; of the last
         1,000 calls of `partial_fit`.
+    likelihood_ : str
+        The likelihood of the model, which "auto" stands for.
     net_ : skorch.NeuralNet
         The net that was trained.
     module_ : torch.nn.Module
@@ -268,8 +271,9 @@ class VSCTransformer(VAETransformer):
         Activation of the hidden layers, each normalised by LayerNorm before it.
     likelihood : str, default="auto"
         "bernoulli" for features in [0, 1]; "gaussian" standardises the features and learns one
-        noise level. "auto" is "bernoulli" for data in [0, 1], else "gaussian". For counts, such as
-        words or molecules, "multinomial", "poisson" or, with one dispersion learned for each
+        noise level. "auto" is "bernoulli" for bits, and for shades of grey in [0, 1] of which many
+        are black or white, as of images; else "gaussian", in whatever unit X is. For counts, such
+        as words or molecules, "multinomial", "poisson" or, with one dispersion learned for each
         feature, "negative_binomial": of means l softmax(theta), where l is the total of the
         sample. The encoder then sees log(1 + x).
     encoder : nn.Module, recipe or None, default=None
@@ -330,6 +334,8 @@ class VSCTransformer(VAETransformer):
     history_ : DataFrame
         Mean of the loss and of each of its terms in each epoch, in nats per sample; of the last
         1,000 calls of `partial_fit`.
+    likelihood_ : str
+        The likelihood of the model, which "auto" stands for.
     net_ : skorch.NeuralNet
         The net that was trained.
     module_ : torch.nn.Module
@@ -514,8 +520,9 @@ class ClassVSCTransformer(VSCTransformer):
         Activation of the hidden layers, each normalised by LayerNorm before it.
     likelihood : str, default="auto"
         "bernoulli" for features in [0, 1]; "gaussian" standardises the features and learns one
-        noise level. "auto" is "bernoulli" for data in [0, 1], else "gaussian". For counts, such as
-        words or molecules, "multinomial", "poisson" or, with one dispersion learned for each
+        noise level. "auto" is "bernoulli" for bits, and for shades of grey in [0, 1] of which many
+        are black or white, as of images; else "gaussian", in whatever unit X is. For counts, such
+        as words or molecules, "multinomial", "poisson" or, with one dispersion learned for each
         feature, "negative_binomial": of means l softmax(theta), where l is the total of the
         sample. The encoder then sees log(1 + x).
     encoder : nn.Module, recipe or None, default=None
@@ -582,6 +589,8 @@ class ClassVSCTransformer(VSCTransformer):
     history_ : DataFrame
         Mean of the loss and of each of its terms in each epoch, in nats per sample; of the last
         1,000 calls of `partial_fit`.
+    likelihood_ : str
+        The likelihood of the model, which "auto" stands for.
     net_ : skorch.NeuralNet
         The net that was trained.
     module_ : torch.nn.Module
@@ -821,9 +830,11 @@ class ClassVSCTransformer(VSCTransformer):
     ) -> Self:
         """Train for one pass over a chunk of labeled data, at a constant learning rate.
 
-        The first call builds the model: its chunk decides how features are standardised and what
-        `likelihood="auto"` means. Weights that ramp reach their value with the fraction `warmup`
-        of 2,000 steps.
+        The first call builds the model: its chunk decides what `likelihood="auto"` means. The
+        first 1,000 samples decide how features are standardised; for a feature that is constant
+        in them, the first chunk does in which it varies. A warning tells of later chunks far
+        outside these scales. Weights that ramp reach their value with the fraction `warmup` of
+        2,000 steps.
 
         Parameters
         ----------

@@ -112,10 +112,10 @@ def in_chunks(X, sizes):
     return est
 
 
-@pytest.mark.parametrize("sizes", [[300], [1], [2], [1, 1, 1, 2]])
+@pytest.mark.parametrize("sizes", [[300], [1], [1, 1, 1, 2]])
 @pytest.mark.filterwarnings("error")
 def test_a_feature_that_begins_late_does_not_drown_the_others(sizes):
-    X = factors()
+    X = factors(800)
     assert explained(in_chunks(X, sizes), X[300:]) > 0.7
 
 
