@@ -72,11 +72,11 @@ class SpikeSlabTransformer(SpikeSlabState):
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features), or a source
             Training samples, finite. Under the Bernoulli likelihood within [0, 1], counts not
-            negative, but for rounding (0.001). CSR data of 32,768 features or more are never made dense, not even a batch,
-            unless `encoder` is a body of your own. A source is read in pieces, in every epoch anew
-            and once before the first: a torch dataset, a Dask array or DataFrame, a
-            `pyarrow.dataset.Dataset`, or an iterable of chunks (X, y), or a function that returns
-            one. An iterator is read once, as by `partial_fit`.
+            negative, but for rounding (0.001). CSR data of 32,768 features or more are never made
+            dense, not even a batch, unless `encoder` is a body of your own. A source is read in
+            pieces, in every epoch anew and once before the first: a torch dataset, a Dask array or
+            DataFrame, a `pyarrow.dataset.Dataset`, or an iterable of chunks (X, y), or a function
+            that returns one. An iterator is read once, as by `partial_fit`.
         y : array-like of shape (n_samples,) or (n_samples, n_labels), or str, default=None
             Labels; of a source with columns the name of one, and None where the source has them.
             A binary indicator, an array, DataFrame or sparse matrix with a column for each label,

@@ -64,5 +64,5 @@ def test_a_gaussian_model_scores_an_outlier_lower():
 def test_a_score_of_what_is_not_finite_says_so(bernoulli, bad):
     outlier = DIGITS[:9].copy()
     outlier[4, 7] = bad
-    with pytest.raises(ValueError, match="NaN|infinity"):
+    with pytest.raises(ValueError, match=r"NaN|infinity"):
         bernoulli.score_samples(outlier)
