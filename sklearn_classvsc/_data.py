@@ -28,6 +28,12 @@ VALUES = 2**24
 WIDE = 32_768
 #: Part of a training batch that has labels, at least, where any sample has one.
 LABELED = 0.25
+#: How far beyond [0, 1], or below 0, a value may lie by rounding: a step of float16 at 1.
+ROUNDING = 2**-10
+#: How far from 0 a black pixel may be by rounding; what is small by its unit alone lies above.
+ROUNDING_AT_0 = 2**-40
+#: Steps of rounding by which the values of a constant feature may differ.
+STEPS = 64
 
 
 #: Returns the rows to take of samples with these labels, ascending, and what each counts for.
@@ -57,6 +63,66 @@ class Standardization(NamedTuple):
         """Return X, (n, p), in the data's units, in the precision of the offset."""
         return X * self.scale + self.offset
 
+    def spread(self, moments: Moments) -> NDArray[Any]:
+        """Return the root mean squares, (p,), of data of such moments in the network's units."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            distance = moments.mean - self.offset
+            return np.hypot(np.sqrt(moments.variance), distance) / self.scale
+
+
+class Moments(NamedTuple):
+    """What some rows say of how to standardise the features."""
+
+    n_samples: int
+    weight: float  # of all samples
+    mean: NDArray[np.float64]  # (p,)
+    variance: NDArray[np.float64]  # (p,)
+    least: NDArray[np.float64] | None  # (p,); None for wide sparse data
+    most: NDArray[np.float64] | None  # (p,), likewise
+
+    def __add__(self, other: Moments) -> Moments:  # type: ignore[override]
+        """Return the moments of the rows of both (Chan, Golub, LeVeque, 1979)."""
+        weight = self.weight + other.weight
+        share, distance = other.weight / weight, other.mean - self.mean
+        within = (1 - share) * self.variance + share * other.variance
+        least = most = None
+        if not (self.least is None or other.least is None):
+            least = np.minimum(self.least, other.least)
+        if not (self.most is None or other.most is None):
+            most = np.maximum(self.most, other.most)
+        return Moments(
+            self.n_samples + other.n_samples,
+            weight,
+            self.mean + share * distance,
+            within + share * (1 - share) * distance**2,
+            least,
+            most,
+        )
+
+    def constant(self) -> NDArray[np.bool_]:
+        """Return which features have one value only, (p,), but for rounding."""
+        eps = np.finfo(np.float64).eps
+        if self.least is None or self.most is None:
+            n = self.weight
+            return self.variance <= n * eps * self.variance + (n * eps * self.mean) ** 2
+        # Not by the variance, which says it of times of day, in nanoseconds since 1970, too.
+        size = np.maximum(abs(self.least), abs(self.most))
+        return self.most - self.least <= STEPS * eps * size
+
+    def standardization(self, dtype: np.dtype[Any]) -> Standardization:
+        """Return means and standard deviations of this dtype.
+
+        Constant features have scale 1. Numbers that overflow give what is not finite. Wide sparse
+        data have offset 0, so that zeros stay zeros.
+        """
+        with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+            offset, scale = np.zeros_like(self.mean), np.sqrt(self.variance)
+            if self.least is not None and self.most is not None:
+                offset = self.mean.clip(self.least, self.most)  # it may round to beyond
+                scale = np.where(scale == 0, self.most / 2 - self.least / 2, scale)  # it underflows
+            scale = np.where(self.constant(), 1, scale).astype(dtype)
+        return Standardization(offset.astype(dtype), np.where(scale == 0, dtype.type(1), scale))
+
 
 class Survey:
     """What a model has to know of its data before it sees them, gathered a chunk at a time.
@@ -72,50 +138,122 @@ class Survey:
         Size of the data.
     low, high : float
         Their range.
+    dtype : dtype
+        float32 for data of that type, else float64.
     """
 
     def __init__(self, moments: bool) -> None:
         self.n_samples = self.n_features = 0
         self.low, self.high = math.inf, -math.inf
+        self.dtype: np.dtype[Any] = np.dtype(np.float32)
+        self._zeros = self._ones = np.zeros((), np.intp)  # of each feature, (p,), within [0, 1]
         self._moments, self._wide = moments, False
         self._scaler: StandardScaler | None = None
-        self._dtype: np.dtype[Any] = np.dtype(np.float32)
+        self._least, self._most = np.array(math.inf), np.array(-math.inf)  # of each feature, (p,)
+        self._exponent = 0  # of the unit of the weights
 
     def add(self, X: Any, weight: NDArray[Any] | None = None) -> Survey:
         """Take in some rows, dense or CSR; return the survey."""
+        if hasattr(X, "toarray"):
+            X = canonical(X)
         self.n_samples += X.shape[0]
         self.n_features = X.shape[1]
         self.low, self.high = min(self.low, float(X.min())), max(self.high, float(X.max()))
+        if self._in_unit_interval:
+            zeros, ones = _count_ends(X)
+            self._zeros, self._ones = self._zeros + zeros, self._ones + ones
         if self._moments:
-            if self._scaler is None:
-                self._scaler = StandardScaler(with_mean=not hasattr(X, "toarray"))
-            with np.errstate(over="ignore", invalid="ignore"):
-                self._scaler.partial_fit(X, sample_weight=weight)
-            self._dtype = self._dtype if X.dtype == np.float32 else np.dtype(np.float64)
-            self._wide |= is_wide(X)
+            self._add_moments(X, weight)
         return self
+
+    def _add_moments(self, X: Any, weight: NDArray[Any] | None) -> None:
+        if weight is not None:
+            # In a unit of which no sum overflows; what is far below another weight is nothing.
+            exponent = int(np.frexp(weight.max())[1])
+            if self._scaler is None or exponent > self._exponent + 126:
+                self._exponent, self._scaler = exponent, None
+            weight = np.ldexp(weight.astype(np.float64), -self._exponent)
+            if not weight.any():
+                return
+        if self._scaler is None:
+            self._scaler = StandardScaler(with_mean=False)  # it gathers the means all the same
+        with np.errstate(over="ignore", invalid="ignore"):
+            self._scaler.partial_fit(X, sample_weight=weight)
+        self.dtype = self.dtype if X.dtype == np.float32 else np.dtype(np.float64)
+        self._wide |= is_wide(X)
+        if not self._wide:
+            least, most = X.min(axis=0), X.max(axis=0)
+            if hasattr(least, "toarray"):
+                least, most = least.toarray().ravel(), most.toarray().ravel()
+            self._least = np.minimum(self._least, least)
+            self._most = np.maximum(self._most, most)
 
     @property
     def magnitude(self) -> float:
         """The largest absolute value."""
         return max(-self.low, self.high)
 
+    @property
+    def _in_unit_interval(self) -> bool:
+        return self.low >= -ROUNDING and self.high <= 1 + ROUNDING
+
+    @property
+    def black_and_white(self) -> bool:
+        """Whether the data are bits, or shades of grey between them, as images are.
+
+        All values are in [0, 1], up to rounding. Of the features that hold more than 0 and 1, at
+        least a quarter of the values are 0 or 1, and some are 1. Measurements do not pile up there,
+        in whatever unit they are small; nor when a MinMaxScaler makes two values of each feature
+        0 and 1.
+        """
+        if not self._in_unit_interval:
+            return False
+        ends = self._zeros + self._ones
+        grey = ends < self.n_samples
+        if not grey.any():
+            return bool(self._ones.any()) or self.low == self.high == 0
+        piled_up = ends[grey].mean() >= self.n_samples / 4
+        return bool(piled_up and self._ones[grey].any())
+
+    def moments(self) -> Moments:
+        """Return the moments of the features."""
+        assert self._scaler is not None
+        return Moments(
+            self.n_samples,
+            float(np.max(self._scaler.n_samples_seen_)),
+            self._scaler.mean_,
+            self._scaler.var_,
+            None if self._wide else self._least,
+            None if self._wide else self._most,
+        )
+
     def means(self) -> NDArray[np.float32]:
         """Return the means of the features, (p,)."""
-        assert self._scaler is not None
-        means: NDArray[np.float32] = self._scaler.mean_.astype(np.float32)
+        means: NDArray[np.float32] = self.moments().mean.astype(np.float32)
         return means
 
     def standardization(self) -> Standardization:
-        """Return the mean and standard deviation of the features.
+        """Return the mean and standard deviation of the features; see `Moments`."""
+        return self.moments().standardization(self.dtype)
 
-        Constant features have scale 1. Numbers that overflow give what is not finite. Wide sparse
-        data have offset 0, so that zeros stay zeros.
-        """
-        assert self._scaler is not None
-        mean, scale = self._scaler.mean_, self._scaler.scale_
-        offset = np.zeros_like(mean) if self._wide else mean
-        return Standardization(offset.astype(self._dtype), scale.astype(self._dtype))
+
+def canonical(X: Any) -> Any:
+    """Return CSR rows with each cell once, in order, and no zeros stored: X itself if it is so."""
+    if not (X.has_canonical_format and X.data.all()):
+        X = X.copy()
+        X.sum_duplicates()
+        X.eliminate_zeros()
+    return X
+
+
+def _count_ends(X: Any) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return how many zeros and ones each feature has, (p,), up to rounding; X is in [0, 1]."""
+    if hasattr(X, "toarray"):
+        n, p = X.shape
+        large, other = X.data >= 1 - ROUNDING, X.data > ROUNDING_AT_0
+        ones, others = (np.bincount(X.indices[some], minlength=p) for some in (large, other))
+        return n - others, ones
+    return (X <= ROUNDING_AT_0).sum(axis=0), (X >= 1 - ROUNDING).sum(axis=0)
 
 
 class Rows:
@@ -223,9 +361,7 @@ class ArrayDataset(Dataset[Batch]):
 
     def _sparse(self, x: Any) -> Tensor:
         """Return rows of the array as a COO tensor of standardised values."""
-        if not x.has_canonical_format:  # sorted, each cell once
-            x = x.copy()
-            x.sum_duplicates()
+        x = canonical(x)
         values = x.data
         if self.standardization is not None:
             values = values / self.standardization.scale[x.indices]

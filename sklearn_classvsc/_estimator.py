@@ -20,11 +20,11 @@ from . import _persistence
 from ._checkpoint import Checkpoint, NotWrittenError, Plan, check_alike, check_same, fingerprint
 from ._classes import Labels, LabelSets
 from ._collapse import ClassSummary, summarize, warn_of_collapse
-from ._data import ArrayDataset, Standardization, naming, seed_from
+from ._data import ArrayDataset, Moments, Standardization, naming, seed_from
 from ._guard import own_settings, undisturbed
 from ._likelihoods import LIKELIHOODS
 from ._messages import brief
-from ._model import Model, Moments, is_finite, stack
+from ._model import CodeMoments, Model, is_finite, stack
 from ._modules import ACTIVATIONS, SpikeSlabAutoencoder
 from ._net import VSCNet, divergence_error, split_device
 from ._objective import Objective
@@ -52,7 +52,7 @@ WEIGHT = Interval(Real, 0, 1e9, closed="both")
 #: Names of the state that `Fitted` holds.
 PUBLISHED = {
     *("n_features_in_", "feature_names_in_", "classes_", "history_", "n_iter_", "stop_reason_"),
-    *("_architecture", "_standardization", "_pending_state", "_class_summary", "_several"),
+    *("_architecture", "_standardization", "_pending_state", "_class_summary", "_several", "_seen"),
 }
 
 
@@ -75,7 +75,8 @@ class Fitted(NamedTuple):
         if "classes_" in state:
             labels = (LabelSets if state.get("_several") else Labels)(state["classes_"])
         of = state["_pending_state"], state["_architecture"], state["_standardization"]
-        training = Training.from_state(*of, device)
+        seen = state.get("_seen")
+        training = Training.from_state(*of, device, seen and Moments(**seen))
         model = training.model(labels, lambda _: state.get("_class_summary"))
         return cls(header, training, model, pd.DataFrame(state["history_"]), state["stop_reason_"])
 
@@ -85,6 +86,8 @@ class Fitted(NamedTuple):
         state = known_state(self.header, model.labels, model.architecture, model.standardization)
         if model.summary is not None:
             state["_class_summary"] = model.summary
+        if self.training.seen is not None:
+            state["_seen"] = self.training.seen._asdict()
         return state | {
             "_pending_state": self.training.state(),
             "history_": {name: self.history[name].to_numpy() for name in self.history},
@@ -223,11 +226,11 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features), or a source
             Training samples, finite. Under the Bernoulli likelihood within [0, 1], counts not
-            negative. CSR data of 32,768 features or more are never made dense, not even a batch,
-            unless `encoder` is a body of your own. A source is read in pieces, in every epoch anew
-            and once before the first: a torch dataset, a Dask array or DataFrame, a
-            `pyarrow.dataset.Dataset`, or an iterable of chunks (X, y), or a function that returns
-            one. An iterator is read once, as by `partial_fit`.
+            negative, but for rounding (0.001). CSR data of 32,768 features or more are never made
+            dense, not even a batch, unless `encoder` is a body of your own. A source is read in
+            pieces, in every epoch anew and once before the first: a torch dataset, a Dask array or
+            DataFrame, a `pyarrow.dataset.Dataset`, or an iterable of chunks (X, y), or a function
+            that returns one. An iterator is read once, as by `partial_fit`.
         y : array-like of shape (n_samples,) or (n_samples, n_labels), or str, default=None
             Labels; of a source with columns the name of one, and None where the source has them.
             A binary indicator, an array, DataFrame or sparse matrix with a column for each label,
@@ -235,7 +238,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             `VSCTransformer`.
         sample_weight : array-like of shape (n_samples,) or str, default=None
             Non-negative weights of the samples in every term of the loss, given as `y` is; None
-            means 1.
+            means 1. They count relatively: one below 1e-38 of the largest counts as 0.
         resume : bool, default=False
             Go on from the file `checkpoint`, if there is one, with the same data and parameters,
             to the result that an undisturbed fit would have had, bit for bit. A fit that was
@@ -289,8 +292,11 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
                 return self._publish(before._now())
             last = before._now()
             training = last.training
+        elif last is None:
+            training = self._start(given)
         else:
-            training = self._start(given) if last is None else last.training.copy()
+            training = last.training.copy()
+            training.follow_scales(given.data)
         training.prepare(self._how())
 
         train, valid, seed = given.data, None, 0
@@ -333,9 +339,11 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
     def partial_fit(self, X: ArrayLike, y: Any = None, sample_weight: Any = None) -> Self:
         """Train for one pass over a chunk of data, at a constant learning rate.
 
-        The first call builds the model: its chunk decides how features are standardised, what
-        `likelihood="auto"` means and, of counts, the total of decoded samples. Weights that ramp
-        reach their value after 2,000 steps.
+        The first call builds the model: its chunk decides what `likelihood="auto"` means and, of
+        counts, the total of decoded samples. The first 1,000 samples decide how features are
+        standardised; for a feature that is constant in them, the first chunk does in which it
+        varies. A warning tells of later chunks far outside these scales. Weights that ramp reach
+        their value after 2,000 steps.
 
         Parameters
         ----------
@@ -400,6 +408,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
                     if last is None or training.net.decay:
                         done = 0 if last is None else STEPS  # what `fit` trained is past ramps
                         training.net.schedule(STEPS, done, decay=False)
+                training.follow_scales(given.data, first=made is None)
                 given.data.standardization = training.standardization
                 training.run(given.data, 1)
                 del training.net.history[:-HISTORY]
@@ -420,7 +429,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         """Return the training of a new model for such data."""
         likelihood, survey = self.likelihood, given.data.survey(False)
         if likelihood == "auto":
-            likelihood = "bernoulli" if survey.low >= 0 and survey.high <= 1 else "gaussian"
+            likelihood = "bernoulli" if survey.black_and_white else "gaussian"
         standardization = means = None
         if LIKELIHOODS[likelihood].standardize:
             standardization = given.data.survey(True).standardization()
@@ -572,13 +581,18 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features), or a source
             Samples, see `transform`. Under the Bernoulli likelihood within [0, 1], counts not
-            negative.
+            negative; rounding is tolerated. `transform` takes any.
 
         Returns
         -------
         elbo : ndarray of shape (n_samples,), float32
             In nats, for densities in the units of X. Higher is better. Of counts,
             given the total of each sample.
+
+        Raises
+        ------
+        ValueError
+            If `X` is not as described: a sample that the likelihood excludes has no score.
         """
         scores: NDArray[np.float32] = self._apply(Model.elbo, X)
         return scores
@@ -620,7 +634,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         """
         return self._sample(n_samples, lambda model: model.prior())
 
-    def _sample(self, n_samples: int, moments: Callable[[Model], Moments]) -> NDArray[Any]:
+    def _sample(self, n_samples: int, moments: Callable[[Model], CodeMoments]) -> NDArray[Any]:
         """Decode draws of codes with the moments that a model has for them."""
         model = self._now().model
         if n_samples < 1:
@@ -670,6 +684,11 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
     def feature_names_in_(self) -> NDArray[Any]:
         """Names of the features, if X had string column names."""
         return self._published("feature_names_in_").header.feature_names_in_
+
+    @property
+    def likelihood_(self) -> str:
+        """The likelihood of the model, what `likelihood="auto"` stands for."""
+        return str(self._published("likelihood_").model.architecture["likelihood"])
 
     @property
     def n_iter_(self) -> int:

@@ -15,7 +15,7 @@ from ._classes import Labels, LabelSets, one_label_only
 from ._data import naming
 from ._estimator import WEIGHT, SpikeSlabTransformer
 from ._messages import brief
-from ._model import Model, Moments
+from ._model import CodeMoments, Model
 from ._objective import (
     BalancedObjective,
     LearnedPriorObjective,
@@ -55,8 +55,9 @@ class VAETransformer(SpikeSlabTransformer):
         Activation of the hidden layers, each normalised by LayerNorm before it.
     likelihood : str, default="auto"
         "bernoulli" for features in [0, 1]; "gaussian" standardises the features and learns one
-        noise level. "auto" is "bernoulli" for data in [0, 1], else "gaussian". For counts, such as
-        words or molecules, "multinomial", "poisson" or, with one dispersion learned for each
+        noise level. "auto" is "bernoulli" for bits, and for shades of grey in [0, 1] of which many
+        are black or white, as of images; else "gaussian", in whatever unit X is. For counts, such
+        as words or molecules, "multinomial", "poisson" or, with one dispersion learned for each
         feature, "negative_binomial": of means l softmax(theta), where l is the total of the
         sample. The encoder then sees log(1 + x).
     encoder : nn.Module, recipe or None, default=None
@@ -123,6 +124,8 @@ class VAETransformer(SpikeSlabTransformer):
     history_ : DataFrame
         Mean of the loss and of each of its terms in each epoch, in nats per sample; of the last
         1,000 calls of `partial_fit`.
+    likelihood_ : str
+        The likelihood of the model, which "auto" stands for.
     net_ : skorch.NeuralNet
         The net that was trained.
     module_ : torch.nn.Module
@@ -262,8 +265,9 @@ class VSCTransformer(SpikeSlabTransformer):
         Activation of the hidden layers, each normalised by LayerNorm before it.
     likelihood : str, default="auto"
         "bernoulli" for features in [0, 1]; "gaussian" standardises the features and learns one
-        noise level. "auto" is "bernoulli" for data in [0, 1], else "gaussian". For counts, such as
-        words or molecules, "multinomial", "poisson" or, with one dispersion learned for each
+        noise level. "auto" is "bernoulli" for bits, and for shades of grey in [0, 1] of which many
+        are black or white, as of images; else "gaussian", in whatever unit X is. For counts, such
+        as words or molecules, "multinomial", "poisson" or, with one dispersion learned for each
         feature, "negative_binomial": of means l softmax(theta), where l is the total of the
         sample. The encoder then sees log(1 + x).
     encoder : nn.Module, recipe or None, default=None
@@ -327,6 +331,8 @@ class VSCTransformer(SpikeSlabTransformer):
     history_ : DataFrame
         Mean of the loss and of each of its terms in each epoch, in nats per sample; of the last
         1,000 calls of `partial_fit`.
+    likelihood_ : str
+        The likelihood of the model, which "auto" stands for.
     net_ : skorch.NeuralNet
         The net that was trained.
     module_ : torch.nn.Module
@@ -495,8 +501,9 @@ class ClassVSCTransformer(SpikeSlabTransformer):
         Activation of the hidden layers, each normalised by LayerNorm before it.
     likelihood : str, default="auto"
         "bernoulli" for features in [0, 1]; "gaussian" standardises the features and learns one
-        noise level. "auto" is "bernoulli" for data in [0, 1], else "gaussian". For counts, such as
-        words or molecules, "multinomial", "poisson" or, with one dispersion learned for each
+        noise level. "auto" is "bernoulli" for bits, and for shades of grey in [0, 1] of which many
+        are black or white, as of images; else "gaussian", in whatever unit X is. For counts, such
+        as words or molecules, "multinomial", "poisson" or, with one dispersion learned for each
         feature, "negative_binomial": of means l softmax(theta), where l is the total of the
         sample. The encoder then sees log(1 + x).
     encoder : nn.Module, recipe or None, default=None
@@ -562,6 +569,8 @@ class ClassVSCTransformer(SpikeSlabTransformer):
     history_ : DataFrame
         Mean of the loss and of each of its terms in each epoch, in nats per sample; of the last
         1,000 calls of `partial_fit`.
+    likelihood_ : str
+        The likelihood of the model, which "auto" stands for.
     net_ : skorch.NeuralNet
         The net that was trained.
     module_ : torch.nn.Module
@@ -738,9 +747,11 @@ class ClassVSCTransformer(SpikeSlabTransformer):
     ) -> Self:
         """Train for one pass over a chunk of labeled data, at a constant learning rate.
 
-        The first call builds the model: its chunk decides how features are standardised and what
-        `likelihood="auto"` means. Weights that ramp reach their value with the fraction `warmup`
-        of 2,000 steps.
+        The first call builds the model: its chunk decides what `likelihood="auto"` means. The
+        first 1,000 samples decide how features are standardised; for a feature that is constant
+        in them, the first chunk does in which it varies. A warning tells of later chunks far
+        outside these scales. Weights that ramp reach their value with the fraction `warmup` of
+        2,000 steps.
 
         Parameters
         ----------
@@ -796,7 +807,7 @@ class ClassVSCTransformer(SpikeSlabTransformer):
         if y is None:
             return super().sample(n_samples)
 
-        def moments(model: Model) -> Moments:
+        def moments(model: Model) -> CodeMoments:
             assert model.labels is not None and model.summary is not None
             c = position(model.labels.classes, y)
             if c is None:
@@ -809,7 +820,7 @@ class ClassVSCTransformer(SpikeSlabTransformer):
                     f"y={brief(y)} is a class of which no labeled sample has come, so there is "
                     "nothing to draw from: fit some, or leave y=None to draw from the prior."
                 )
-            return Moments(*model.summary.moments(c))
+            return CodeMoments(*model.summary.moments(c))
 
         return self._sample(n_samples, moments)
 

@@ -33,6 +33,8 @@ class Likelihood(nn.Module):
     standardize = False
     #: Whether the features are counts: not negative, and on a scale of their own in each sample.
     counts = False
+    #: The least and largest x that has a probability.
+    low, high = -math.inf, math.inf
     #: Whether log p(x | theta) takes theta in blocks for dense x too.
     dense_blocks = False
 
@@ -54,7 +56,8 @@ class Likelihood(nn.Module):
     def log_prob(self, theta: Tensor | Blocks, x: Tensor) -> Tensor:
         """Return log p(x | theta) in nats, of shape (n,), for x and theta of shape (n, p).
 
-        x may be sparse. Where theta comes in blocks it is, unless `dense_blocks` is set.
+        x is in the range of the likelihood; what rounding took beyond it counts as its end. x may
+        be sparse. Where theta comes in blocks it is, unless `dense_blocks` is set.
         """
         raise NotImplementedError
 
@@ -79,17 +82,18 @@ class Bernoulli(Likelihood):
     """Features in [0, 1], theta their logits; fractions count as expected bits."""
 
     dense_blocks = True
+    low, high = 0.0, 1.0
 
     def imagine(self, free: Tensor) -> Tensor:
         return torch.sigmoid(free)
 
     def log_prob(self, theta: Tensor | Blocks, x: Tensor) -> Tensor:
         if not isinstance(theta, Blocks):
-            return -_cross_entropy(theta, x.to_dense())
+            return -_cross_entropy(theta, x.to_dense().clamp(0, 1))
         if not x.is_sparse:
-            return -theta.sum(_cross_entropy, x)[0]
+            return -theta.sum(_cross_entropy, x.clamp(0, 1))[0]
         zeros, at_values = theta.sum(_softplus, x)
-        return row_sums(len(x), x.indices()[0], x.values() * at_values) - zeros
+        return row_sums(len(x), x.indices()[0], x.values().clamp(0, 1) * at_values) - zeros
 
     def mean(self, theta: Tensor) -> Tensor:
         return torch.sigmoid(theta)
@@ -153,6 +157,7 @@ class Counts(Likelihood):
     """
 
     counts = True
+    low = 0.0
     library_size: Tensor
 
     def __init__(self, n_features: int = 1) -> None:
@@ -245,6 +250,7 @@ def _cells(x: Tensor) -> Cells:
     else:
         rows, columns = x.nonzero().T
         values = x[rows, columns]
+    values = values.clamp_min(0)
     return Cells(rows, columns, values, row_sums(len(x), rows, values))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -14,15 +15,16 @@ from torch import Tensor
 
 from ._classes import Labels, LabelSets
 from ._collapse import ClassSummary
-from ._data import CHUNK, ArrayDataset, Standardization, chunk_size
+from ._data import CHUNK, ROUNDING, ArrayDataset, Standardization, chunk_size
 from ._guard import own_settings
+from ._likelihoods import LIKELIHOODS
 from ._modules import SpikeSlabAutoencoder
 
 #: Draws of the code per sample in `Model.elbo`.
 DRAWS = 16
 
 
-class Moments(NamedTuple):
+class CodeMoments(NamedTuple):
     """Independent spike-and-slab dimensions to draw codes from; or a mixture of m such."""
 
     pi: NDArray[Any]  # P(on), (d,) or (m, d)
@@ -100,9 +102,16 @@ class Model:
         return gamma
 
     def elbo(self, X: Any) -> NDArray[np.float32]:
-        """Return the evidence lower bound of each sample, in nats, for densities in X's units."""
+        """Return the evidence lower bound of each sample, in nats, for densities in X's units.
+
+        A sample that the likelihood excludes has none: a ValueError says so.
+        """
 
         def bound(x: Tensor) -> NDArray[np.float32]:
+            low, high = _range(x)
+            # What is not finite is reported with all that it spreads to.
+            if not self.spreads_nan or math.isfinite(high - low):
+                check_range(self.architecture["likelihood"], low, high)
             q = self.module.encode(x)
             generator = torch.Generator(x.device).manual_seed(0)
             log_p = torch.zeros(len(x), dtype=torch.float64, device=x.device)
@@ -126,18 +135,20 @@ class Model:
         with own_settings():
             return np.concatenate([mean(z) for z in self._chunks(ArrayDataset(Z))])
 
-    def prior(self) -> Moments:
+    def prior(self) -> CodeMoments:
         """Return what codes are distributed by."""
         module = self.module
         if module.pseudo_inputs is not None:
             with own_settings():
                 q, share = module.prior_posteriors(), module.pseudo_inputs.proportions()
                 parts = (q.gamma, q.mu, q.log_var.exp(), share.double())
-                return Moments(*(x.cpu().numpy() for x in parts))
+                return CodeMoments(*(x.cpu().numpy() for x in parts))
         d = self.n_components
-        return Moments(module.alpha.cpu().numpy(), np.full(d, module.prior_mean), np.ones(d))
+        return CodeMoments(module.alpha.cpu().numpy(), np.full(d, module.prior_mean), np.ones(d))
 
-    def draw(self, n_samples: int, of: Moments, rng: np.random.Generator) -> NDArray[np.float64]:
+    def draw(
+        self, n_samples: int, of: CodeMoments, rng: np.random.Generator
+    ) -> NDArray[np.float64]:
         """Return codes of independent dimensions with these moments, (n_samples, d)."""
         pi, mean, variance, share = of
         if share is not None:
@@ -162,6 +173,32 @@ class Model:
         size = CHUNK if data.sparse else chunk_size(self.architecture["n_features"])
         for x in data.slices(size, borrow):
             yield x.to(device)
+
+
+def check_range(likelihood: str, low: float, high: float) -> None:
+    """Check that the likelihood allows values between these, up to rounding."""
+    allowed = LIKELIHOODS[likelihood]
+    if low >= allowed.low - ROUNDING and high <= allowed.high + ROUNDING:
+        return
+    if math.isfinite(allowed.high):
+        raise ValueError(
+            f"X lies in [{low:.6g}, {high:.6g}], but the {allowed.__name__} likelihood needs "
+            f"[{allowed.low:g}, {allowed.high:g}]: rescale X (MinMaxScaler(clip=True)), or set "
+            "likelihood='gaussian'."
+        )
+    raise ValueError(
+        f"Negative values in data: X holds {low:.6g}, but likelihood={likelihood!r} "
+        "needs counts: pass the counts themselves, or set likelihood='gaussian'."
+    )
+
+
+def _range(x: Tensor) -> tuple[float, float]:
+    """Return the least and the largest value; 0 for none, as of sparse zeros."""
+    values = x.values() if x.is_sparse else x
+    if not values.numel():
+        return 0.0, 0.0
+    low, high = torch.aminmax(values)
+    return float(low), float(high)
 
 
 def stack(parts: list[Any]) -> Any:

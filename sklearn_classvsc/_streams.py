@@ -18,7 +18,7 @@ from scipy import sparse
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
 
-from ._data import CHUNK, ArrayDataset, Batch, EvenBatches, Pick, Standardization, Survey
+from ._data import CHUNK, ArrayDataset, Batch, EvenBatches, Pick, Rows, Standardization, Survey
 from ._fingerprints import checksum, digest
 
 #: Values that are read at once where the reader may choose: 16 MB in single precision.
@@ -322,7 +322,7 @@ def concatenate(parts: list[ArrayDataset]) -> ArrayDataset:
     """Return one dataset of the samples of all parts, which have the same features."""
     if len(parts) == 1:
         return parts[0]
-    X = [part.X for part in parts]
+    X = [part.X[:] if isinstance(part.X, Rows) else part.X for part in parts]
     stack = sparse.vstack(X, "csr") if any(map(sparse.issparse, X)) else np.concatenate(X)
     labels, weight = (
         None if values[0] is None else np.concatenate(values)

@@ -6,14 +6,16 @@ import copy
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 import torch
 from skorch.utils import noop
 
 from ._classes import Labels, LabelSets
 from ._collapse import ClassSummary
-from ._data import ArrayDataset, Standardization
+from ._data import ArrayDataset, Moments, Standardization
 from ._likelihoods import LIKELIHOODS
+from ._messages import warn
 from ._model import Model
 from ._modules import SpikeSlabAutoencoder, make_autoencoder
 from ._net import VSCNet, check_device, check_precision
@@ -22,6 +24,12 @@ from ._streams import StreamDataset
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+
+#: Samples until which the chunks of `partial_fit` still change the scales of the features.
+FEW = 1000
+#: Standard deviations beyond which the root mean square of a feature is far outside.
+FAR = 10
 
 
 class How(NamedTuple):
@@ -51,6 +59,8 @@ class Training:
     saved : dict or None
         What `state` returned, where only the weights have been taken from it yet: the optimiser
         of what was just loaded is built when it is needed.
+    seen : Moments or None
+        Of all that came in chunks, while some features have no scale of their own yet.
     """
 
     def __init__(
@@ -59,9 +69,10 @@ class Training:
         architecture: dict[str, Any],
         standardization: Standardization | None,
         saved: dict[str, Any] | None = None,
+        seen: Moments | None = None,
     ) -> None:
         self.net, self.architecture, self.standardization = net, architecture, standardization
-        self._saved = saved
+        self._saved, self.seen = saved, seen
 
     # -- where it starts -------------------------------------------------------------------------
 
@@ -87,6 +98,7 @@ class Training:
         architecture: dict[str, Any],
         standardization: Standardization | None,
         device: str,
+        seen: Moments | None = None,
     ) -> Training:
         """Return the training that `state` described."""
         try:
@@ -95,14 +107,14 @@ class Training:
             device = "cpu"
         net = _net(architecture, 0, device)
         net.load_weights(state)
-        return cls(net, architecture, standardization, state)
+        return cls(net, architecture, standardization, state, seen)
 
     def copy(self) -> Training:
         """Return one that goes on as this one would, and leaves this one as it is."""
         if self._saved is not None:
-            device = self.net.device
-            return Training.from_state(self._saved, self.architecture, self.standardization, device)
-        return Training(self.net.copy(), self.architecture, self.standardization)
+            of = self._saved, self.architecture, self.standardization
+            return Training.from_state(*of, self.net.device, self.seen)
+        return Training(self.net.copy(), self.architecture, self.standardization, seen=self.seen)
 
     # -- how it goes on --------------------------------------------------------------------------
 
@@ -120,6 +132,41 @@ class Training:
         if net.callbacks is not how.callbacks:
             net.callbacks = how.callbacks
             net.initialize_callbacks()
+
+    def follow_scales(self, data: ArrayDataset | StreamDataset, first: bool = False) -> None:
+        """Let later chunks tell the scales that the first ones cannot; warn of what is far outside.
+
+        As long as few samples have come, the scales of all features; then of those that have had
+        one value only, of which the network has seen nothing but zeros. `first` says that the scales
+        are of these data.
+        """
+        if self.standardization is None:
+            return
+        survey = data.survey(True)
+        moments, scales = survey.moments(), self.standardization
+        if first:
+            self.seen = moments
+            return
+        if self.seen is not None:
+            before, together = self.seen, self.seen + moments
+            dtype = np.promote_types(scales.scale.dtype, survey.dtype)
+            if before.n_samples < FEW:
+                scales = together.standardization(dtype)
+            else:
+                late = before.constant() & ~together.constant()
+                scale = np.where(late, scales.spread(moments), scales.scale)
+                scales = Standardization(scales.offset.astype(dtype), scale.astype(dtype))
+            is_open = together.n_samples < FEW or together.constant().any()
+            self.standardization, self.seen = scales, together if is_open else None
+        spread = scales.spread(moments)
+        if spread.max() > FAR:
+            warn(
+                f"X lies far outside the scales of the data before: feature {spread.argmax()} has "
+                f"values of {spread.max():.3g} standard deviations, root mean square, and drowns "
+                "the others. Pass partial_fit a larger first chunk, or all data to fit as a "
+                "source, or scale X before (StandardScaler).",
+                UserWarning,
+            )
 
     def run(
         self,

@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_array, validate_data
 from ._classes import Labels, LabelSets
 from ._data import ArrayDataset, Rows, Survey, naming
 from ._likelihoods import LIKELIHOODS
+from ._model import check_range
 from ._net import check_callbacks
 from ._sklearn import check_sample_weight
 from ._streams import Chunk, Source, StreamDataset
@@ -77,7 +78,8 @@ def check_table(
         Weights count relatively: to this, or to the largest here.
     """
     header = Header.of(estimator) if known is None else known.header
-    X, y, weight = _check(estimator, header, X, y, sample_weight, reset=known is None)
+    reset = known is None
+    X, y, weight = _check(estimator, header, X, y, sample_weight, reset, largest_weight)
     if weight is not None:
         weight = _relative(weight, largest_weight or weight.max())
     if known is None:
@@ -102,7 +104,7 @@ def check_source(estimator: Any, source: Source, known: Known | None) -> FitData
     likelihood = estimator.likelihood if known is None else known.likelihood
     unlabeled = getattr(estimator, "unlabeled", None)
     largest, seen = 0.0, []
-    survey = Survey(moments=known is None and likelihood != "bernoulli")
+    survey = Survey(moments=likelihood != "bernoulli")
 
     def check(chunk: Chunk) -> ArrayDataset:
         part = check_table(estimator, *chunk, settled, largest_weight=largest).data
@@ -148,16 +150,23 @@ def check_samples(header: Header, X: Any, reset: bool = False, finite: bool = Tr
 
 
 def _check(
-    estimator: Any, header: Header, X: Any, y: Any, sample_weight: Any, reset: bool
+    estimator: Any,
+    header: Header,
+    X: Any,
+    y: Any,
+    sample_weight: Any,
+    reset: bool,
+    largest_weight: float | None = None,
 ) -> tuple[Any, Any, NDArray[Any] | None]:
-    """Return X, labels and weights, checked, without the samples of weight 0."""
+    """Return X, labels and weights, checked, without the samples that weigh nothing."""
     check_callbacks(estimator.callbacks)
     X = check_samples(header, X, reset)
     y = check_labels(estimator, X, y) if get_tags(estimator).target_tags.required else None
     if sample_weight is None:
         return X, y, None
     weight = _check_weight(X, sample_weight)
-    kept = np.flatnonzero(weight)  # a sample of weight 0 is no sample, nor is its class a class
+    # A sample of weight 0 is no sample, nor is its class a class.
+    kept = np.flatnonzero(_relative(weight, largest_weight or weight.max()))
     if len(kept) < len(weight):
         X, weight, y = Rows(X, kept), weight[kept], None if y is None else pick(y, kept)
     return X, y, weight
@@ -175,19 +184,9 @@ def check_labels(estimator: Any, X: Any, y: Any) -> NDArray[Any] | Indicator:
 
 def _check_range(data: ArrayDataset | StreamDataset, likelihood: str) -> None:
     """Check that the likelihood allows the values, if it is not to be chosen by them."""
-    if likelihood == "auto" or LIKELIHOODS[likelihood].standardize:
-        return
-    survey = data.survey(False)
-    if likelihood == "bernoulli" and not (survey.low >= 0 and survey.high <= 1):
-        raise ValueError(
-            f"X lies in [{survey.low:.3g}, {survey.high:.3g}], but the Bernoulli likelihood "
-            "needs [0, 1]: rescale X (MinMaxScaler), or set likelihood='gaussian'."
-        )
-    if survey.low < 0:
-        raise ValueError(
-            f"Negative values in data: X holds {survey.low:.3g}, but likelihood={likelihood!r} "
-            "needs counts: pass the counts themselves, or set likelihood='gaussian'."
-        )
+    if likelihood != "auto" and not LIKELIHOODS[likelihood].standardize:
+        survey = data.survey(False)
+        check_range(likelihood, survey.low, survey.high)
 
 
 def _distinct(y: Any, unlabeled: Any) -> Any:
@@ -209,6 +208,10 @@ def _check_weight(X: Any, sample_weight: Any) -> NDArray[np.float64]:
 
 
 def _relative(weight: NDArray[np.float64], largest: float) -> NDArray[np.float32]:
-    """Return the weights, the `largest` about 1: they count relatively."""
+    """Return the weights, the `largest` about 1: they count relatively.
+
+    0 for those that float32 cannot hold beside it, in full precision.
+    """
     # By a power of two, which rounds nothing and keeps sums in float32's range.
-    return np.ldexp(weight, -np.frexp(largest)[1]).astype(np.float32)
+    relative = np.ldexp(weight, -np.frexp(largest)[1])
+    return np.where(relative < np.finfo(np.float32).tiny, 0, relative).astype(np.float32)

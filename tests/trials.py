@@ -55,9 +55,10 @@ def _trial(case: Case) -> str:
     if Z is not REFUSED:
         Z = Z.toarray() if sparse.issparse(Z) else np.asarray(Z)
         attempt([case.Z, *may], estimator.inverse_transform, case.Z.value(Z))
-    for method in (estimator.transform, estimator.activation_proba, estimator.score_samples):
+    for method in (estimator.transform, estimator.activation_proba):
         attempt([case.new, *may], method, case.new.value)
     outside = Part("", None, "X lies in .*Bernoulli", must=False)
+    attempt([case.new, *may, outside], estimator.score_samples, case.new.value)
     again = [case.new, *parts, *may, outside]
     attempt(again, estimator.partial_fit, case.new.value, y, sample_weight=weight)
     attempt(may, estimator.transform, X, shape=(n, d))
