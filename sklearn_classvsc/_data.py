@@ -83,7 +83,7 @@ class Survey:
         self.low, self.high = min(self.low, float(X.min())), max(self.high, float(X.max()))
         if self._moments:
             if self._scaler is None:
-                self._scaler = StandardScaler(with_mean=not hasattr(X, "toarray"))
+                self._scaler = StandardScaler(with_mean=False)  # which learns the mean too
             with np.errstate(over="ignore", invalid="ignore"):
                 self._scaler.partial_fit(X, sample_weight=weight)
             self._dtype = self._dtype if X.dtype == np.float32 else np.dtype(np.float64)

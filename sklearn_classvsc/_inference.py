@@ -10,12 +10,14 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
+from sklearn import config_context
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from torch import Tensor
 
 from ._data import CHUNK, ArrayDataset, Standardization, chunk_size, naming, seed_from
 from ._streams import as_source
+from ._tables import as_table, columns_named
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -118,7 +120,8 @@ class SpikeSlabInference(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         """
         now = self._now()
         check_is_fitted(now)
-        with naming("Z", Z):
+        Z = as_table(Z, "Z")
+        with naming("Z", Z), config_context(array_api_dispatch=False):
             codes = check_array(Z, accept_sparse="csr", dtype=np.float32, input_name="Z")
         if codes.shape[1] != now._n_features_out:
             raise ValueError(
@@ -251,11 +254,6 @@ class SpikeSlabInference(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
                 self._check_samples(piece, reset=False)  # raises if it is for the samples
                 raise _not_finite("X", checked)
             parts.append(part)
-        if not parts:
-            raise ValueError(
-                "X holds no samples: an iterator can be read one time only, so pass a new one, or "
-                "a function that returns one."
-            )
         return _stack(parts)
 
     @property
@@ -270,14 +268,18 @@ class SpikeSlabInference(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
 
     def _check_samples(self, X: Any, reset: bool, finite: bool = True) -> Any:
         """Return X as a table of real numbers, dense or CSR, that are `finite`."""
-        with naming("X", X):
+        X = as_table(X)
+        with naming("X", X), columns_named(X), config_context(array_api_dispatch=False):
             X = validate_data(
                 self, X, accept_sparse="csr", dtype="numeric", ensure_all_finite=finite, reset=reset
             )
             if X.dtype.kind == "O":  # a DataFrame of categories
                 X = check_array(X, dtype=np.float64)
             if X.dtype.kind not in "biuf":
-                raise ValueError(f"Expected real numbers, found {X.dtype}.")
+                raise ValueError(
+                    f"Expected real numbers, found {X.dtype}: pass numbers, such as the days since "
+                    "a date."
+                )
         return X
 
     def _chunks(self, dataset: ArrayDataset) -> Iterator[Tensor]:

@@ -17,6 +17,7 @@ from torch.nn.utils import skip_init
 from ._blocks import Blocks, coo
 from ._likelihoods import Counts, Likelihood
 from ._spike_slab import SpikeSlab
+from ._tables import brief
 
 #: Values of dense x above which theta, as large, is not held at once.
 LARGE = 2**22
@@ -118,8 +119,9 @@ class SpikeSlabAutoencoder(nn.Module):
         makes_theta = getattr(decoder, "makes_theta", False)
         if makes_theta and n_hidden != n_features:
             raise ValueError(
-                f"decoder={decoder!r} has makes_theta=True and returns {n_hidden} features, but a "
-                f"sample has {n_features}: they must be as many."
+                f"decoder={brief(decoder)} has makes_theta=True and returns {n_hidden} features, "
+                f"but a sample has {n_features}: they must be as many. A ConvDecoder makes those "
+                "of its image_shape."
             )
         self.decoder_head = nn.Identity() if makes_theta else linear(n_hidden, n_features)
         self.likelihood = likelihood
@@ -398,10 +400,10 @@ def _width(body: nn.Module, n_in: int, name: str) -> int:
     """Return how many features `body` makes of `n_in`, by asking it."""
     if any(map(is_lazy, body.parameters())):
         raise ValueError(
-            f"{name}={body!r} has lazy layers, whose weights would come from torch's global random "
-            f"state: give it the shape (n, {n_in}) of its input."
+            f"{name}={brief(body)} has lazy layers, whose weights would come from torch's global "
+            f"random state: give it the shape (n, {n_in}) of its input."
         )
-    expected = f"{name}={body!r} must map a batch of shape (n, {n_in}) to (n, n_hidden)"
+    expected = f"{name}={brief(body)} must map a batch of shape (n, {n_in}) to (n, n_hidden)"
     was_training = body.training
     body.eval()
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Number
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from ._inference import SpikeSlabInference
 from ._likelihoods import LIKELIHOODS
 from ._sklearn import check_sample_weight
 from ._streams import Chunk, Source, StreamDataset
+from ._tables import brief, to_numpy
 from .labels import Indicator, as_indicator, pick
 
 
@@ -74,8 +76,6 @@ class SpikeSlabValidation(SpikeSlabInference):
                 with naming("y", y):
                     labels.append(y := self._seen_labels(y))
             data.add(X[:], y, weight)
-        if not data.sizes:
-            raise ValueError("X holds no samples: pass a source that yields some when it is read.")
         if labels and isinstance(labels[0], Indicator):
             self._encode_labels(labels[0], None, reset)
         else:
@@ -89,6 +89,7 @@ class SpikeSlabValidation(SpikeSlabInference):
         """Return X, labels and weights, checked, without the samples of weight 0."""
         _check_callbacks(self.callbacks)
         X = self._check_samples(X, reset)
+        y, sample_weight = to_numpy(y, "y"), to_numpy(sample_weight, "sample_weight")
         y = self._check_labels(X, y) if get_tags(self).target_tags.required else None
         if sample_weight is None:
             return X, y, None
@@ -121,6 +122,11 @@ class SpikeSlabValidation(SpikeSlabInference):
             raise ValueError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None."
             )
+        if isinstance(y, str):
+            raise ValueError(
+                f"y={y!r} names a column, which only a Dask DataFrame or a Parquet dataset can "
+                f"give: pass the labels, X[{y!r}], and X without them."
+            )
         with naming("y", y):
             indicator = as_indicator(y)
             if indicator is None:
@@ -131,6 +137,8 @@ class SpikeSlabValidation(SpikeSlabInference):
                 f"y holds {missing[0]!r}, which is no label: leave such samples out, or give them "
                 "a label that unlabeled names."
             )
+        if indicator is None and y.dtype.kind == "O":
+            y = _of_one_kind(y)
         n_labels = len(y if indicator is None else indicator.members)
         if n_labels != X.shape[0]:
             raise ValueError(
@@ -138,6 +146,19 @@ class SpikeSlabValidation(SpikeSlabInference):
                 f"X has {X.shape[0]} and y {n_labels}."
             )
         return y if indicator is None else indicator
+
+
+def _of_one_kind(y: NDArray[Any]) -> NDArray[Any]:
+    """Return objects as integers or booleans, if all of them are; check that they are labels."""
+    if pd.api.types.infer_dtype(y, skipna=False) in ("integer", "boolean"):
+        return pd.Series(y).infer_objects().to_numpy()
+    for label in y:
+        if not isinstance(label, str | bytes | Number | np.generic):
+            raise ValueError(
+                f"y holds {brief(label)}, of the type {type(label).__name__}, which is no label: "
+                "pass strings or integers, such as y.astype(str) or pandas.factorize(y)[0]."
+            )
+    return y
 
 
 def _check_callbacks(callbacks: list[Any] | None) -> None:

@@ -120,18 +120,6 @@ def as_pixels(images: Any, image_shape: Sequence[int]) -> NDArray[np.float64]:
     return pixels if pixels.ndim == 4 else np.repeat(pixels[..., None], 3, axis=3)
 
 
-def check_image_shape(image_shape: Sequence[int] | None, n_features: int) -> None:
-    """Raise if images of this shape do not have as many values as there are features."""
-    if image_shape is None:
-        return
-    shape = tuple(image_shape)
-    if len(shape) not in (2, 3) or shape[2:] not in ((), (3,)) or math.prod(shape) != n_features:
-        raise ValueError(
-            f"image_shape is {image_shape!r}, but must be (height, width) or (height, width, 3) "
-            f"of the {n_features} features: leave it out if X holds no images."
-        )
-
-
 def mosaic(ax: Axes, pixels: NDArray[np.float64]) -> tuple[Any, NDArray[Any], NDArray[Any]]:
     """Draw a grid of images, (rows, columns, height, width, 3), as one image.
 

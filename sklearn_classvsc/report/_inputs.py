@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 import sklearn_classvsc
 
+from .._tables import check_image_shape
 from ..inspection import feature_names as names_at_fit
 from ..metrics._counts import check_labels
 from ._words import clean
@@ -70,7 +71,7 @@ def check_inputs(
         classes,
         _names(class_names, classes.tolist(), "class_names", "class of y, in the order of"),
         _names(feature_names, known, "feature_names", "feature of X, in the order of"),
-        _check_image_shape(image_shape, est.n_features_in_),
+        check_image_shape(image_shape, est.n_features_in_),
         n_unlabeled,
         _spread(labels, max(2, MAX_ROWS // len(classes))),
     )
@@ -104,21 +105,6 @@ def _names(given: Sequence[Any] | None, own: list[Any], name: str, what: str) ->
             f"{[*own[:5], *(['...'] if own[5:] else [])]}."
         )
     return [clean(label) for label in given]
-
-
-def _check_image_shape(
-    image_shape: Sequence[int] | None, n_features: int
-) -> tuple[int, ...] | None:
-    if image_shape is None:
-        return None
-    shape = tuple(int(size) for size in image_shape)
-    is_image = len(shape) in (2, 3) and shape[2:] in ((), (3,)) and min(shape) > 0
-    if not is_image or np.prod(shape) != n_features:
-        raise ValueError(
-            f"image_shape is {image_shape!r}, but must be (height, width) or (height, width, 3) "
-            f"of the {n_features} features: leave it out if X holds no images."
-        )
-    return shape
 
 
 def _spread(labels: NDArray[np.intp], n: int) -> NDArray[np.intp]:
