@@ -276,10 +276,7 @@ class SpikeSlabInference(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             if X.dtype.kind == "O":  # a DataFrame of categories
                 X = check_array(X, dtype=np.float64)
             if X.dtype.kind not in "biuf":
-                raise ValueError(
-                    f"Expected real numbers, found {X.dtype}: pass numbers, such as the days since "
-                    "a date."
-                )
+                raise ValueError(f"Expected real numbers, found {X.dtype}.")
         return X
 
     def _chunks(self, dataset: ArrayDataset) -> Iterator[Tensor]:

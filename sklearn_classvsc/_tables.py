@@ -67,7 +67,13 @@ def as_table(X: Any, name: str = "X", chunk: bool = False) -> Any:
             f"{who} is a structured array of the fields {brief(X.dtype.names)}: pass "
             f"numpy.lib.recfunctions.structured_to_unstructured({name})."
         )
-    if getattr(getattr(X, "dtype", None), "kind", None) == "c":
+    kind = getattr(getattr(X, "dtype", None), "kind", None)
+    if kind in ("m", "M"):
+        raise ValueError(
+            f"Expected real numbers, but {who} has the dtype {X.dtype}: pass numbers, such as the "
+            "days since a date."
+        )
+    if kind == "c":
         raise ValueError(
             f"Complex data not supported: {who} has the dtype {X.dtype}. Pass real numbers, "
             f"{name}.real and {name}.imag side by side."

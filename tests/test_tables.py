@@ -1,6 +1,8 @@
 """Specification of what can be passed as X, and of what an error says about what cannot."""
 
+import itertools
 import time
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -293,7 +295,7 @@ def readings(*counts):
     ("source", "found"),
     [
         (lambda: Once(X[:20], X[20:]), "0 samples"),
-        (lambda: lambda chunks=iter([X]): chunks, "0 samples"),
+        (lambda: partial(next, itertools.repeat(iter([X]))), "0 samples"),
         (Exhausted, "0 samples"),
         (lambda: readings(40, 30, 40, 40), "30 samples"),
         (lambda: readings(40, 40, 0, 40), "0 samples"),
@@ -312,7 +314,7 @@ def test_a_source_that_yields_less_when_read_again_is_refused(source, found, war
 
 def test_a_source_that_yields_more_when_read_again_is_refused():
     source = readings(30, 40, 40, 40)
-    with pytest.raises(ValueError, match="X yields at least 40 samples .*, but 30 the first time"):
+    with pytest.raises(ValueError, match=r"X yields at least 40 samples .*, but 30 the first time"):
         small(VSCTransformer).fit(source)
 
 
