@@ -187,8 +187,6 @@ SAME = {
     "tensor with gradient": torch.tensor(X, requires_grad=True),
     "list of tensors": list(torch.tensor(X, requires_grad=True)),
     "objects": X.astype(object),
-    "arrow": FRAME.astype("float[pyarrow]").to_numpy(np.float32),
-    "nullable": FRAME.astype("Float32").to_numpy(np.float32),
     "dok": sparse.dok_array(X),
     "coo": sparse.coo_array(X),
     "on disk": Stored(X),
