@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from sklearn import config_context
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_array, check_is_fitted
@@ -31,6 +32,7 @@ from ._objective import Objective
 from ._persistence import without_removed
 from ._sklearn import HasMethods, Interval, StrOptions, fit_context
 from ._streams import Chunk, Source, as_source
+from ._tables import as_table
 from ._training import How, Training
 from ._validation import FitData, Header, Known, check_samples, check_source, check_table
 from .distributed import current
@@ -418,11 +420,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
                 model = training.model(made.model.labels, lambda _: made.model.summary)
                 self._publish(made._replace(model=model, stop_reason="interrupted"))
             raise
-        if made is None or training is None:
-            raise ValueError(
-                "X holds no samples: an iterator can be read one time only, so pass a new one, or "
-                "a function that returns one."
-            )
+        assert made is not None, "a source without samples raises"
         return self._publish(made)
 
     def _start(self, given: FitData) -> Training:
@@ -556,7 +554,8 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         return self._decode(self._now().model, Z)
 
     def _decode(self, model: Model, Z: Any) -> NDArray[Any]:
-        with naming("Z", Z):
+        Z = as_table(Z, "Z")
+        with naming("Z", Z), config_context(array_api_dispatch=False):
             codes = check_array(Z, accept_sparse="csr", dtype=np.float32, input_name="Z")
         if codes.shape[1] != model.n_components:
             raise ValueError(
@@ -653,11 +652,6 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
                 check_samples(fitted.header, piece)  # raises if it is for the samples
                 raise _not_finite("X", table)
             parts.append(part)
-        if not parts:
-            raise ValueError(
-                "X holds no samples: an iterator can be read one time only, so pass a new one, or "
-                "a function that returns one."
-            )
         return stack(parts)
 
     def _now(self) -> Fitted:

@@ -123,7 +123,8 @@ class SpikeSlabAutoencoder(nn.Module):
         if makes_theta and n_hidden != n_features:
             raise ValueError(
                 f"decoder={brief(decoder)} has makes_theta=True and returns {n_hidden} features, "
-                f"but a sample has {n_features}: they must be as many."
+                f"but a sample has {n_features}: they must be as many. A ConvDecoder makes those "
+                "of its image_shape."
             )
         self.decoder_head = nn.Identity() if makes_theta else linear(n_hidden, n_features)
         self.likelihood = likelihood

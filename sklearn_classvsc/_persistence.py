@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from sklearn.utils import get_tags
 
 from ._collapse import ClassSummary
-from ._data import Standardization
+from ._data import Moments, Standardization
 from ._files import replacing
 from ._guard import own_settings
 from ._likelihoods import LIKELIHOODS
@@ -269,6 +269,16 @@ def _is_plan(value: Any) -> bool:
     return valid and all(map(_is_mark, value["data"].values()))
 
 
+def _is_seen(value: Any) -> bool:
+    """Return whether a value is what `Moments` holds, the arrays of one length."""
+    if type(value) is not dict or tuple(value) != Moments._fields:
+        return False
+    arrays = [value[name] for name in ("mean", "variance", "least", "most")]
+    arrays = [x for i, x in enumerate(arrays) if i < 2 or x is not None]
+    valid = all(_is_array(x, "f", 1) and len(x) == len(value["mean"]) for x in arrays)
+    return valid and _is_whole(value["n_samples"], 1) and _is_number(value["weight"])
+
+
 def _is_mark(value: Any) -> bool:
     """Return whether a value is what tells training data from others: a hash, a shape, a type."""
     if type(value) is list:
@@ -301,6 +311,7 @@ STATE = {
     "bin_edges_": Kind(lambda x: _is_array(x, "f", 1), "numbers", needed=False),
     "_several": Kind(lambda x: type(x) is bool, "True or False", needed=False),
     "_class_summary": Kind(lambda x: type(x) is ClassSummary, "sums of each class", needed=False),
+    "_seen": Kind(_is_seen, "moments of the features", needed=False),
     "_checkpoint": Kind(_is_plan, "the plan of a fit", needed=False),
     "_sklearn_output_config": Kind(_is_config, "what set_output sets", needed=False),
     # Of schema version 1, and not used: what the history says too, and parameters of a subclass.
@@ -525,6 +536,7 @@ def _check_state(
     vectors = list(state["_standardization"] or ())
     valid = len(vectors) == 2 * likelihood.standardize
     valid = valid and all(_is_array(x, "f", 1) and len(x) == n_features for x in vectors)
+    valid = valid and len((state.get("_seen") or {"mean": range(n_features)})["mean"]) == n_features
     _expect(valid, "a standardisation of other features", f"one of {n_features}")
     if "feature_names_in_" in state:
         names = state["feature_names_in_"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import inspect
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -20,7 +21,11 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, default_colla
 
 from ._data import CHUNK, ArrayDataset, Batch, EvenBatches, Pick, Rows, Standardization, Survey
 from ._fingerprints import checksum, digest
+from ._messages import brief
+from ._tables import as_table, n_dims, shape_of, to_numpy
 
+#: Packages whose arrays lie on disk, and are read by slices.
+ON_DISK = "h5py", "zarr", "anndata"
 #: Values that are read at once where the reader may choose: 16 MB in single precision.
 PIECE = 2**22
 
@@ -34,14 +39,49 @@ class Chunk(NamedTuple):
 
 
 class Source:
-    """Data in pieces."""
+    """Data in pieces, which are the same samples whenever they are read."""
 
     #: Whether it can be read one time only.
     once = False
+    #: How many samples the first reading found.
+    n_samples: int | None = None
 
     def read(self, generator: torch.Generator | None = None) -> Iterator[Chunk]:
-        """Yield the pieces: in order, or shuffled by `generator` if they can be had so."""
-        return (chunk for chunk in self._read(generator) if np.shape(chunk.X)[:1] != (0,))
+        """Yield the pieces: in order, or shuffled by `generator` if they can be had so.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a piece is no table, or if there are not as many samples as in the first reading.
+        """
+        n = 0
+        for chunk in self._read(generator):
+            X = as_table(chunk.X, chunk=True)
+            n += (size := shape_of(X)[0])
+            if self.n_samples is not None and n > self.n_samples:
+                break
+            if size:
+                yield chunk._replace(X=X)
+        if self.n_samples is None and n:
+            self.n_samples = n
+        if n != self.n_samples:
+            raise ValueError(self._inconsistent(n))
+
+    def _inconsistent(self, n: int) -> str:
+        """Say why there are so many samples in this reading."""
+        if self.n_samples is None:
+            if not self.once:
+                return "X holds no samples: pass a source that yields some when it is read."
+            return (
+                "X holds no samples: an iterator can be read one time only, so pass a new one, or "
+                "a function that returns one."
+            )
+        found = "at least " * (n > self.n_samples) + f"{n} samples"
+        return (
+            f"X yields {found} when it is read again, but {self.n_samples} the first time. Every "
+            "epoch reads all of X anew, and a generator can be read one time only: pass a function "
+            "that returns a new one, and do not change the data meanwhile."
+        )
 
     def _read(self, generator: torch.Generator | None) -> Iterator[Chunk]:
         raise NotImplementedError
@@ -50,18 +90,31 @@ class Source:
 class Iteration(Source):
     """Chunks X, or (X, y), or (X, y, weight), from an iterable or from a function that returns one.
 
-    Their order is their own.
+    Their order is their own. The function may return any other source too.
     """
 
-    def __init__(self, chunks: Iterable[Any] | Callable[[], Iterable[Any]]) -> None:
+    def __init__(self, chunks: Iterable[Any] | Callable[[], Any]) -> None:
         self.chunks = chunks
         self.once = isinstance(chunks, Iterator)
 
     def _read(self, generator: torch.Generator | None) -> Iterator[Chunk]:
-        for item in self.chunks() if callable(self.chunks) else self.chunks:
-            is_tuple = isinstance(item, tuple | list) and 1 <= len(item) <= 3
-            parts = item if is_tuple and np.ndim(item[0]) == 2 else [item]
-            yield Chunk(*map(_to_numpy, parts))
+        chunks: Any = self.chunks
+        if callable(chunks):
+            chunks = chunks()
+            source = as_source(chunks)
+            if source is not None:
+                yield from source._read(generator)
+                return
+            if hasattr(chunks, "shape") or not isinstance(chunks, Iterable):
+                raise TypeError(
+                    f"X={brief(self.chunks)} returned {brief(chunks)}, but a function must return "
+                    "an iterable of chunks X, (X, y) or (X, y, sample_weight), as a generator is."
+                )
+        for item in chunks:
+            # What a DataLoader puts together are parts; another list may be one of rows.
+            is_parts = isinstance(item, tuple | list) and len(item) > 0
+            is_parts = is_parts and (isinstance(chunks, DataLoader) or n_dims(item[0]) > 1)
+            yield _as_chunk(item if is_parts else [item])
 
 
 class Blocks(Source):
@@ -89,7 +142,7 @@ class Samples(Source):
         order = torch.arange(n, device="cpu")
         if generator is not None:
             order = torch.randperm(n, generator=generator, device="cpu")
-        for rows in order.split(CHUNK):
+        for rows in order.split(CHUNK) if n else ():
             yield self._fetch(rows.sort().values.tolist())
 
     def _fetch(self, indices: list[int]) -> Chunk:
@@ -97,8 +150,7 @@ class Samples(Source):
             items = self.dataset.__getitems__(indices)
         else:
             items = [self.dataset[i] for i in indices]
-        batch = default_collate(items)
-        return Chunk(*map(_to_numpy, batch if isinstance(batch, tuple | list) else [batch]))
+        return _collate(items)
 
 
 def as_source(X: Any, y: Any = None, sample_weight: Any = None) -> Source | None:
@@ -114,15 +166,23 @@ def as_source(X: Any, y: Any = None, sample_weight: Any = None) -> Source | None
 
     Raises
     ------
-    ValueError
-        If `y` or `sample_weight` is not as described.
+    TypeError, ValueError
+        If `X` is a source that cannot be read, or `y` or `sample_weight` is not as described.
     """
+    if isinstance(X, type) and issubclass(X, Dataset):
+        raise TypeError(f"X is the class {X.__name__}: pass a dataset, {X.__name__}(...).")
+    if type(X).__module__.startswith(("dask.delayed", "dask.bag")):
+        raise TypeError(f"X={brief(X)} is no Dask array or DataFrame: pass X.compute().")
+    if hasattr(X, "dask") and X.ndim != 2:
+        as_table(X)
     if hasattr(X, "dask") and hasattr(X, "blocks"):
         return _dask_array(X, y, sample_weight)
     if hasattr(X, "dask") and hasattr(X, "partitions"):
         return _dask_frame(X, y, sample_weight)
     if type(X).__module__.startswith("pyarrow") and hasattr(X, "get_fragments"):
         return _parquet(X, y, sample_weight)
+    if _is_on_disk(X):
+        return _on_disk(X, y, sample_weight)
     if not isinstance(X, Dataset) and (
         any(hasattr(X, name) for name in ("shape", "__array__", "__getitem__", "__dataframe__"))
         or not (callable(X) or isinstance(X, Iterable))
@@ -131,12 +191,66 @@ def as_source(X: Any, y: Any = None, sample_weight: Any = None) -> Source | None
     for name, value in (("y", y), ("sample_weight", sample_weight)):
         if value is not None:
             raise ValueError(
-                f"{name}={_brief(value)} was passed beside X={_brief(X)}, whose chunks hold it: "
+                f"{name}={brief(value)} was passed beside X={brief(X)}, whose chunks hold it: "
                 "let X yield (X, y) or (X, y, sample_weight)."
             )
     if isinstance(X, IterableDataset):
-        return Iteration(lambda: DataLoader(X, batch_size=CHUNK))
-    return Samples(X) if isinstance(X, Dataset) else Iteration(X)
+        return Iteration(lambda: DataLoader(X, batch_size=CHUNK, collate_fn=_collate))
+    if isinstance(X, Dataset):
+        if not hasattr(X, "__len__"):
+            raise TypeError(
+                f"X={brief(X)} is a torch dataset without a length: define __len__, or derive it "
+                "from IterableDataset."
+            )
+        return Samples(X)
+    if callable(X):
+        _check_needs_nothing(X)
+    return Iteration(X)
+
+
+def _check_needs_nothing(function: Callable[..., Any]) -> None:
+    """Check that a function can be called without arguments."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # of some written in C
+        return
+    try:
+        signature.bind()
+    except TypeError as error:
+        raise TypeError(
+            f"X={brief(function)} is a function with arguments ({error}): pass one without, such "
+            "as functools.partial(function, argument)."
+        ) from None
+
+
+def _is_on_disk(X: Any) -> bool:
+    """Return whether X is a table that is read by slices; a memory map is an array as any other."""
+    packages = {cls.__module__.partition(".")[0] for cls in type(X).__mro__}
+    return not packages.isdisjoint(ON_DISK) and hasattr(X, "dtype") and n_dims(X) == 2
+
+
+def _on_disk(X: Any, y: Any, sample_weight: Any) -> Source:
+    size = max(1, PIECE // max(1, X.shape[1]))
+    beside = [_beside(X, *part) for part in (("y", y), ("sample_weight", sample_weight))]
+
+    def read_block(i: int) -> Iterator[Chunk]:
+        rows = slice(i * size, (i + 1) * size)
+        yield Chunk(X[rows], *(None if part is None else part[rows] for part in beside))
+
+    return Blocks(-(-X.shape[0] // size), read_block)
+
+
+def _beside(X: Any, name: str, value: Any) -> Any:
+    """Return an array with a value for each row of X, or None."""
+    if value is None:
+        return None
+    value = np.asarray(to_numpy(value, name))
+    if value.shape[:1] != X.shape[:1]:
+        raise ValueError(
+            f"{name} has the shape {value.shape}, but X has the shape {X.shape}: pass a Dask "
+            "array in the same blocks, or a value for each of a known number of rows."
+        )
+    return value
 
 
 def _dask_array(X: Any, y: Any, sample_weight: Any) -> Source:
@@ -155,15 +269,8 @@ def _dask_array(X: Any, y: Any, sample_weight: Any) -> Source:
                     "the same (rechunk)."
                 )
             return lambda i: value.partitions[i].compute()
-        if value is None:
-            return lambda i: None
-        value = np.asarray(value)
-        if value.shape[:1] != X.shape[:1]:
-            raise ValueError(
-                f"{name} has the shape {value.shape}, but X has the shape {X.shape}: pass a Dask "
-                "array in the same blocks, or a value for each of a known number of rows."
-            )
-        return lambda i: value[stops[i] - sizes[i] : stops[i]]
+        value = _beside(X, name, value)
+        return lambda i: None if value is None else value[stops[i] - sizes[i] : stops[i]]
 
     labels, weights = part("y", y), part("sample_weight", sample_weight)
 
@@ -185,7 +292,7 @@ def _dask_frame(X: Any, y: Any, sample_weight: Any) -> Source:
 def _parquet(X: Any, y: Any, sample_weight: Any) -> Source:
     names = _columns(X, X.schema.names, y, sample_weight)
     options = {
-        "batch_size": max(1, PIECE // len(X.schema.names)),
+        "batch_size": max(1, PIECE // max(1, len(X.schema.names))),
         "batch_readahead": 1,  # pieces that wait are memory
     }
     try:
@@ -210,8 +317,8 @@ def _columns(X: Any, names: list[str], y: Any, sample_weight: Any) -> tuple[str 
     for argument, value in (("y", y), ("sample_weight", sample_weight)):
         if value is not None and not (isinstance(value, str) and value in names):
             raise ValueError(
-                f"{argument}={_brief(value)} must name a column of X={_brief(X)}: one of "
-                f"{_brief(names)}."
+                f"{argument}={brief(value)} must name a column of X={brief(X)}: one of "
+                f"{brief(names)}."
             )
     return y, sample_weight
 
@@ -224,13 +331,23 @@ def _split(frame: Any, y: str | None, sample_weight: str | None) -> Chunk:
     )
 
 
-def _to_numpy(part: Any) -> Any:
-    return part.numpy() if isinstance(part, Tensor) else part
+def _collate(items: list[Any]) -> Chunk:
+    """Return samples x, or (x, y), or (x, y, weight), as a chunk."""
+    try:
+        batch = default_collate(items)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"X yields samples that do not make an array: {error}") from error
+    return _as_chunk(batch if isinstance(items[0], tuple | list) else [batch])
 
 
-def _brief(value: Any) -> str:
-    text = " ".join(repr(value).split())
-    return text if len(text) < 80 else f"{text[:80]}..."
+def _as_chunk(parts: Any) -> Chunk:
+    """Return X, y and weight, or as many of them as there are."""
+    if len(parts) > len(Chunk._fields):
+        raise ValueError(
+            f"X yields {len(parts)} things at a time, but a chunk, or a sample of a dataset, must "
+            "be X, (X, y) or (X, y, sample_weight)."
+        )
+    return Chunk(*map(to_numpy, parts, Chunk._fields))
 
 
 class StreamDataset(IterableDataset[Batch]):

@@ -137,8 +137,8 @@ class Training:
         """Let later chunks tell the scales that the first ones cannot; warn of what is far outside.
 
         As long as few samples have come, the scales of all features; then of those that have had
-        one value only, of which the network has seen nothing but zeros. `first` says that the scales
-        are of these data.
+        one value only, of which the network has seen nothing but zeros. `first` says that the
+        scales are of these data.
         """
         if self.standardization is None:
             return

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn import config_context
 from sklearn.base import BaseEstimator
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_array, validate_data
@@ -13,10 +14,12 @@ from sklearn.utils.validation import check_array, validate_data
 from ._classes import Labels, LabelSets
 from ._data import ArrayDataset, Rows, Survey, naming
 from ._likelihoods import LIKELIHOODS
+from ._messages import brief
 from ._model import check_range
 from ._net import check_callbacks
 from ._sklearn import check_sample_weight
 from ._streams import Chunk, Source, StreamDataset
+from ._tables import as_table, columns_named, to_numpy
 from .labels import Indicator, check_y, has_label, pick
 
 
@@ -122,8 +125,6 @@ def check_source(estimator: Any, source: Source, known: Known | None) -> FitData
             with naming("y", y):
                 seen.append(_distinct(y, unlabeled))
         data.add(X[:], y, weight)
-    if not data.sizes:
-        raise ValueError("X holds no samples: pass a source that yields some when it is read.")
     labels = None if known is None else known.labels
     if seen:
         y = seen[0] if isinstance(seen[0], Indicator) else np.concatenate(seen)
@@ -138,7 +139,8 @@ def check_source(estimator: Any, source: Source, known: Known | None) -> FitData
 
 def check_samples(header: Header, X: Any, reset: bool = False, finite: bool = True) -> Any:
     """Return X as a table of real numbers, dense or CSR, that are `finite`."""
-    with naming("X", X):
+    X = as_table(X)
+    with naming("X", X), columns_named(X), config_context(array_api_dispatch=False):
         X = validate_data(
             header, X, accept_sparse="csr", dtype="numeric", ensure_all_finite=finite, reset=reset
         )
@@ -161,6 +163,7 @@ def _check(
     """Return X, labels and weights, checked, without the samples that weigh nothing."""
     check_callbacks(estimator.callbacks)
     X = check_samples(header, X, reset)
+    y, sample_weight = to_numpy(y, "y"), to_numpy(sample_weight, "sample_weight")
     y = check_labels(estimator, X, y) if get_tags(estimator).target_tags.required else None
     if sample_weight is None:
         return X, y, None
@@ -177,6 +180,11 @@ def check_labels(estimator: Any, X: Any, y: Any) -> NDArray[Any] | Indicator:
     if y is None:
         raise ValueError(
             f"{type(estimator).__name__} requires y to be passed, but the target y is None."
+        )
+    if isinstance(y, str):
+        raise ValueError(
+            f"y={brief(y)} names a column, which only a Dask DataFrame or a Parquet dataset can "
+            f"give: pass the labels, X[{brief(y)}], and X without them."
         )
     with naming("y", y):
         return check_y(y, X.shape[0], warn=True)

@@ -28,6 +28,7 @@ from torch import nn
 from ._messages import brief
 from ._modules import ACTIVATIONS, Residual
 from ._sklearn import Interval, StrOptions
+from ._tables import positive_integers
 
 __all__ = ["ConvDecoder", "ConvEncoder", "ResidualMLP"]
 
@@ -125,6 +126,12 @@ class _Images(Body):
             )
         for c, (height, width) in zip(channels, sizes, strict=True):
             _small_enough(self, c * height * width, f"{c} channels of {height} x {width}")
+        if channels[-1] * math.prod(sizes[-1]) == 1:
+            raise ValueError(
+                f"image_shape={self.image_shape!r} and channels={self.channels!r} of "
+                f"{type(self).__name__} leave one number of every sample, which normalisation "
+                "makes 0: raise the last of channels, or leave it out."
+            )
         return channels, sizes
 
 
@@ -266,7 +273,7 @@ class ResidualMLP(Body):
     Parameters
     ----------
     width : int, default=256
-        Number of features between the blocks.
+        Number of features between the blocks, at least 2.
     n_blocks : int, default=2
         Number of blocks, from 1 to 1,000.
     activation : {"relu", "gelu", "silu", "tanh"}, default="relu"
@@ -285,7 +292,7 @@ class ResidualMLP(Body):
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **Body._parameter_constraints,
-        "width": [Interval(Integral, 1, LARGEST, closed="both")],
+        "width": [Interval(Integral, 2, LARGEST, closed="both")],  # LayerNorm makes one number 0
         "n_blocks": [Interval(Integral, 1, 1000, closed="both")],
     }
 
@@ -323,12 +330,11 @@ def _fan_in(layer: nn.Linear | nn.Conv2d | nn.ConvTranspose2d) -> int:
 def _positive(recipe: Body, name: str, length: int | None = None) -> list[int]:
     """Return a parameter that must hold positive integers."""
     value = getattr(recipe, name)
-    valid = isinstance(value, Sequence | np.ndarray) and not isinstance(value, str)
-    valid = valid and (len(value) == length if length else len(value) > 0)
-    if not valid or not all(isinstance(x, Integral) and int(x) > 0 for x in value):
+    numbers = positive_integers(value)
+    if not numbers or (length and len(numbers) != length):
         many = f"{length} positive integers" if length else "one positive integer for each layer"
         raise ValueError(f"{name}={brief(value)} of {type(recipe).__name__} must hold {many}.")
-    return [int(x) for x in value]
+    return numbers
 
 
 def _small_enough(recipe: Body, size: int, what: str) -> None:

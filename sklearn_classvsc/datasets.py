@@ -17,6 +17,7 @@ from sklearn.datasets import fetch_openml
 from sklearn.utils import Bunch, check_random_state, check_scalar
 
 from ._messages import brief
+from ._tables import positive_integers
 
 __all__ = ["fetch_images", "make_class_factors", "make_class_topics"]
 
@@ -133,6 +134,12 @@ def make_class_factors(
     check_scalar(activity, "activity", Real, min_val=0, max_val=1, include_boundaries="right")
     check_scalar(noise, "noise", Real, min_val=0)
     check_scalar(n_labels, "n_labels", Real, min_val=1, max_val=n_classes)
+    sides = positive_integers(image_shape) or []
+    if image_shape is not None and len(sides) != 2:
+        raise ValueError(
+            f"image_shape is {brief(image_shape)}, but must be (height, width), two positive "
+            "integers."
+        )
     rng = check_random_state(random_state)
 
     supports = _supports(n_classes, n_global, n_shared, n_specific, classes_per_shared, rng)
@@ -148,7 +155,7 @@ def make_class_factors(
     if image_shape is None:
         dictionary = _disjoint_patterns(n_factors, n_features, rng)
     else:
-        dictionary = _blobs(n_factors, image_shape)
+        dictionary = _blobs(n_factors, sides)
     data = codes @ dictionary
     data += rng.normal(scale=noise, size=data.shape)
     if image_shape is not None:
@@ -410,7 +417,7 @@ def _disjoint_patterns(n_factors: int, n_features: int, rng: RandomState) -> NDA
     return np.where(owner == np.arange(n_factors)[:, None], values, 0.0)
 
 
-def _blobs(n_factors: int, image_shape: tuple[int, int]) -> NDArray[np.float64]:
+def _blobs(n_factors: int, image_shape: list[int]) -> NDArray[np.float64]:
     """Gaussian bumps on the cells of the smallest square grid that holds them, flattened."""
     height, width = image_shape
     n_cells = ceil(n_factors**0.5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from datetime import datetime
+from numbers import Number
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -140,12 +141,27 @@ def check_y(
                 f"y holds {brief(missing[0])}, which is no label ({missing.size} missing "
                 "labels): leave such samples out, or give them a label that unlabeled names."
             )
+        if y.dtype.kind == "O":
+            y = _of_one_kind(y)
     n_labels = len(y if indicator is None else indicator.members)
     if n_samples not in (None, n_labels):
         raise ValueError(
             f"X and y have inconsistent numbers of samples: X has {n_samples} and y {n_labels}."
         )
     return y if indicator is None else indicator
+
+
+def _of_one_kind(y: NDArray[Any]) -> NDArray[Any]:
+    """Return objects as integers or booleans, if all of them are; check that they are labels."""
+    if pd.api.types.infer_dtype(y, skipna=False) in ("integer", "boolean"):
+        return pd.Series(y).infer_objects().to_numpy()
+    for label in y:
+        if not isinstance(label, str | bytes | Number | np.generic):
+            raise ValueError(
+                f"y holds {brief(label)}, of the type {type(label).__name__}, which is no label: "
+                "pass strings or integers, such as y.astype(str) or pandas.factorize(y)[0]."
+            )
+    return y
 
 
 def labeled_rows(est: Any, X: Any, y: Any) -> tuple[Any, Any]:

@@ -323,3 +323,31 @@ def test_a_recipe_of_the_users_own_is_built_for_every_fit(images):
     Own.build = lambda self, n_in, generator: lambda x: x
     with pytest.raises(ValueError, match=r"must build an nn\.Module, but built a function"):
         clone(est).fit(X)
+
+
+@pytest.mark.parametrize("recipe", [ConvEncoder, ConvDecoder])
+@pytest.mark.parametrize(
+    ("image_shape", "channels"), [((1, 8, 8), (4, 8, 1)), ((16, 2, 2), (1,)), ((1, 3, 3), (1,))]
+)
+def test_a_convolution_that_leaves_one_number_is_refused(recipe, image_shape, channels):
+    """Normalisation would make it 0, and all samples the same."""
+    with pytest.raises(ValueError, match=r"image_shape=.* and channels=.* leave one number"):
+        recipe(image_shape, channels=channels).layers(int(np.prod(image_shape)))
+
+
+def test_a_convolution_to_one_pixel_of_several_channels_tells_samples_apart():
+    body = ConvEncoder((1, 8, 8), channels=(4, 8, 16)).build(64, torch.Generator().manual_seed(0))
+    out = body(torch.rand(3, 64, generator=torch.Generator().manual_seed(0)))
+    assert out.shape == (3, 16)
+    assert (out.std(0) > 0).any()
+
+
+def test_residual_blocks_of_one_feature_are_refused():
+    with pytest.raises(ValueError, match="'width' parameter of ResidualMLP"):
+        ResidualMLP(1).layers(4)
+
+
+def test_a_decoder_of_images_of_another_size_is_refused_in_few_words():
+    with pytest.raises(ValueError, match=r"decoder=.*784 features.*has 64.*image_shape") as caught:
+        VSCTransformer(2, decoder=ConvDecoder((1, 28, 28)), max_epochs=1).fit(np.zeros((4, 64)))
+    assert len(str(caught.value)) < 400

@@ -35,7 +35,7 @@ ROOMS = {
 FILES = [name for names in ROOMS.values() for name in names]
 #: What any room may import: they import no room.
 BELOW = {
-    *("_blocks", "_files", "_fingerprints", "_guard", "_messages", "_sklearn"),
+    *("_blocks", "_files", "_fingerprints", "_guard", "_messages", "_sklearn", "_tables"),
     *("distributed", "labels"),
 }
 #: Beside the rooms, and between which: the last that each imports, the first that it serves.

@@ -316,3 +316,9 @@ def test_damaged_files_are_named(tmp_path, idx_arrays, content, message):
     with pytest.raises(ValueError, match=message) as error:
         fetch_images("mnist_784", data_dir=tmp_path)
     assert path.name in str(error.value)
+
+
+@pytest.mark.parametrize("image_shape", [(8,), (8, 8, 3), (8, 8.0), (-8, 8), "88", 8])
+def test_an_image_shape_that_is_none_is_refused(image_shape):
+    with pytest.raises(ValueError, match=r"image_shape is .*, but must be \(height, width\)"):
+        make_class_factors(20, image_shape=image_shape)

@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sklearn_classvsc._messages import brief
-
 try:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis, XAxis
@@ -120,18 +118,6 @@ def as_pixels(images: Any, image_shape: Sequence[int]) -> NDArray[np.float64]:
         low, high = images.min(), images.max()
     pixels = ((images - low) / ((high - low) or 1)).reshape(len(images), *image_shape)
     return pixels if pixels.ndim == 4 else np.repeat(pixels[..., None], 3, axis=3)
-
-
-def check_image_shape(image_shape: Sequence[int] | None, n_features: int) -> None:
-    """Raise if images of this shape do not have as many values as there are features."""
-    if image_shape is None:
-        return
-    shape = tuple(image_shape)
-    if len(shape) not in (2, 3) or shape[2:] not in ((), (3,)) or math.prod(shape) != n_features:
-        raise ValueError(
-            f"image_shape is {brief(image_shape)}, but must be (height, width) or (height, width, "
-            f"3) of the {n_features} features: leave it out if X holds no images."
-        )
 
 
 def mosaic(ax: Axes, pixels: NDArray[np.float64]) -> tuple[Any, NDArray[Any], NDArray[Any]]:

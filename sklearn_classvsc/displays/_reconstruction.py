@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_array, check_scalar, gen_batches
 
+from sklearn_classvsc._tables import check_image_shape
 from sklearn_classvsc.inspection import feature_names, sparse_codes
 from sklearn_classvsc.labels import labeled_rows
 from sklearn_classvsc.metrics._counts import MatrixLike, check_labels, random_rows, to_dense
@@ -165,10 +166,8 @@ class ReconstructionDisplay:
         ValueError
             If `k` is below 1, or `image_shape` does not fit the features.
         """
-        from sklearn_classvsc.displays import _plot
-
         check_scalar(k, "k", Integral, min_val=1)
-        _plot.check_image_shape(self.image_shape, len(self.explained_variance))
+        check_image_shape(self.image_shape, len(self.explained_variance))
         if self.image_shape is None:
             self._plot_table(ax, k)
         else:

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_array, check_scalar
 
+from sklearn_classvsc._tables import check_image_shape
 from sklearn_classvsc.inspection import Traversal, feature_names, traverse
 from sklearn_classvsc.metrics._counts import MatrixLike, to_dense
 
@@ -177,7 +178,7 @@ class TraversalDisplay:
         from sklearn_classvsc.displays import _plot
 
         check_scalar(k, "k", Integral, min_val=1)
-        _plot.check_image_shape(self.image_shape, len(self.feature_names))
+        check_image_shape(self.image_shape, len(self.feature_names))
         t = self.traversal
         if self.image_shape is None:
             self._plot_table(ax, k)

@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._estimator import SpikeSlabTransformer
 from .._messages import brief
+from .._tables import check_image_shape
 from ..inspection import feature_names as names_at_fit
 from ..labels import labeled_rows
 from ..metrics._counts import check_labels, random_rows
@@ -58,7 +59,7 @@ def check_inputs(
         classes,
         _names(class_names, classes.tolist(), "class_names", "class of y, in the order of"),
         _names(feature_names, known, "feature_names", "feature of X, in the order of"),
-        _check_image_shape(image_shape, est.n_features_in_),
+        check_image_shape(image_shape, est.n_features_in_),
         n_given - len(read),
         spread(labels, max(2, MAX_ROWS // len(classes))),
     )
@@ -87,21 +88,6 @@ def _names(given: Sequence[Any] | None, own: list[Any], name: str, what: str) ->
             f"{brief(own)}."
         )
     return [clean(label) for label in given]
-
-
-def _check_image_shape(
-    image_shape: Sequence[int] | None, n_features: int
-) -> tuple[int, ...] | None:
-    if image_shape is None:
-        return None
-    shape = tuple(int(size) for size in image_shape)
-    is_image = len(shape) in (2, 3) and shape[2:] in ((), (3,)) and min(shape) > 0
-    if not is_image or np.prod(shape) != n_features:
-        raise ValueError(
-            f"image_shape is {brief(image_shape)}, but must be (height, width) or (height, width, "
-            f"3) of the {n_features} features: leave it out if X holds no images."
-        )
-    return shape
 
 
 def spread(labels: NDArray[np.intp], n: int) -> NDArray[np.intp]:

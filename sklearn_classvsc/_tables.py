@@ -1,0 +1,228 @@
+"""What is a table, (n_samples, n_features), that scikit-learn can read, and the way to one.
+
+Only kinds and shapes are looked at, so that what is refused is refused at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from numbers import Integral
+from os import PathLike
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import sparse
+from torch import Tensor
+
+from ._messages import brief
+
+#: What says that an object is an array or a DataFrame.
+PROTOCOLS = "__array__", "__array_interface__", "__array_struct__", "__dlpack__", "__dataframe__"
+#: How to get one from an object that has this attribute.
+WAYS = {
+    "X": "{0}.X",  # AnnData
+    "to_scipy_sparse": "{0}.to_scipy_sparse()",  # sparse
+    "to_pandas": "{0}.to_pandas()",  # Hugging Face, Ibis
+    "toPandas": "{0}.toPandas()",  # Spark
+    "collect": "{0}.collect()",  # Polars
+    "compute": "{0}.compute()",  # Dask
+    "to_memory": "{0}.to_memory()",
+    "to_numpy": "{0}.to_numpy()",
+    "numpy": "{0}.numpy()",
+    "__getitem__": "numpy.stack(list({0})), or lambda: iter({0}) if it holds chunks",
+}
+
+
+def as_table(X: Any, name: str = "X", chunk: bool = False) -> Any:
+    """Return what scikit-learn can read as a table; tensors and clean masked arrays as arrays.
+
+    Parameters
+    ----------
+    X : object
+        What a user passed.
+    name : str
+        The argument it was passed as.
+    chunk : bool
+        Whether it is what a source yields, which may be empty.
+
+    Raises
+    ------
+    TypeError
+        If it is no array, DataFrame, sparse matrix, or list of rows. The message names what is,
+        where X has it.
+    ValueError
+        If values are masked or complex, or if it has not two dimensions.
+    """
+    who = f"A chunk of {name}" if chunk else name
+    X = to_numpy(X, who)
+    if (way := _way_on(X, name)) is not None:
+        raise TypeError(
+            f"{who} is {brief(X)} ({type(X).__name__}), which is no array, DataFrame or sparse "
+            f"matrix: {way}."
+        )
+    if isinstance(X, np.ndarray) and X.dtype.names:
+        raise ValueError(
+            f"{who} is a structured array of the fields {brief(X.dtype.names)}: pass "
+            f"numpy.lib.recfunctions.structured_to_unstructured({name})."
+        )
+    kind = getattr(getattr(X, "dtype", None), "kind", None)
+    if kind in ("m", "M"):
+        raise ValueError(
+            f"Expected real numbers, but {who} has the dtype {X.dtype}: pass numbers, such as the "
+            "days since a date."
+        )
+    if kind == "c":
+        raise ValueError(
+            f"Complex data not supported: {who} has the dtype {X.dtype}. Pass real numbers, "
+            f"{name}.real and {name}.imag side by side."
+        )
+    is_list, shape = isinstance(X, list | tuple), shape_of(X)
+    is_ragged = is_list and len(shape) == 2 and n_dims(X[-1]) != 1  # (x, y) is one sample
+    if (len(shape) != 2 or is_ragged) and not (chunk and shape == (0,)):
+        raise ValueError(_not_two_dimensional(X, name, who, chunk))
+    return X
+
+
+def to_numpy(value: Any, name: str) -> Any:
+    """Return tensors and masked arrays, or a list of some, as arrays, and all else as it is.
+
+    Raises
+    ------
+    TypeError
+        If NumPy cannot hold the tensor.
+    ValueError
+        If values are masked: what lies under a mask is no data.
+    """
+    if isinstance(value, list | tuple) and any(
+        isinstance(item, Tensor | np.ma.MaskedArray) for item in value
+    ):
+        return type(value)([to_numpy(item, name) for item in value])
+    if isinstance(value, np.ma.MaskedArray):
+        if n_masked := np.ma.count_masked(value):
+            raise ValueError(
+                f"{name} is a masked array, and {n_masked} of its {value.size} values are masked: "
+                f"fill them, {name}.filled(...), or leave such samples out."
+            )
+        return value.data
+    return _from_tensor(value, name) if isinstance(value, Tensor) else value
+
+
+def _from_tensor(tensor: Tensor, name: str) -> NDArray[Any]:
+    if tensor.is_floating_point() and tensor.element_size() < 4:
+        tensor = tensor.float()  # NumPy has no bfloat16
+    try:
+        array: NDArray[Any] = tensor.numpy(force=True)
+    except (RuntimeError, TypeError) as error:  # a layout, device or dtype that NumPy has not
+        kind = f"{tensor.layout} on {tensor.device}"
+        raise TypeError(
+            f"{name} is a tensor of {kind}: pass a dense one, {name}.to_dense()."
+        ) from error
+    return array
+
+
+def _way_on(X: Any, name: str) -> str | None:
+    """Return what to pass in the place of X if it is neither an array nor a list of rows."""
+    if isinstance(X, type):
+        return f"pass an instance, {X.__name__}(...)"
+    if sparse.issparse(X):  # one of its formats is a mapping
+        return None
+    if isinstance(X, str | bytes | PathLike):
+        return "read the file first, by pandas.read_csv or numpy.load"
+    if isinstance(X, Mapping):
+        return f"pass one of its entries, {name}[key], or pandas.DataFrame({name})"
+    is_array = any(hasattr(X, protocol) for protocol in PROTOCOLS)
+    if isinstance(X, Sequence) or (is_array and not hasattr(X, "to_scipy_sparse")):
+        return None
+    for attribute, way in WAYS.items():
+        if hasattr(X, attribute):
+            return f"pass {way.format(name)}"
+    return "pass an array of shape (n_samples, n_features)"
+
+
+def _not_two_dimensional(X: Any, name: str, who: str, chunk: bool) -> str:
+    """Say how what has other dimensions than two becomes a table."""
+    n, is_list = n_dims(X), isinstance(X, list | tuple)
+    found = f"is a {type(X).__name__} of {brief([type(item).__name__ for item in X[:3]])}"
+    if not is_list:
+        found = f"has the shape {brief(shape_of(X))}"
+    what = f"{who} {found}, but must be a table of shape (n_samples, n_features)"
+    if n > 2:
+        array = f"numpy.asarray({name})" if is_list else name
+        way = f"flatten each sample, {array}.reshape(len({name}), -1)"
+        chunks = f"; if it holds chunks, put them together, or pass lambda: {name}"
+        chunks *= is_list and name == "X"
+        return f"{what}: {way}{chunks}."
+    if chunk:
+        return f"{what}: let {name} yield several samples at a time, or (X, y) with labels."
+    return (
+        f"Expected 2D array, got {n}D array instead: {what}. Reshape your data, by "
+        f"numpy.reshape({name}, (-1, 1)) if it is a single feature and (1, -1) if a single sample."
+    )
+
+
+@contextmanager
+def columns_named(X: Any) -> Iterator[None]:
+    """Name the columns of a DataFrame that are no numbers, if something cannot read it."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        columns = list(X.items()) if isinstance(X, pd.DataFrame) else []
+        found = [f"{name!r} ({values.dtype})" for name, values in columns if not _is_real(values)]
+        if not found:
+            raise
+        more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(
+            f"X has columns that cannot be read as real numbers: {', '.join(found[:5])}{more}. "
+            f"Encode them, fill what is missing, or drop them. {error}"[:400]
+        ) from error
+
+
+def _is_real(values: pd.Series[Any]) -> bool:
+    if isinstance(values.dtype, np.dtype) and values.dtype.kind in "mMc":
+        return False
+    try:
+        values.astype(float)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def shape_of(X: Any) -> tuple[Any, ...]:
+    """Return the shape of an array, or of nested lists by their first entries."""
+    if hasattr(X, "shape"):
+        return tuple(X.shape)
+    if isinstance(X, Sequence) and not isinstance(X, str | bytes):
+        return len(X), *(shape_of(X[0]) if len(X) else ())
+    return ()
+
+
+def n_dims(X: Any) -> int:
+    """Return the number of dimensions."""
+    return len(shape_of(X))
+
+
+def positive_integers(value: Any) -> list[int] | None:
+    """Return what a sequence of positive integers holds; None if it holds anything else."""
+    if not isinstance(value, Sequence | np.ndarray) or isinstance(value, str):
+        return None
+    return (
+        [int(x) for x in value] if all(isinstance(x, Integral) and int(x) > 0 for x in value) else None
+    )
+
+
+def check_image_shape(image_shape: Sequence[int] | None, n_features: int) -> tuple[int, ...] | None:
+    """Return the shape of grey or colour images of so many values, or None if none is given."""
+    if image_shape is None:
+        return None
+    shape = tuple(positive_integers(image_shape) or ())
+    if len(shape) not in (2, 3) or shape[2:] not in ((), (3,)) or math.prod(shape) != n_features:
+        raise ValueError(
+            f"image_shape is {brief(image_shape)}, but must be (height, width) or (height, width, "
+            f"3) of the {n_features} features: leave it out if X holds no images."
+        )
+    return shape
