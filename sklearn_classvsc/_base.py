@@ -136,7 +136,7 @@ class SpikeSlabTransformer(SpikeSlabState):
             elif not go_on:
                 work._build(train)
             if file:
-                file.check(work, resume)
+                file.check(work)
             train.standardization = work._standardization
             valid, seed = None, 0
             if self.early_stopping and isinstance(train, ArrayDataset):

@@ -13,6 +13,7 @@ import numpy as np
 
 from . import _persistence
 from ._data import ArrayDataset
+from ._files import check_writable
 from ._streams import StreamDataset
 from .distributed import current
 
@@ -75,11 +76,11 @@ class Checkpoint:
             )
         return estimator, Plan(**plan)
 
-    def check(self, estimator: SpikeSlabTransformer, resume: bool) -> None:
+    def check(self, estimator: SpikeSlabTransformer) -> None:
         """Raise, before any time is spent on training, what writing would raise after it."""
-        current().first(lambda: self._check(estimator, resume))
+        current().first(lambda: self._check(estimator))
 
-    def _check(self, estimator: SpikeSlabTransformer, resume: bool) -> None:
+    def _check(self, estimator: SpikeSlabTransformer) -> None:
         params = estimator.get_params(deep=False) | {"checkpoint": None}
         classes = getattr(estimator, "classes_", None)
         try:
@@ -89,7 +90,7 @@ class Checkpoint:
                 f"checkpoint={os.fspath(self.path)!r} can hold data only. {error} For this fit, "
                 "set checkpoint=None."
             ) from error
-        _persistence.check_writable(self.path, clear=resume)
+        check_writable(self.path)
         if self.path.exists() and not _persistence.is_model_file(self.path):
             raise ValueError(
                 f"checkpoint={os.fspath(self.path)!r} is a file that neither fit nor save wrote: "

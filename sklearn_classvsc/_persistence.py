@@ -15,17 +15,14 @@ import os
 import platform
 import re
 import reprlib
-import secrets
 import stat
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from itertools import pairwise
 from numbers import Integral, Real
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import numpy as np
 import torch
@@ -34,6 +31,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._collapse import ClassSummary
 from ._data import Standardization
+from ._files import replacing
 from ._likelihoods import LIKELIHOODS
 from .bodies import Body, ConvDecoder, ConvEncoder, ResidualMLP
 
@@ -136,60 +134,10 @@ def save(estimator: SpikeSlabTransformer, path: str | os.PathLike[str]) -> None:
         file.writelines([head, *blocks])
 
 
-@contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Open a new file that takes the place of `path` at the end of the block, if all went well.
-
-    Until then `path` is as it was, and after an error nothing is left of the new file.
-    """
-    target = _target(path)
-    temporary = _temporary(target)
-    try:
-        with open(temporary, "xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def check_writable(path: str | os.PathLike[str], clear: bool) -> None:
-    """Raise the OSError that `replacing` would meet now.
-
-    `clear` takes away what killed writes left, where no one else is writing.
-    """
-    target = _target(path)
-    temporary = _temporary(target)
-    try:
-        open(temporary, "xb").close()
-    finally:
-        temporary.unlink(missing_ok=True)
-    if clear:
-        for file in target.parent.glob(f"{_prefix(target)}*.tmp"):
-            file.unlink(missing_ok=True)
-
-
 def is_model_file(path: str | os.PathLike[str]) -> bool:
     """Return whether a file begins as those that `save` writes."""
     with open(path, "rb") as file:
         return file.read(8 + len(PREFIX))[8:] == PREFIX
-
-
-def _target(path: str | os.PathLike[str]) -> Path:
-    target = Path(path).resolve()
-    if target.exists() and not target.is_file():
-        raise OSError(f"{target} is not a regular file: name another path.")
-    return target
-
-
-def _temporary(target: Path) -> Path:
-    return target.with_name(f"{_prefix(target)}{secrets.token_hex(8)}.tmp")
-
-
-def _prefix(target: Path) -> str:
-    """Return how the names of new files for this target begin."""
-    return f".{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]}."
 
 
 def load(path: str | os.PathLike[str], cls: type[T]) -> T:

@@ -6,7 +6,7 @@ import copy
 import json
 from collections.abc import Callable
 from importlib import import_module
-from os import PathLike, fspath
+from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -19,6 +19,7 @@ from . import __version__
 from ._base import SpikeSlabTransformer
 from ._data import Standardization
 from ._estimators import ClassVSCTransformer, VAETransformer, VSCTransformer
+from ._files import replacing
 from ._modules import Residual
 
 if TYPE_CHECKING:
@@ -133,7 +134,8 @@ def to_onnx(
     onnx.helper.set_model_props(model, _metadata(now, method))
     onnx.checker.check_model(model, full_check=True)
     if path is not None:
-        onnx.save_model(model, fspath(path))
+        with replacing(path) as file:
+            file.write(model.SerializeToString())
     return model
 
 

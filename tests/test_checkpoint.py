@@ -5,6 +5,7 @@ import math
 import os
 import pickle
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -30,6 +31,7 @@ from sklearn_classvsc import (
     VAETransformer,
     VSCTransformer,
     _checkpoint,
+    _files,
     _persistence,
 )
 from sklearn_classvsc._data import ArrayDataset
@@ -369,12 +371,9 @@ def test_writing_is_rare_where_epochs_are_short(seconds, expected, file, monkeyp
 
 
 def test_what_killed_writes_left_is_cleared_away_and_nothing_else(file):
-    for name in (_persistence._temporary(file), file.with_name(".mine.tmp")):
+    for name in (_files._temporary(file), file.with_name(".mine.tmp")):
         name.write_bytes(b"half")
     make(file=file).fit(X, Y)
-    assert len(os.listdir(file.parent)) == 3  # without resume, another fit may be writing there
-    file.unlink()
-    make(file=file).fit(X, Y, resume=True)
     assert sorted(os.listdir(file.parent)) == [".mine.tmp", file.name]
 
 
@@ -569,6 +568,8 @@ def test_a_failed_write_leaves_the_old_file_and_the_last_epoch(call, error, file
     calls, real = [], getattr(os, call)
 
     def fail_the_third_time(*args):
+        if call == "fsync" and stat.S_ISDIR(os.fstat(*args).st_mode):
+            return real(*args)
         calls.append(file.read_bytes() if file.exists() else None)
         if len(calls) == 3:
             raise error

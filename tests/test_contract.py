@@ -33,7 +33,7 @@ ROOMS = [
     "_estimators",
 ]
 #: Imported by any room, and importing none.
-SHIMS = {"_blocks", "labels", "_sklearn"}
+SHIMS = {"_blocks", "_files", "labels", "_sklearn"}
 #: Beside the rooms: what rooms may use although they have no number.
 BESIDE = {"_persistence", "_checkpoint", "distributed"}
 

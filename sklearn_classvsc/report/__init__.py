@@ -9,13 +9,13 @@ from __future__ import annotations
 import copy
 import html
 import os
-import secrets
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import ArrayLike
 
+from .._files import replacing
 from ._inputs import check_inputs
 from ._measure import measure
 from ._page import render
@@ -96,14 +96,9 @@ class FactorReport:
         OSError
             If the file cannot be written.
         """
-        path = Path(path)
-        temporary = path.resolve().with_name(f".{secrets.token_hex(8)}.tmp")
-        try:
-            temporary.write_text(self._html, encoding="utf-8", newline="\n")
-            os.replace(temporary, path.resolve())
-        finally:
-            temporary.unlink(missing_ok=True)
-        return path
+        with replacing(path) as file:
+            file.write(self._html.encode())
+        return Path(path)
 
 
 def factor_report(
