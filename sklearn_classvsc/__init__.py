@@ -20,11 +20,11 @@ lower numbers only.
 
 Beside them `_blocks` decodes sparse samples of many features, `labels` has hierarchies of classes,
 `bodies` has networks for images and deep ones, `testing` checks networks of your own,
-`_files` writes whole files or none, `_persistence` saves and loads, `_checkpoint` lets a training go
-on after a crash, `distributed` has several processes train one model, `metrics` judges any codes,
-`inspection` says what a dimension does to the features, `displays` and `report` show it, `editing`
-changes samples by their codes, `export` writes ONNX models, and `datasets` makes data whose factors
-are known.
+`_files` writes whole files or none, `_tables` reads those of the command line, `_persistence` saves
+and loads, `_checkpoint` lets a training go on after a crash, `distributed` has several processes
+train one model, `metrics` judges any codes, `inspection` says what a dimension does to the
+features, `displays` and `report` show it, `editing` changes samples by their codes, `export` writes
+ONNX models, and `datasets` makes data whose factors are known.
 """
 
 from importlib import import_module

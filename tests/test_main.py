@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sklearn_classvsc.__main__ import load, main, read_table, split_data
+from sklearn_classvsc.__main__ import load, main, split_data
+from sklearn_classvsc._tables import read_table
 from sklearn_classvsc.metrics import ROLES
 
 QUICK = ["--max-epochs", "2", "--n-components", "4"]
