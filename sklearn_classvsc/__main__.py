@@ -61,7 +61,7 @@ examples:
 
 LEGEND = """\
 All figures are of held-out data. A dimension is active where its code is not 0.
-  explained variance   of the data decoded from codes, in its units: 1 is perfect
+  explained variance   of the data decoded from codes, in its units: 1 is best
   active dimensions    per sample, on average: fewer is a shorter explanation
   dead dimensions      used by no class: 0 is best
   class consistency    share of its active dimensions that a sample has in common
@@ -69,7 +69,7 @@ All figures are of held-out data. A dimension is active where its code is not 0.
   class sharing        the same for two samples of different classes
   nonglobal contrast   consistency minus sharing, without the dimensions that all
                        classes have: -1 to 1, high if the others tell them apart
-  logistic accuracy    of a logistic regression on the standardised codes: 0 to 1
+  logistic accuracy    of a logistic regression on standardised codes: 0 to 1
 """
 
 #: Name of the page on ClassVSC.
