@@ -64,11 +64,11 @@ All figures are of held-out data. A dimension is active where its code is not 0.
   explained variance   of the data decoded from codes, in its units: 1 is best
   active dimensions    per sample, on average: fewer is a shorter explanation
   dead dimensions      used by no class: 0 is best
-  class consistency    share of its active dimensions that a sample has in common
-                       with another of its class: 0 to 1 (1 if all are active)
+  class consistency    share of the active dimensions of a sample that another of
+                       its class has too: 0 to 1 (1 if all are active)
   class sharing        the same for two samples of different classes
-  nonglobal contrast   consistency minus sharing, without the dimensions that all
-                       classes have: -1 to 1, high if the others tell them apart
+  nonglobal contrast   consistency minus sharing, without dimensions that every
+                       class has: -1 to 1, high if the others tell classes apart
   logistic accuracy    of a logistic regression on standardised codes: 0 to 1
 """
 
@@ -135,13 +135,7 @@ def make_parser() -> argparse.ArgumentParser:
     default = "(default: the estimators')"
     add("--n-components", type=_integer(1), metavar="N", help=f"dimensions of the codes {default}")
     add("--max-epochs", type=_integer(1), metavar="N", help=f"passes over the data {default}")
-    add(
-        "--seed",
-        type=_integer(0),
-        default=0,
-        metavar="N",
-        help="of split and training (default: 0)",
-    )
+    add("--seed", type=_integer(0), default=0, metavar="N", help="of split and fits (default: 0)")
     add("--verbose", action="store_true", help="show progress where standard error is no terminal")
     return parser
 
@@ -181,9 +175,8 @@ def run(args: argparse.Namespace, rank: int, size: int) -> None:
             file.write(to_csv(content).encode())
     title, shape = f"Factor report: {name}", None if args.data else (8, 8)
     try:
-        report = factor_report(
-            class_vsc, split.X_test, split.y_test, title=title, image_shape=shape
-        )
+        held_out = (split.X_test, split.y_test)
+        report = factor_report(class_vsc, *held_out, title=title, image_shape=shape)
         tables.append(report.save((args.out or Path.cwd()) / REPORT))
     except (ImportError, OSError) as error:  # the table is what was asked for first
         print(f"warning: no {REPORT}: {_one_line(error)}.", file=sys.stderr)
@@ -228,10 +221,9 @@ def _together(size: int) -> Iterator[None]:
     try:
         with data_parallel():
             yield
-    except ImportError as error:
-        raise OSError(str(error)) from error
-    except (DistError, ProcessLostError) as error:
-        raise ConnectionError(str(error)) from error
+    except (ImportError, DistError, ProcessLostError) as error:
+        kind = OSError if isinstance(error, ImportError) else ConnectionError
+        raise kind(str(error)) from error
 
 
 # -- data ------------------------------------------------------------------------------------------

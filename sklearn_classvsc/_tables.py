@@ -50,7 +50,9 @@ def _read_csv(path: Path, sep: str = ",", encoding: str = "utf-8", **options: st
     likely = max(";\t|,", key=names.count)
     if sep not in names and likely in names:
         decimal = " --decimal ," if likely != "," and re.search(r"\d,\d", first) else ""
-        raise UnusableError(f"{path} looks separated by {likely!r}: add --sep {likely!r}{decimal}")
+        raise UnusableError(
+            f"{path} looks separated by {likely!r}: add --sep {likely!r}{decimal} to read it."
+        )
     with warnings.catch_warnings():  # of rows longer than the header, which would be cut
         warnings.simplefilter("error", pd.errors.ParserWarning)
         return read(sep=sep, index_col=False, low_memory=False, **options)
@@ -185,16 +187,16 @@ def take_columns(
         raise ValueError(f"{path} has columns but no rows: it is empty.")
     X: dict[str, NDArray[np.float64]] = {}
     index, bad, found, ways = [], [], [], []
-    for name, column in table.items():
-        numbers = None if name == target else _to_numbers(column)
-        if numbers is not None and name not in keep and _tells_rows_apart(str(name), numbers):
-            index.append(str(name))
+    for label, column in table.items():
+        name, numbers = str(label), None if label == target else _to_numbers(column)
+        if numbers is not None and name not in keep and _tells_rows_apart(name, numbers):
+            index.append(name)
         elif problem := _problem(column, numbers, is_feature=name != target):
             found.append(problem[0])
             ways.append(problem[1])
-            bad += [str(name)] * (name != target)
+            bad += [name] * (name != target)
         elif numbers is not None:
-            X[str(name)] = numbers
+            X[name] = numbers
     if index:
         found.insert(0, f"an index or identifier, not a measurement: {listing(index)}")
         ways.insert(0, "keep a column that is measured with --keep NAME")
@@ -236,7 +238,7 @@ def _tells_rows_apart(name: str, values: NDArray[np.float64]) -> bool:
         return bool(steps[0] and np.allclose(steps, steps[0], rtol=1e-6, atol=0))
     dense = n <= np.ptp(values) + 1 <= max(n, min(4 * n, n * n / 20))
     rises = bool(np.all(steps > 0) or np.all(steps < 0))
-    return rises or (dense and len(np.unique(values)) == n)
+    return rises or bool(dense and len(np.unique(values)) == n)
 
 
 def _problem(
@@ -249,7 +251,7 @@ def _problem(
         unread = values[pd.to_numeric(values.astype(str), errors="coerce").isna()]
         example = next(iter(unread if len(unread) else values))
         if isinstance(example, str) and re.fullmatch(r"\s*[-+]?\d*,\d+\s*", example):
-            return f"{named} holds {example!r}", "read decimal commas with --decimal ,"
+            return f"{named} holds {example!r}", "let --decimal , read decimal commas"
         return f"{named} holds {_short.repr(example)}", "encode what is no number"
     missing = column.isna().to_numpy()
     rows = np.flatnonzero(missing if numbers is None else ~np.isfinite(numbers))
@@ -275,12 +277,13 @@ def to_labels(column: pd.Series[Any]) -> NDArray[Any]:
     values = [plain(value) for value in column.tolist()]
     texts = [str(value) for value in values]
     fractions = [value for value in values if isinstance(value, real) and value % 1]
-    found = f"has {len(set(texts))} different values in {len(texts)} samples"
+    several = len(set(texts))
+    found = f"has {several} different values in {len(texts)} samples"
     if fractions:
         found = f"holds {fractions[0]}"
     elif re.search("[\0\ud800-\udfff]", "".join(texts)):
         found = "holds NUL characters or lone surrogates"
-    elif len(set(texts)) <= max(LISTED, len(texts) / 3):
+    elif several <= max(LISTED, len(texts) / 3):
         whole = all(type(value) is int and -(2**63) <= value < 2**63 for value in values)
         return np.array(values, dtype=np.int64) if whole else np.array(texts)
     raise ValueError(
