@@ -64,8 +64,8 @@ All figures are of held-out data. A dimension is active where its code is not 0.
   explained variance   of the data decoded from codes, in its units: 1 is best
   active dimensions    per sample, on average: fewer is a shorter explanation
   dead dimensions      used by no class: 0 is best
-  class consistency    share of the active dimensions of a sample that another of
-                       its class has too: 0 to 1 (1 if all are active)
+  class consistency    share of the active dimensions of a sample that another
+                       of its class has too: 0 to 1 (1 if all are active)
   class sharing        the same for two samples of different classes
   nonglobal contrast   consistency minus sharing, without dimensions that every
                        class has: -1 to 1, high if the others tell classes apart
