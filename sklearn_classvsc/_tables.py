@@ -273,8 +273,8 @@ def to_labels(column: pd.Series[Any]) -> NDArray[Any]:
         whole = isinstance(value, real) and value % 1 == 0 and abs(value) < 2**63
         return int(value) if whole else value
 
-    real = (float, Decimal, np.floating)
-    values = [plain(value) for value in column.tolist()]
+    real: Any = (float, Decimal, np.floating)
+    values: list[Any] = [plain(value) for value in column.tolist()]
     texts = [str(value) for value in values]
     fractions = [value for value in values if isinstance(value, real) and value % 1]
     several = len(set(texts))
@@ -284,7 +284,10 @@ def to_labels(column: pd.Series[Any]) -> NDArray[Any]:
     elif re.search("[\0\ud800-\udfff]", "".join(texts)):
         found = "holds NUL characters or lone surrogates"
     elif several <= max(LISTED, len(texts) / 3):
-        whole = all(type(value) is int and -(2**63) <= value < 2**63 for value in values)
+        whole = all(
+            isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
+            for value in values
+        )
         return np.array(values, dtype=np.int64) if whole else np.array(texts)
     raise ValueError(
         f"--target {_short.repr(column.name)} {found}, but classes are strings or whole numbers, "
