@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -17,50 +18,58 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
     from numpy.typing import NDArray
 
 DESCRIPTION = """\
-Train VAETransformer, VSCTransformer and ClassVSCTransformer with their defaults, on 70 % of
-scikit-learn's handwritten digits or of a file of yours, compare their codes on the other 30 %, and
-write a page on what ClassVSC has learned: factor_report.html.
+Train VAETransformer, VSCTransformer and ClassVSCTransformer with their
+defaults, on 70 % of scikit-learn's handwritten digits or of a file of yours,
+compare their codes on the other 30 %, and write a page on what ClassVSC has
+learned: factor_report.html.
 """
 
 EPILOG = """\
 files:
-  .csv       one row per sample, the names of the columns in the first line
+  .csv .tsv  a row per sample, below the names of the columns; also as .csv.gz
   .parquet   the same; needs pip install "sklearn-classvsc[parquet]"
-  .npz       two arrays: the labels, which --target names, and the features, (samples, features)
+  .npz       two arrays: labels, which --target names, and (samples, features)
 
-  COLUMN holds the class of each sample: strings or whole numbers. Every other column is a feature
-  and holds finite numbers: remove identifiers, encode categories and fill what is missing first.
-  A class needs two samples, and two of the classes about 17, to be both trained on and measured.
+  COLUMN holds the class of each sample: strings or whole numbers. Every other
+  column is a feature and holds finite numbers: encode categories and fill what
+  is missing first. Columns that number or name the rows are refused, for they
+  give away the order of the file. A class needs two samples, and two of the
+  classes about 17, to be both trained on and measured.
+
+  Where a spreadsheet would take text for a formula, table.csv and roles.csv
+  have an apostrophe before it.
 
 several processes:
-  torchrun --nproc_per_node N -m sklearn_classvsc trains in N processes together, the first of which
-  prints and writes; needs pip install "sklearn-classvsc[distributed]"
+  torchrun --nproc_per_node N -m sklearn_classvsc trains in N processes
+  together, the first of which prints and writes; needs
+  pip install "sklearn-classvsc[distributed]"
 
 exit status:
-  0 for success; 2 for arguments or data that cannot be used, with one line that says why
+  0 for success; 2 for arguments or data that cannot be used, with one line on
+  the standard error stream that says why
 
 examples:
   python -m sklearn_classvsc
   python -m sklearn_classvsc --data iris.csv --target species --out results
+  python -m sklearn_classvsc --data eu.csv --target art --sep ';' --decimal ,
   python -m sklearn_classvsc --n-components 16 --seed 1 --verbose
 """
 
 LEGEND = """\
-All figures are of held-out data. A dimension is active in a sample when its code is not 0.
-  explained variance   of the data decoded from the codes, in the data's units: 1 is perfect
+All figures are of held-out data. A dimension is active where its code is not 0.
+  explained variance   of the data decoded from codes, in its units: 1 is best
   active dimensions    per sample, on average: fewer is a shorter explanation
   dead dimensions      used by no class: 0 is best
-  class consistency    share of its active dimensions that a sample has in common with another of
-                       its class: 0 to 1, and 1 also where everything is always active
-  class sharing        the same for two samples of different classes, over all dimensions
-  nonglobal contrast   consistency minus sharing, without the dimensions that every class has:
-                       -1 to 1, high when the active dimensions tell classes apart, 0 if dense
-  logistic accuracy    of a logistic regression on the standardised codes: 0 to 1
+  class consistency    share of the active dimensions of a sample that another
+                       of its class has too: 0 to 1 (1 if all are active)
+  class sharing        the same for two samples of different classes
+  nonglobal contrast   consistency minus sharing, without dimensions that every
+                       class has: -1 to 1, high if the others tell classes apart
+  logistic accuracy    of a logistic regression on standardised codes: 0 to 1
 """
 
 #: Name of the page on ClassVSC.
@@ -69,8 +78,12 @@ REPORT = "factor_report.html"
 HELD_OUT = 0.3
 #: Held-out samples below which the metrics leave a class out.
 MIN_SAMPLES = 5
-#: How many columns or arrays an error lists.
-LISTED = 20
+#: What torchrun tells each of its processes.
+LAUNCH = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+#: Text that a spreadsheet computes, some after trimming it; a number is none.
+FORMULA = re.compile(
+    r"(?!\s*[-+]?[\d.]+(e[-+]?\d+)?\s*$)(\s*[=+@＝＋－＠-]|[\t\r\n])", re.IGNORECASE
+)
 
 
 class Split(NamedTuple):
@@ -83,41 +96,24 @@ class Split(NamedTuple):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line.
+    """Run the command line; return 0, or 2 where arguments or data cannot be used.
 
-    Parameters
-    ----------
-    argv : sequence of str, default=None
-        Arguments; None takes those of the process.
-
-    Returns
-    -------
-    status : int
-        0, or 2 where the data or the arguments cannot be used.
-
-    Raises
-    ------
-    SystemExit
-        By argparse, for arguments that it cannot read and after ``--help``.
+    `argv` are the arguments; None takes those of the process. SystemExit is argparse's.
     """
-    with nullcontext() if _is_first() else _silence():
-        args = make_parser().parse_args(argv)
-        try:
-            run(args)
-        except (ValueError, FloatingPointError, OSError) as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 2
+    rank, size = find_launch()
+    try:
+        with _silence() if rank else nullcontext():
+            run(make_parser().parse_args(argv), rank, size)
+    except (ValueError, FloatingPointError, OSError, MemoryError) as error:
+        # All processes raise the same, but each knows alone that it cannot reach the others.
+        if not rank or isinstance(error, ConnectionError):
+            print(f"error: {_one_line(error)}.", file=sys.stderr)
+        return 2
     return 0
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Describe the arguments.
-
-    Returns
-    -------
-    parser : ArgumentParser
-        With a help that says everything.
-    """
+    """Describe the arguments."""
     parser = argparse.ArgumentParser(
         prog="python -m sklearn_classvsc",
         description=DESCRIPTION,
@@ -125,68 +121,85 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--data", type=Path, metavar="FILE", help="a .csv, .parquet or .npz file (default: digits)")
+    several: dict[str, Any] = {"action": "append", "default": [], "metavar": "NAME"}
+    add("--data", type=Path, metavar="FILE", help=".csv, .tsv, .parquet or .npz (default: digits)")
     add("--target", metavar="COLUMN", help="column, or array, of FILE that holds the classes")
+    add("--drop", **several, help="leave this column out (may be repeated)")
+    add("--keep", **several, help="a feature, though it looks like an index (may be repeated)")
+    add("--sep", type=_character, metavar="C", help="separates columns of text (default: , or tab)")
+    add("--decimal", type=_character, metavar="C", help="decimal point of text (default: .)")
+    add("--encoding", metavar="NAME", help="of text (default: utf-8)")
     files = f"{REPORT}, table.csv and roles.csv"
     no_out = "the page alone, into the current folder"
     add("--out", type=Path, metavar="DIR", help=f"write {files} into DIR (default: {no_out})")
-    count, seed = _integer(1), _integer(0)
     default = "(default: the estimators')"
-    add("--n-components", type=count, metavar="N", help=f"dimensions of the codes {default}")
-    add("--max-epochs", type=count, metavar="N", help=f"passes over the data {default}")
-    add("--seed", type=seed, default=0, metavar="N", help="of split and training (default: 0)")
-    add("--verbose", action="store_true", help="show progress on the standard error stream")
+    add("--n-components", type=_integer(1), metavar="N", help=f"dimensions of the codes {default}")
+    add("--max-epochs", type=_integer(1), metavar="N", help=f"passes over the data {default}")
+    add("--seed", type=_integer(0), default=0, metavar="N", help="of split and fits (default: 0)")
+    add("--verbose", action="store_true", help="show progress where standard error is no terminal")
     return parser
 
 
-def run(args: argparse.Namespace) -> None:
-    """Load, compare, print, write.
+def run(args: argparse.Namespace, rank: int, size: int) -> None:
+    """Load, compare, print, write; in the process `rank` of `size`, of which the first writes."""
+    from sklearn_classvsc._files import check_writable, replacing
+    from sklearn_classvsc.metrics import dimension_roles
+    from sklearn_classvsc.report import factor_report
 
-    Parameters
-    ----------
-    args : Namespace
-        What `make_parser` reads.
-
-    Raises
-    ------
-    ValueError, FloatingPointError, OSError
-        If the arguments or the data cannot be used; the message is for the user.
-    """
     name = "digits" if args.data is None else args.data.name
-    with _together():
-        X, y = load(args.data, args.target)
-        split = split_data(X, y, args.seed)
-        if args.out is not None:
-            args.out.mkdir(parents=True, exist_ok=True)
-        print(describe(name, split, args.seed), flush=True)
+    tables = [] if args.out is None else [args.out / "table.csv", args.out / "roles.csv"]
+    with _together(size):
+        text = {name: getattr(args, name) for name in ("sep", "decimal", "encoding")}
+        split = split_data(*load(args.data, args.target, args.keep, args.drop, **text), args.seed)
+        for path in tables:  # before the work, not after
+            path.parent.mkdir(parents=True, exist_ok=True)
+            check_writable(path)
+        (n_train, n_features), n_test = split.X_train.shape, len(split.X_test)
+        print(
+            f"{name}: {n_train + n_test} samples, {n_features} features, "
+            f"{len(set(split.y_train.tolist()))} classes; {n_train} to train, {n_test} held out; "
+            f"seed {args.seed}",
+            flush=True,
+        )
         sizes = {"n_components": args.n_components, "max_epochs": args.max_epochs}
         given = {name: value for name, value in sizes.items() if value is not None}
-        verbose = int(args.verbose)
+        verbose = int(args.verbose or sys.stderr.isatty())
         table, class_vsc = compare(split, random_state=args.seed, verbose=verbose, **given)
-    if not _is_first():
+    if rank:
         return
     print(f"\n{format_table(table)}\n\n{LEGEND}", flush=True)
-    written = []
-    if args.out is not None:
-        written = [args.out / "table.csv", args.out / "roles.csv"]
-        table.to_csv(written[0])
-        list_roles(class_vsc, split).to_csv(written[1], index=False)
-    page = (args.out or Path.cwd()) / REPORT
+    roles = dimension_roles(class_vsc.transform(split.X_test), split.y_test)
+    roles["classes"] = [";".join(map(str, classes)) for classes in roles["classes"]]
+    for path, content in zip(tables, (table.reset_index(), roles), strict=False):
+        with replacing(path) as file:
+            file.write(to_csv(content).encode())
     title, shape = f"Factor report: {name}", None if args.data else (8, 8)
     try:
-        written.append(write_report(class_vsc, split, page, title=title, image_shape=shape))
+        held_out = (split.X_test, split.y_test)
+        report = factor_report(class_vsc, *held_out, title=title, image_shape=shape)
+        tables.append(report.save((args.out or Path.cwd()) / REPORT))
     except (ImportError, OSError) as error:  # the table is what was asked for first
         print(f"warning: no {REPORT}: {_one_line(error)}.", file=sys.stderr)
-    if written:
-        print(f"Written: {', '.join(map(str, written))}")
+    if tables:
+        print(f"Written: {', '.join(map(str, tables))}")
 
 
 # -- several processes -----------------------------------------------------------------------------
 
 
-def _is_first() -> bool:
-    """Return whether this process is the only one, or the first that torchrun has started."""
-    return os.environ.get("RANK", "0") == "0"
+def find_launch() -> tuple[int, int]:
+    """Return which process of how many that torchrun has started this is: 0 of 1 without it."""
+    rank, size = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
+    valid = rank.isdecimal() and size.isdecimal() and int(rank) < int(size)
+    if valid and all(name in os.environ for name in LAUNCH):
+        return int(rank), int(size)
+    if (rank, size) != ("0", "1"):
+        print(
+            f"warning: RANK={rank} and WORLD_SIZE={size} are of no launch by torchrun, which sets "
+            f"{', '.join(LAUNCH)}: this runs as one process.",
+            file=sys.stderr,
+        )
+    return 0, 1
 
 
 @contextmanager
@@ -196,306 +209,86 @@ def _silence() -> Iterator[None]:
 
 
 @contextmanager
-def _together() -> Iterator[None]:
+def _together(size: int) -> Iterator[None]:
     """Fit in all processes that torchrun has started; an error of one is raised in all."""
-    if os.environ.get("WORLD_SIZE", "1") == "1":
+    if size == 1:
         yield
         return
+    from torch.distributed import DistError
+
     from sklearn_classvsc.distributed import ProcessLostError, data_parallel
 
     try:
         with data_parallel():
             yield
-    except (ImportError, ProcessLostError) as error:
-        raise OSError(str(error)) from error
+    except (ImportError, DistError, ProcessLostError) as error:
+        kind = OSError if isinstance(error, ImportError) else ConnectionError
+        raise kind(str(error)) from error
 
 
-# -- reading ---------------------------------------------------------------------------------------
+# -- data ------------------------------------------------------------------------------------------
 
 
-def load(path: Path | None = None, target: str | None = None) -> tuple[pd.DataFrame, NDArray[Any]]:
-    """Return the features and labels of a file, or of the digits.
+def load(
+    path: Path | None = None,
+    target: str | None = None,
+    keep: Sequence[str] = (),
+    drop: Sequence[str] = (),
+    **text: str | None,
+) -> tuple[pd.DataFrame, NDArray[Any]]:
+    """Return the features (float64) and labels (int64 or str) of a file, or of the digits.
 
-    Parameters
-    ----------
-    path : Path, default=None
-        A file for `read_table`; None takes scikit-learn's digits.
-    target : str, default=None
-        The column of the labels; needed with `path`, and only then.
-
-    Returns
-    -------
-    X : DataFrame of shape (n_samples, n_features), float64
-        Finite features, by name.
-    y : ndarray of shape (n_samples,)
-        Labels, int64 or str.
-
-    Raises
-    ------
-    ValueError
-        If the table cannot be used; the message says which row and column, and why.
-    OSError
-        If the file cannot be read.
+    `text` are sep, decimal and encoding; None is the default. A ValueError or OSError says why a
+    file cannot be used.
     """
+    given = {name: value for name, value in text.items() if value is not None}
     if path is None:
-        if target is not None:
-            raise ValueError(f"--target {target!r} names a column of a file: give it with --data.")
+        options = {"target": target, "keep": keep, "drop": drop} | given
+        if unused := [f"--{name}" for name, value in options.items() if value]:
+            raise ValueError(f"{', '.join(unused)} needs a file: give it with --data.")
         from sklearn.datasets import load_digits
 
         X, y = load_digits(return_X_y=True, as_frame=True)
         return X, y.to_numpy()
-    table = read_table(path, target)
-    if target not in table:
-        asked = "--target is missing" if target is None else f"--target {target!r} is no column"
-        raise ValueError(f"{asked}: the columns of {path} are {_listing(table.columns)}.")
-    if table.shape[1] < 2:
-        raise ValueError(f"{path} has no column but {target!r}: add features.")
-    if table.empty:
-        raise ValueError(f"{path} has columns but no rows: it is empty.")
-    features = table.drop(columns=target)
-    _check_numeric(features)
-    _check_complete(table)
-    return _to_floats(features), _to_labels(table[target])
+    from sklearn_classvsc._datafiles import read_table, take_columns
 
-
-def read_table(path: Path, target: str | None = None) -> pd.DataFrame:
-    """Read a table with named columns.
-
-    Parameters
-    ----------
-    path : Path
-        A .csv, .parquet or .npz file.
-    target : str, default=None
-        Which array of a .npz file becomes a column; the one 2-d array beside it becomes the others.
-
-    Returns
-    -------
-    table : DataFrame
-        One row per sample, indexed from 0.
-
-    Raises
-    ------
-    ValueError
-        If the file is empty, broken or of another kind.
-    OSError
-        If there is no such file.
-    """
-    readers: dict[str, Callable[[Path, str | None], pd.DataFrame]] = {
-        ".csv": _read_csv,
-        ".parquet": _read_parquet,
-        ".npz": _read_npz,
-    }
-    if (suffix := path.suffix.lower()) not in readers:
-        raise ValueError(f"{path} ends in {suffix!r}, expected one of {_listing(readers)}.")
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is a folder." if path.is_dir() else f"No file {path}.")
-    if not path.stat().st_size:
-        raise ValueError(f"{path} is empty.")
-    return readers[suffix](path, target)
-
-
-def _read_csv(path: Path, target: str | None) -> pd.DataFrame:
-    import pandas as pd
-
-    try:
-        with warnings.catch_warnings():  # of rows longer than the header, which would be cut
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            return pd.read_csv(path, index_col=False, low_memory=False)
-    except (ValueError, pd.errors.ParserWarning) as error:  # ValueErrors: pandas' and Unicode's
-        raise ValueError(f"{path} cannot be read as CSV: {_one_line(error)}.") from error
-
-
-def _read_parquet(path: Path, target: str | None) -> pd.DataFrame:
-    import pandas as pd
-
-    try:
-        return pd.read_parquet(path).reset_index(drop=True)
-    except ImportError as error:
-        raise ValueError(
-            f'{path} needs a reader of Parquet: pip install "sklearn-classvsc[parquet]".'
-        ) from error
-    except (ValueError, OSError) as error:
-        raise ValueError(f"{path} cannot be read as Parquet: {_one_line(error)}.") from error
-
-
-def _read_npz(path: Path, target: str | None) -> pd.DataFrame:
-    import numpy as np
-    import pandas as pd
-
-    arrays = _load_arrays(path)
-    listed = _listing([f"{name} {array.shape}" for name, array in arrays.items()], quote=False)
-    if target not in arrays:
-        asked = "--target is missing" if target is None else f"--target {target!r} is no array"
-        raise ValueError(f"{asked}: the arrays of {path} are {listed}.")
-    y = arrays.pop(target)
-    matrices = [name for name, array in arrays.items() if array.ndim == 2]
-    if y.ndim != 1 or len(matrices) != 1:
-        raise ValueError(
-            f"{path} holds {listed}: expected the 1-d array {target!r} of labels and one 2-d array "
-            f"of features beside it, found {len(matrices)}. Keep one with "
-            f"np.savez(file, X=features, {target if target.isidentifier() else 'y'}=labels)."
-        )
-    (name,) = matrices
-    X = arrays[name]
-    if len(X) != len(y):
-        raise ValueError(
-            f"{path} holds {len(X)} rows of {name!r}, but {len(y)} labels {target!r}: one per row."
-        )
-    table = pd.DataFrame(X, columns=[f"{name}[:, {j}]" for j in range(X.shape[1])])
-    labels = pd.Series(y.astype(str) if y.dtype.kind == "S" else np.asarray(y), name=target)
-    return pd.concat([table, labels], axis=1)
-
-
-def _load_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """Read all arrays of an archive, none of which may hold Python objects."""
-    from zipfile import BadZipFile
-
-    import numpy as np
-
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (ValueError, EOFError, BadZipFile, AttributeError, TypeError) as error:
-        if "Object arrays" in str(error):
-            hint = "an array holds Python objects; save strings with labels.astype(str)"
-        else:
-            hint = "it is no archive of arrays; write one with np.savez(file, X=..., y=...)"
-        raise ValueError(f"{path} cannot be read as NPZ: {hint}.") from error
-
-
-# -- checking --------------------------------------------------------------------------------------
-
-
-def _check_numeric(features: pd.DataFrame) -> None:
-    import pandas as pd
-    from pandas.api.types import is_complex_dtype, is_numeric_dtype
-
-    for name, column in features.items():
-        if is_numeric_dtype(column) and not is_complex_dtype(column):
-            continue
-        values = column.astype(object).dropna()
-        unread = values[pd.to_numeric(values.astype(str), errors="coerce").isna()]
-        example = next(iter(unread if len(unread) else values), None)
-        raise ValueError(
-            f"column {str(name)!r} holds {example!r}, but features are numbers: encode or remove "
-            "the column, or name it with --target if it holds the classes."
-        )
-
-
-def _check_complete(table: pd.DataFrame) -> None:
-    import numpy as np
-
-    missing = np.argwhere(table.isna().to_numpy())
-    if len(missing):
-        row, column = missing[0]
-        others = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise ValueError(
-            f"row {row + 1}, column {str(table.columns[column])!r} is missing{others} (row 1 is "
-            "the first sample): fill or remove what is missing."
-        )
-
-
-def _to_floats(features: pd.DataFrame) -> pd.DataFrame:
-    import numpy as np
-    import pandas as pd
-
-    X: NDArray[np.float64] = features.to_numpy(dtype=np.float64)
-    infinite = np.argwhere(~np.isfinite(X))
-    if len(infinite):
-        row, column = infinite[0]
-        raise ValueError(
-            f"row {row + 1}, column {str(features.columns[column])!r} is {X[row, column]} (row 1 "
-            "is the first sample): features are finite numbers."
-        )
-    return pd.DataFrame(X, columns=features.columns.astype(str))
-
-
-def _to_labels(column: pd.Series[Any]) -> NDArray[Any]:
-    """Return labels as int64 where they are whole numbers, else as strings."""
-    import numpy as np
-    from pandas.api.types import is_bool_dtype, is_numeric_dtype
-
-    if not is_numeric_dtype(column) or is_bool_dtype(column):
-        return np.array([str(value) for value in column])
-    values = column.to_numpy()
-    fractional = values[values % 1 != 0]
-    if len(fractional):
-        raise ValueError(
-            f"--target {str(column.name)!r} holds {fractional[0]:g}, but classes are strings or "
-            "whole numbers: name another column, or cut this one into intervals."
-        )
-    return np.asarray(values, dtype=np.int64)
+    return take_columns(path, read_table(path, target, **given), target, keep, drop)
 
 
 def split_data(X: pd.DataFrame, y: NDArray[Any], seed: int) -> Split:
-    """Hold out 30 % of the samples of each class.
-
-    Parameters
-    ----------
-    X : DataFrame of shape (n_samples, n_features)
-        Features.
-    y : ndarray of shape (n_samples,)
-        Labels.
-    seed : int
-        Seed of the split.
-
-    Returns
-    -------
-    split : Split
-        Both parts.
-
-    Raises
-    ------
-    ValueError
-        If there is one class only, a class has one sample, or the held-out part is too small to
-        measure.
-    """
+    """Hold out 30 % of the samples of each class; a ValueError if that is too little to measure."""
     import numpy as np
     from sklearn.model_selection import train_test_split
 
+    from sklearn_classvsc._datafiles import listing
+
     classes, sizes = np.unique(y, return_counts=True)
     if len(classes) < 2:
-        raise ValueError(f"all {len(y)} samples are of the class {classes[0]!s}: 2 are needed.")
+        raise ValueError(f"all {len(y)} samples are of the class {classes[0]!s:.40}: 2 are needed.")
     if sizes.min() < 2:
-        alone = _listing(classes[sizes == 1].tolist())
         raise ValueError(
-            f"there is a single sample of the class {alone}, which cannot be both trained on and "
-            "held out: add samples or remove it, or name the right column with --target."
+            f"there is a single sample of the class {listing(classes[sizes == 1])}, which cannot "
+            "be both trained on and held out: add samples or remove it, or name the right column "
+            "with --target."
         )
-    too_small = ValueError(
+    if math.ceil(HELD_OUT * len(y)) >= len(classes):
+        split = Split(*train_test_split(X, y, test_size=HELD_OUT, stratify=y, random_state=seed))
+        _, held_out = np.unique(split.y_test, return_counts=True)
+        if (held_out >= MIN_SAMPLES).sum() >= 2:
+            return split
+    raise ValueError(
         f"{len(y)} samples of {len(classes)} classes are too few: of 30 % held out, at least 2 "
         f"classes need {MIN_SAMPLES} samples each. Add samples, or merge or remove rare classes."
     )
-    if math.ceil(HELD_OUT * len(y)) < len(classes):
-        raise too_small
-    split = Split(*train_test_split(X, y, test_size=HELD_OUT, stratify=y, random_state=seed))
-    _, held_out = np.unique(split.y_test, return_counts=True)
-    if (held_out >= MIN_SAMPLES).sum() < 2:
-        raise too_small
-    return split
 
 
 # -- comparing -------------------------------------------------------------------------------------
 
 
 def compare(split: Split, **params: Any) -> tuple[pd.DataFrame, Any]:
-    """Train the three transformers and measure their codes on the held-out data.
+    """Train the three transformers; return their figures, a row each, and the fitted ClassVSC.
 
     Warnings go to the standard error stream, with the name of the system.
-
-    Parameters
-    ----------
-    split : Split
-        The data.
-    **params : dict
-        Parameters of all three constructors.
-
-    Returns
-    -------
-    table : DataFrame
-        One row per system, with the figures of `measure` as columns.
-    class_vsc : ClassVSCTransformer
-        The last of them, fitted.
     """
     import pandas as pd
 
@@ -515,20 +308,7 @@ def compare(split: Split, **params: Any) -> tuple[pd.DataFrame, Any]:
 
 
 def measure(estimator: Any, split: Split) -> dict[str, float]:
-    """Return the figures of a fitted transformer, in the order of the table.
-
-    Parameters
-    ----------
-    estimator : fitted transformer
-        Trained on the first part of `split`.
-    split : Split
-        The data; the second part is measured.
-
-    Returns
-    -------
-    figures : dict of str to float
-        By name. Definitions are those of :mod:`sklearn_classvsc.metrics`.
-    """
+    """Return the figures of a fitted transformer on the held-out data, in the table's order."""
     import numpy as np
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -551,101 +331,28 @@ def measure(estimator: Any, split: Split) -> dict[str, float]:
     }
 
 
-def list_roles(estimator: Any, split: Split) -> pd.DataFrame:
-    """Return the roles of the dimensions on the held-out data.
-
-    Parameters
-    ----------
-    estimator : fitted transformer
-        Trained on the first part of `split`.
-    split : Split
-        The data; the second part is looked at.
-
-    Returns
-    -------
-    roles : DataFrame
-        Of ``dimension_roles``, the classes joined by ";".
-    """
-    from sklearn_classvsc.metrics import dimension_roles
-
-    roles = dimension_roles(estimator.transform(split.X_test), split.y_test)
-    roles["classes"] = [";".join(map(str, classes)) for classes in roles["classes"]]
-    return roles
-
-
-def write_report(estimator: Any, split: Split, path: Path, **kwargs: Any) -> Path:
-    """Write the factor report of the held-out data.
-
-    Parameters
-    ----------
-    estimator : fitted transformer
-        Trained on the first part of `split`.
-    split : Split
-        The data; the second part is reported.
-    path : Path
-        The file.
-    **kwargs : dict
-        Of ``factor_report``: title, image_shape.
-
-    Returns
-    -------
-    path : Path
-        The same.
-
-    Raises
-    ------
-    ImportError
-        If Jinja2 is missing.
-    OSError
-        If the file cannot be written.
-    """
-    from sklearn_classvsc.report import factor_report
-
-    return factor_report(estimator, split.X_test, split.y_test, **kwargs).save(path)
-
-
 # -- showing ---------------------------------------------------------------------------------------
 
 
-def describe(name: str, split: Split, seed: int) -> str:
-    """Say in one line what was measured.
+def to_csv(table: pd.DataFrame) -> str:
+    """Return a table as CSV of which a spreadsheet computes nothing.
 
-    Parameters
-    ----------
-    name : str
-        Name of the data.
-    split : Split
-        The data.
-    seed : int
-        Seed of split and training.
-
-    Returns
-    -------
-    line : str
-        Data, sizes and seed.
+    An apostrophe precedes text that it would take for a formula, in names and cells, and after
+    each ";", at which some split.
     """
-    n_train, n_features = split.X_train.shape
-    n_test = len(split.X_test)
-    n_classes = len({*split.y_train.tolist(), *split.y_test.tolist()})
-    return (
-        f"{name}: {n_train + n_test} samples, {n_features} features, {n_classes} classes; "
-        f"{n_train} to train, {n_test} held out; seed {seed}"
-    )
+
+    def plain(cell: Any) -> Any:
+        if not isinstance(cell, str):
+            return cell
+        return ";".join("'" * bool(FORMULA.match(part)) + part for part in cell.split(";"))
+
+    text = table.map(plain).rename(columns=plain).to_csv(index=False, lineterminator="\n")
+    assert text is not None
+    return text
 
 
 def format_table(table: pd.DataFrame) -> str:
-    """Lay the table out narrowly, the names of the figures in two lines.
-
-    Parameters
-    ----------
-    table : DataFrame
-        Of `compare`.
-
-    Returns
-    -------
-    text : str
-        A row per system.
-    """
+    """Lay the table out narrowly, the names of the figures in two lines."""
     import pandas as pd
 
     columns = pd.MultiIndex.from_tuples([tuple(name.split("_")) for name in table.columns])
@@ -664,11 +371,11 @@ def _integer(low: int) -> Callable[[str], int]:
     return integer
 
 
-def _listing(names: Any, quote: bool = True) -> str:
-    """Return the first names, and how many more there are."""
-    shown = [repr(str(name)) if quote else str(name) for name in names]
-    more = [f"{len(shown) - LISTED} more"] if len(shown) > LISTED else []
-    return ", ".join(shown[:LISTED] + more)
+def _character(text: str) -> str:
+    r"""Read one character; shells pass a tab as \t."""
+    if len(character := text.replace(r"\t", "\t")) != 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not one character")
+    return character
 
 
 def _one_line(message: object) -> str:

@@ -211,7 +211,9 @@ def positive_integers(value: Any) -> list[int] | None:
     if not isinstance(value, Sequence | np.ndarray) or isinstance(value, str):
         return None
     return (
-        [int(x) for x in value] if all(isinstance(x, Integral) and int(x) > 0 for x in value) else None
+        [int(x) for x in value]
+        if all(isinstance(x, Integral) and int(x) > 0 for x in value)
+        else None
     )
 
 
