@@ -5,10 +5,12 @@ import math
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reference_loss import Recipe, make_data, package_training, reference_training
 
 from sklearn_classvsc._likelihoods import Bernoulli, Gaussian
 from sklearn_classvsc._modules import Pass
@@ -985,3 +987,20 @@ def test_the_divergences_take_batches_without_any_label():
     for form in DIVERGENCES.values():
         form(gamma, labels, 3, weight).backward()
         assert gamma.grad.isfinite().all()
+
+
+# -- the plain reference -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("objective", ["vsc", "paper", "balanced"])
+@pytest.mark.parametrize("n_classes, d", [(2, 5), (4, 16), (10, 16)])
+def test_a_training_is_that_of_the_loss_written_out(objective, n_classes, d):
+    recipe = Recipe(7, 12, d, n_classes, batch_size=50, objective=objective)
+    X, y = make_data(50, recipe.n_features, n_classes)
+    y[:10] = 0  # so that classes differ in size
+    start, history = package_training(recipe, X, y, n_steps=6)
+    reference = pd.DataFrame(reference_training(recipe, start, X, y, n_steps=6))
+    assert set(reference) == set(history) - {"epoch"}
+    for name in reference:  # the first step before any update, the last after five
+        np.testing.assert_allclose(history[name], reference[name], rtol=2e-3, atol=1e-4)
+        np.testing.assert_allclose(history[name][0], reference[name][0], rtol=2e-5, atol=2e-6)
