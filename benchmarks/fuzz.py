@@ -66,7 +66,7 @@ def rows_of(which: str, n: int, batch: int, seed: int) -> list[Row]:
 
 
 def inputs(n: int = 2000, seed: int = 0) -> Row:
-    """Fit to n cases; return the numbers of the ways they ended, `slowest` and `findings`.
+    """Fit to n cases; return how often each came of it.
 
     `not_run` are those whose child was ended by one before them; `wrong` were refused in spite of
     being in order, or the reverse, or left a trace.
@@ -117,7 +117,7 @@ def fit_cases(start: int, stop: int, seed: int) -> None:
 
 
 def files(n: int = 10_000, seed: int = 0) -> Row:
-    """Load all crafted files and n mutations; return the numbers of the ways they ended, and `findings`.
+    """Load all crafted files and n mutations; return how often each came of it.
 
     `identical`: a mutation that changed nothing. `valid`: a lie that describes another sound model.
     `accepted`: damage that was loaded. `no_file`: an OSError for a path that leads to none.
