@@ -231,12 +231,8 @@ class SkorchLoop:
             callbacks__print_log=None,
         ).initialize()
 
-    def epoch(self) -> None:
-        """Train for one pass over the data."""
-        self.fit(1)
-
-    def fit(self, n_epochs: int) -> None:
-        """Train for some passes over the data."""
+    def epoch(self, n_epochs: int = 1) -> None:
+        """Train for one pass over the data, or some."""
         self.net.partial_fit(self.X, self.y, epochs=n_epochs)
 
 
@@ -268,9 +264,8 @@ class PythaeLoop:
         class Decoder(BaseDecoder):
             def __init__(self) -> None:
                 super().__init__()
-                self.body = nn.Sequential(
-                    nn.Linear(d, h), nn.LayerNorm(h), nn.ReLU(), nn.Linear(h, p), nn.Sigmoid()
-                )
+                layers = nn.Linear(d, h), nn.LayerNorm(h), nn.ReLU(), nn.Linear(h, p)
+                self.body = nn.Sequential(*layers, nn.Sigmoid())
 
             def forward(self, z: Tensor) -> Any:
                 return ModelOutput(reconstruction=self.body(z))
@@ -280,13 +275,8 @@ class PythaeLoop:
                 logging.getLogger(name).setLevel(logging.ERROR)
         config = VAEConfig(input_dim=(p,), latent_dim=d, reconstruction_loss="bce")
         self.folder = tempfile.TemporaryDirectory()
-        training = BaseTrainerConfig(
-            output_dir=self.folder.name,
-            per_device_train_batch_size=recipe.batch_size,
-            num_epochs=1,
-            learning_rate=1e-3,
-            no_cuda=True,
-        )
+        size = {"num_epochs": 1, "per_device_train_batch_size": recipe.batch_size}
+        training = BaseTrainerConfig(self.folder.name, **size, learning_rate=1e-3, no_cuda=True)
         data = BaseDataset(torch.from_numpy(X), torch.from_numpy(y))
         self.trainer = BaseTrainer(VAE(config, Encoder(), Decoder()), data, None, training)
 

@@ -18,7 +18,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import _common as common
 import numpy as np
@@ -204,14 +204,6 @@ def highest(work: Callable[[], object]) -> float:
 # -- time --------------------------------------------------------------------------------------
 
 
-class Timing(NamedTuple):
-    """Seconds of one run: on the wall, of the processor, and of the call around it."""
-
-    wall: float
-    cpu: float
-    whole: float
-
-
 class EpochTimer(Callback):
     """Time the epochs, `seconds` each, and the training from the first to its end, `trained`.
 
@@ -236,12 +228,12 @@ class EpochTimer(Callback):
         self.trained = time.perf_counter() - wall, time.process_time() - cpu
 
 
-def timed(work: Callable[[], Any]) -> Timing:
-    """Time a call; if it returns the seconds of a part of itself, take those."""
+def timed(work: Callable[[], Any]) -> tuple[float, float]:
+    """Return the seconds of a call, on the wall and of the processor, or such as it returns."""
     wall, cpu = time.perf_counter(), time.process_time()
     part = work()
-    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    return Timing(*(part if isinstance(part, tuple) else (wall, cpu)), wall)
+    whole = time.perf_counter() - wall, time.process_time() - cpu
+    return part if isinstance(part, tuple) else whole
 
 
 def epoch_of(estimator: Any, X: Any, y: Any) -> Callable[[], tuple[float, float]]:
@@ -263,16 +255,16 @@ def interleave(
 ) -> dict[str, dict[str, list[float]]]:
     """Time systems in turn, there and back again, so that whatever else runs meets all of them.
 
-    Returns the seconds of each: "wall", "cpu" and "whole", a value for each round.
+    Returns the seconds of each: "wall" and "cpu", a value for each round.
     """
     for work in systems.values() if warm_up else ():
         work()
-    timings: dict[str, list[Timing]] = {name: [] for name in systems}
+    timings: dict[str, list[tuple[float, float]]] = {name: [] for name in systems}
     for i in range(repeats):
         for name in list(systems)[:: -1 if i % 2 else 1]:
             timings[name].append(timed(systems[name]))
     return {
-        name: {field: [getattr(t, field) for t in several] for field in Timing._fields}
+        name: dict(zip(("wall", "cpu"), map(list, zip(*several, strict=True)), strict=True))
         for name, several in timings.items()
     }
 

@@ -19,16 +19,8 @@ import numpy as np
 from _common import Column, Row, Target, columns
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
+from sklearn import datasets
 from sklearn.base import clone
-from sklearn.datasets import (
-    fetch_olivetti_faces,
-    load_breast_cancer,
-    load_digits,
-    load_iris,
-    load_wine,
-    make_blobs,
-    make_classification,
-)
 from sklearn.model_selection import StratifiedKFold, train_test_split
 from sklearn.utils import Bunch
 
@@ -58,12 +50,12 @@ class Table(NamedTuple):
 
 WEIGHTS = [40, 25, 15, 10, 6, 4]
 TABLES = {
-    "digits": Table("digits", load_digits),
-    "wine": Table("wine", load_wine),
-    "breast_cancer": Table("breast cancer", load_breast_cancer),
-    "iris": Table("iris", load_iris),
+    "digits": Table("digits", datasets.load_digits),
+    "wine": Table("wine", datasets.load_wine),
+    "breast_cancer": Table("breast cancer", datasets.load_breast_cancer),
+    "iris": Table("iris", datasets.load_iris),
     # Ten images of a person: half of them, so that each class has the five a role needs.
-    "olivetti": Table("Olivetti faces", fetch_olivetti_faces, test_size=0.5),
+    "olivetti": Table("Olivetti faces", datasets.fetch_olivetti_faces, test_size=0.5),
     "factors_small": Table(
         "factors: 4 classes, 600 rows",
         make_class_factors,
@@ -83,7 +75,7 @@ TABLES = {
     ),
     "classification": Table(
         "make_classification: 4 classes, 2,000 rows",
-        make_classification,
+        datasets.make_classification,
         {
             "n_samples": 2000,
             "n_features": 20,
@@ -94,12 +86,12 @@ TABLES = {
     ),
     "blobs": Table(
         "make_blobs: 8 classes, 1,500 rows",
-        make_blobs,
+        datasets.make_blobs,
         {"n_samples": 1500, "n_features": 15, "centers": 8, "cluster_std": 4.0},
     ),
     "letters": Table(
         "make_classification: 26 classes, 10,000 rows",
-        make_classification,
+        datasets.make_classification,
         {"n_samples": 10_000, "n_features": 24, "n_informative": 16, "n_classes": 26}
         | {"n_clusters_per_class": 1, "class_sep": 2.0},
     ),

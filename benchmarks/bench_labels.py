@@ -21,16 +21,9 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.datasets import load_diabetes, make_friedman1
 from sklearn.model_selection import train_test_split
 
-from sklearn_classvsc import ClassVSCTransformer, VSCTransformer
+from sklearn_classvsc import ClassVSCTransformer, VSCTransformer, metrics
 from sklearn_classvsc.datasets import make_class_factors
 from sklearn_classvsc.labels import with_parents
-from sklearn_classvsc.metrics import (
-    category_sharing_test,
-    class_consistency_score,
-    class_contrast_score,
-    dimension_roles,
-    ordinal_sharing_score,
-)
 
 NO_LABEL = -1
 N_CODES = 15_000  # training codes for a logistic regression
@@ -126,9 +119,9 @@ def several_labels(task: Row) -> Row:
         "followed": float(of_labels.mean()),
         "found": float((of_labels > 0.9).mean()),
         "found_shared": float((shared > 0.9).mean()) if shared.size else None,
-        "consistency": class_consistency_score(Z, Y_test),
-        "contrast": class_contrast_score(Z, Y_test),
-        "contrast_true": class_contrast_score(codes, Y_test),
+        "consistency": metrics.class_consistency_score(Z, Y_test),
+        "contrast": metrics.class_contrast_score(Z, Y_test),
+        "contrast_true": metrics.class_contrast_score(codes, Y_test),
     }
 
 
@@ -159,15 +152,15 @@ def groups(task: Row) -> Row:
     row = common.fit(estimator, split.X_train, y)
     Z, Z_train = estimator.transform(split.X_test), estimator.transform(split.X_train[:N_CODES])
     y_groups = np.array([GROUPS.get(c, str(c)) for c in split.y_test.tolist()])
-    having = [set(held) for held in dimension_roles(Z, split.y_test)["classes"]]
+    having = [set(held) for held in metrics.dimension_roles(Z, split.y_test)["classes"]]
     categories = [FOOTWEAR, UPPER_BODY]
-    sharing = category_sharing_test(Z, split.y_test, categories, n_permutations=1)
+    sharing = metrics.category_sharing_test(Z, split.y_test, categories, n_permutations=1)
     codes = Z_train, split.y_train[:N_CODES], Z, split.y_test
     return row | {
         **common.score_codes(Z, split.y_test),
         "explained_variance": common.explained_variance(estimator, split.X_test),
-        "group_consistency": class_consistency_score(Z, y_groups),
-        "group_contrast": class_contrast_score(Z, y_groups),
+        "group_consistency": metrics.class_consistency_score(Z, y_groups),
+        "group_contrast": metrics.class_contrast_score(Z, y_groups),
         "footwear": having.count(FOOTWEAR),
         "upper_body": having.count(UPPER_BODY),
         "sharing": float(sharing.statistic),
@@ -211,9 +204,9 @@ def numbers(task: Row) -> Row:
     return row | {
         "explained_variance": common.explained_variance(estimator, X_test, X.std(axis=0)),
         "active": float((Z != 0).sum(1).mean()),
-        "consistency": class_consistency_score(Z, labels),
-        "contrast": class_contrast_score(Z, labels),
-        "ordinal": ordinal_sharing_score(Z, labels),
+        "consistency": metrics.class_consistency_score(Z, labels),
+        "contrast": metrics.class_contrast_score(Z, labels),
+        "ordinal": metrics.ordinal_sharing_score(Z, labels),
     }
 
 

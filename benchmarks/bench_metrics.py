@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import tracemalloc
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import _common as common
@@ -90,22 +90,6 @@ def _category_test(A: Any, y: NDArray[np.intp]) -> metrics.CategorySharing:
     return metrics.category_sharing_test(A, y, groups, random_state=0)
 
 
-def _fidelity(A: Any, y: NDArray[np.intp]) -> float:
-    return metrics.fidelity_scorer(FunctionTransformer(accept_sparse=True).fit(A[:2]), A)
-
-
-def _information_of_values(Z: Any, y: NDArray[np.intp]) -> NDArray[np.float64]:
-    return metrics.activation_information(Z, y, of="value", random_state=0)
-
-
-def _probe(Z: Any, y: NDArray[np.intp]) -> float:
-    return metrics.k_sparse_probe_score(Z[::2], y[::2], Z[1::2], y[1::2])
-
-
-def _pairwise_divergence(Z: Any, y: NDArray[np.intp]) -> float:
-    return metrics.jensen_shannon_consistency(Z, y, form="pairwise")
-
-
 METRICS = {
     "class_consistency_score": Metric(metrics.class_consistency_score),
     "class_sharing_matrix": Metric(metrics.class_sharing_matrix),
@@ -117,13 +101,22 @@ METRICS = {
     "category_sharing_test": Metric(_category_test),
     "hoyer_sparsity_score": Metric(lambda Z, y: metrics.hoyer_sparsity_score(Z)),
     "jensen_shannon_consistency": Metric(metrics.jensen_shannon_consistency, ["values"]),
-    "fidelity_scorer, of the identity": Metric(_fidelity, FLOAT_FORMS),
-    'activation_information, of="value"': Metric(_information_of_values, FLOAT_FORMS),
+    "fidelity_scorer, of the identity": Metric(
+        lambda A, y: metrics.fidelity_scorer(FunctionTransformer(accept_sparse=True).fit(A[:2]), A),
+        FLOAT_FORMS,
+    ),
+    'activation_information, of="value"': Metric(
+        partial(metrics.activation_information, of="value", random_state=0), FLOAT_FORMS
+    ),
 }
 # One regression for each class, and all pairs of a class: not for millions of samples.
 SUBSAMPLED = {
-    "k_sparse_probe_score": Metric(_probe, FLOAT_FORMS),
-    'jensen_shannon_consistency, form="pairwise"': Metric(_pairwise_divergence, ["values"]),
+    "k_sparse_probe_score": Metric(
+        lambda Z, y: metrics.k_sparse_probe_score(Z[::2], y[::2], Z[1::2], y[1::2]), FLOAT_FORMS
+    ),
+    'jensen_shannon_consistency, form="pairwise"': Metric(
+        partial(metrics.jensen_shannon_consistency, form="pairwise"), ["values"]
+    ),
 }
 
 

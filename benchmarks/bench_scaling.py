@@ -326,17 +326,12 @@ def lost(timeout: float) -> Row:
     for how in ("kill", "freeze"):
         with socket.socket() as free, tempfile.TemporaryDirectory() as folder:
             free.bind(("127.0.0.1", 0))
-            where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free.getsockname()[1]}
+            port = free.getsockname()[1]
             free.close()
-            command = [sys.executable, str(TESTS / "distributed_child.py"), folder, how]
-            both = [
-                subprocess.Popen(
-                    [*command, str(timeout)],
-                    env=variables(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE=2, **where),
-                    stderr=subprocess.DEVNULL,
-                )
-                for rank in range(2)
-            ]
+            command = [sys.executable, TESTS / "distributed_child.py", folder, how, timeout]
+            start = partial(subprocess.Popen, [*map(str, command)], stderr=subprocess.DEVNULL)
+            where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": 2}
+            both = [start(env=variables(RANK=i, LOCAL_RANK=i, **where)) for i in range(2)]
             try:
                 both[0].wait(timeout=200)
             finally:
@@ -507,14 +502,9 @@ def engine(size: int, package: str) -> Row:
         return harness.not_installed(package)
     script = DOCS / "examples" / f"encode_with_{package}.py"
     with tempfile.TemporaryDirectory() as folder:
-        result = subprocess.run(
-            [sys.executable, str(script)],
-            capture_output=True,
-            text=True,
-            cwd=folder,
-            env=variables(),
-            timeout=300,
-        )
+        options = {"capture_output": True, "text": True, "timeout": 300}
+        command = [sys.executable, str(script)]
+        result = subprocess.run(command, cwd=folder, env=variables(), **options)
     found = re.search(rf"^{package} .*", result.stdout, re.MULTILINE)
     text = found[0] if found else (result.stderr.strip().splitlines() or ["no output"])[-1]
     return {"measured": text, "met": "by 2 processes, identical: True" in text}

@@ -44,12 +44,8 @@ DIGITS = Recipe(n_features=64, n_hidden=64, n_components=16, n_classes=10, batch
 SMALL = Recipe(n_features=128, n_hidden=128, n_components=16, n_classes=32, batch_size=256)
 DIGITS_EPOCHS = 20
 OMP = {"transform_algorithm": "omp", "transform_n_nonzero_coefs": 10, "random_state": 0}
-AXES = {
-    "samples": "n_samples",
-    "features": "n_features",
-    "dimensions": "n_components",
-    "classes": "n_classes",
-}
+AXES = {"samples": "n_samples", "features": "n_features"}
+AXES |= {"dimensions": "n_components", "classes": "n_classes"}
 #: Instructions without which bfloat16 is emulated, and slow.
 BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 Rows = Mapping[str, Mapping[str, Row]]  # by section and name
@@ -127,7 +123,7 @@ def digits(task: Row) -> list[Row]:
         "package": lambda: model.fit(X, y),
         "plain loop": partial(train, hand.PlainLoop),
         "lean loop": partial(train, hand.LeanLoop),
-        "skorch": lambda: hand.SkorchLoop(DIGITS, X, y, DIGITS_EPOCHS).fit(DIGITS_EPOCHS),
+        "skorch": lambda: hand.SkorchLoop(DIGITS, X, y, DIGITS_EPOCHS).epoch(DIGITS_EPOCHS),
         "products": partial(hand.BareProducts(DIGITS).run, n_steps),
     }
     return rows_of(systems, task["repeats"], n_steps)
@@ -176,7 +172,7 @@ def transform(task: Row) -> list[Row]:
     }
     rows = rows_of(systems, task["repeats"], len(X) / 1000)
     for row in rows[-2:]:
-        row |= {k: [x * len(X) / len(few) for x in row[k]] for k in ("wall", "cpu", "whole")}
+        row |= {k: [x * len(X) / len(few) for x in row[k]] for k in ("wall", "cpu")}
     return rows
 
 
@@ -211,8 +207,8 @@ def peers(task: Row) -> list[Row]:
             if i and name == "LCDLClassifier":
                 continue  # minutes each
             row, model = rows[name], makers[name]()
-            row["fit, s"].append(timed(lambda m=model: m.fit(split.X_train, split.y_train)).wall)
-            row["transform, s"].append(timed(lambda m=model: m.transform(split.X_test)).wall)
+            row["fit, s"].append(timed(lambda m=model: m.fit(split.X_train, split.y_train))[0])
+            row["transform, s"].append(timed(lambda m=model: m.transform(split.X_test))[0])
             codes = [model.transform(X)[:5000] for X in (split.X_train, split.X_test)]
             labels = split.y_train[:5000], split.y_test[:5000]
             row["accuracy"] = common.linear_accuracy(codes[0], labels[0], codes[1], labels[1])
@@ -526,7 +522,7 @@ TARGETS = [
 def table(rows: Sequence[Row], beside: Sequence[str]) -> str:
     """Write the times of each system and their ratios to some, or whatever figures rows have."""
     by_name, body = {row["name"]: row for row in rows}, []
-    heads = {k: None for row in rows for k in row if k not in ("name", "wall", "cpu", "whole")}
+    heads = {k: None for row in rows for k in row if k not in ("name", "wall", "cpu")}
     for row in rows:
         cells = [row["name"]]
         if "wall" in row:
@@ -539,25 +535,6 @@ def table(rows: Sequence[Row], beside: Sequence[str]) -> str:
         body.append([cell if isinstance(cell, str) else f"{cell:.4g}" for cell in cells])
     timed_ = ["min", "median", "max", "CPU / wall", *(f"/ {name}" for name in beside)]
     return common.markdown_table(["", *(timed_ if "wall" in rows[0] else []), *heads], body)
-
-
-def draw_growth(rows: Rows) -> Any:
-    """Draw time and memory against the number that doubles."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 4.6), layout="constrained")
-    axes = figure.subplots(2, len(AXES), sharey="row")
-    for column, axis in zip(axes.T, AXES, strict=True):
-        for ax, (name, field) in zip(column, {"ms": "wall", "MB": "MB"}.items(), strict=True):
-            sizes, values = points(rows, axis, field)
-            ax.loglog(sizes, values, "o-", markersize=4)
-            ax.loglog(sizes, values[0] * sizes / sizes[0], ":", color="gray")
-            ax.set_xticks(sizes, [f"{size:,}" for size in sizes], rotation=30)
-            ax.minorticks_off()
-            ax.set_title(f"{axis}: slope {slope(axis, field)(rows)[0]:.2f}", fontsize=9)
-            if axis == "samples":
-                ax.set_ylabel(name)
-    return figure
 
 
 def same_mathematics() -> str:
@@ -600,11 +577,6 @@ def main() -> int:
     for name, section in SECTIONS.items():
         if known.get(name):
             parts += [f"## {section.heading}", table(list(known[name].values()), section.beside)]
-        if name == "growth" and known.get(name):
-            caption = "Growth of time and memory; dotted: proportional"
-            parts.append(
-                common.picture(arguments, "bench_speed_growth", draw_growth(known), caption)
-            )
     common.write_page(arguments, "benchmark_speed", parts, rows)
     return 0 if ok else 1
 

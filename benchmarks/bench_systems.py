@@ -41,17 +41,11 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.decomposition import NMF, PCA, MiniBatchDictionaryLearning
 from sklearn.exceptions import ConvergenceWarning
 
-from sklearn_classvsc import ClassVSCTransformer, VAETransformer, VSCTransformer
+from sklearn_classvsc import ClassVSCTransformer, VAETransformer, VSCTransformer, metrics
 from sklearn_classvsc.bodies import ConvDecoder, ConvEncoder, ResidualMLP
 from sklearn_classvsc.datasets import make_class_factors
 from sklearn_classvsc.displays import ActivationDisplay, SharingDisplay, TraversalDisplay
 from sklearn_classvsc.inspection import feature_effects
-from sklearn_classvsc.metrics import (
-    category_sharing_test,
-    dimension_roles,
-    k_sparse_probe_score,
-    role_recovery_score,
-)
 
 BATCH_SIZE, N_NONZERO = 256, 10  # non-zeros of the codes of dictionaries
 N_LCDL = 10_000  # samples for label-consistent dictionary learning
@@ -133,7 +127,10 @@ class System(NamedTuple):
 
 SHUFFLED = "classvsc-shuffled"
 IMAGE = (1, 28, 28)
-OMP = {"transform_algorithm": "omp", "transform_n_nonzero_coefs": N_NONZERO}
+DICTIONARY = {"fit_algorithm": "cd", "batch_size": BATCH_SIZE, "transform_algorithm": "omp"}
+PAIRWISE = {"objective": "paper", "consistency": "pairwise"}
+RESIDUAL = {"encoder": ResidualMLP(), "decoder": ResidualMLP()}
+CONV = {"encoder": ConvEncoder(IMAGE), "decoder": ConvDecoder(IMAGE)}
 SYSTEMS = {
     "classvsc": System("**ClassVSC, default**", ClassVSCTransformer),
     "vae": System("VAE", VAETransformer),
@@ -152,17 +149,13 @@ SYSTEMS = {
         )
         for weight in (1, 3, 10)
     },
-    "paper-pairwise": System(
-        "ClassVSC, paper, pairwise, lambda 3",
-        ClassVSCTransformer,
-        {"objective": "paper", "consistency": "pairwise"},
-    ),
+    "paper-pairwise": System("ClassVSC, paper, pairwise, lambda 3", ClassVSCTransformer, PAIRWISE),
     "pca": System("PCA", PCA),
     "nmf": System("NMF", NMF, {"init": "nndsvda"}),
     "dictionary": System(
         f"Dictionary learning, {N_NONZERO} non-zeros",
         MiniBatchDictionaryLearning,
-        {"fit_algorithm": "cd", "batch_size": BATCH_SIZE, **OMP},
+        DICTIONARY | {"transform_n_nonzero_coefs": N_NONZERO},
     ),
     "dictlearn": System(
         f"Label-consistent dictionary (dictlearn, {N_LCDL:,} samples), 5 non-zeros",
@@ -171,16 +164,8 @@ SYSTEMS = {
     "mlp": System("MLP, 400 hidden", ClassVSCTransformer),
     # About the time of the convolutions.
     "mlp-long": System("MLP, 400 hidden, 8 times the epochs", ClassVSCTransformer, None, 8),
-    "residual": System(
-        "residual MLP, 256 wide, 2 blocks",
-        ClassVSCTransformer,
-        {"encoder": ResidualMLP(), "decoder": ResidualMLP()},
-    ),
-    "conv": System(
-        "convolutions, 32 and 64 channels",
-        ClassVSCTransformer,
-        {"encoder": ConvEncoder(IMAGE), "decoder": ConvDecoder(IMAGE)},
-    ),
+    "residual": System("residual MLP, 256 wide, 2 blocks", ClassVSCTransformer, RESIDUAL),
+    "conv": System("convolutions, 32 and 64 channels", ClassVSCTransformer, CONV),
 }
 
 
@@ -240,7 +225,7 @@ def score(estimator: Any, split: Split, task: Row) -> Row:
     Z_train, y_train = estimator.transform(split.X_train[:n]), split.y_train[:n]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        one_dimension = k_sparse_probe_score(Z_train, y_train, Z, y, k=1)
+        one_dimension = metrics.k_sparse_probe_score(Z_train, y_train, Z, y, k=1)
     row = {
         "explained_variance": common.explained_variance(estimator, split.X_test),
         **common.score_codes(Z, y),
@@ -255,7 +240,7 @@ def score(estimator: Any, split: Split, task: Row) -> Row:
             "both": [FOOTWEAR, UPPER_BODY],
         }
         for name, categories in groups.items():
-            test = category_sharing_test(Z, y, categories, random_state=task["seed"])
+            test = metrics.category_sharing_test(Z, y, categories, random_state=task["seed"])
             row[f"{name}_p"] = float(test.pvalue)
     return row
 
@@ -288,7 +273,7 @@ def recovery(truth: Truth, Z: NDArray[Any], y: NDArray[Any]) -> Row:
         row[f"found_{role}"] = float(found[truth.roles == role].mean())
         row[f"graded_{role}"] = float(graded[truth.roles == role].mean())
     row["gap"] = row["found_class-specific"] - row["found_global"]
-    return row | {"role_recovery": role_recovery_score(truth.supports, Z, y)}
+    return row | {"role_recovery": metrics.role_recovery_score(truth.supports, Z, y)}
 
 
 # -- the paper's question ----------------------------------------------------------------------
@@ -380,7 +365,7 @@ def choose_traversals(
     Two classes, so that a global dimension can be seen to act in both. Each comes with its role
     and the class to show it in.
     """
-    roles = dimension_roles(estimator.transform(X), y).set_index("dimension")
+    roles = metrics.dimension_roles(estimator.transform(X), y).set_index("dimension")
     effects = feature_effects(estimator, X, y, max_samples=20)
     size = np.square(effects).sum(axis=1)  # 0 where never active
     specific = roles.index[roles["role"] == "class-specific"]

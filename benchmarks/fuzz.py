@@ -33,12 +33,7 @@ import numpy as np
 from _common import Row
 from _harness import CHILD_MEMORY, limit_memory, memory, reset_peak, rows_of_child, tell
 
-from sklearn_classvsc import (
-    ClassVSCTransformer,
-    ModelFileError,
-    VAETransformer,
-    VSCTransformer,
-)
+from sklearn_classvsc import ClassVSCTransformer, ModelFileError, VAETransformer, VSCTransformer
 
 SECONDS = 20.0  # for one case
 #: How a case of inputs may end, and what that is called; the others are `wrong`.

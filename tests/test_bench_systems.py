@@ -65,5 +65,5 @@ def test_only_names_values_of_any_field_and_what_is_no_value_is_refused(bench):
     assert asked_for(tasks, ["table", "seed"], ["wine"]) == tasks[2:]
     assert asked_for(tasks, ["table", "seed"], ["wine", "1"]) == tasks[3:]
     assert asked_for(tasks, ["table", "seed"], None) == tasks
-    with pytest.raises(SystemExit, match="beer.* is none of 0, 1, iris, wine"):
+    with pytest.raises(SystemExit, match=r"beer.* is none of 0, 1, iris, wine"):
         asked_for(tasks, ["table", "seed"], ["wine", "beer"])
