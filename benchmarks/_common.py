@@ -426,6 +426,12 @@ def environment_text(rows: Iterable[Row]) -> str:
     return "\n".join(lines)
 
 
+def load_text(rows: Sequence[Row]) -> str:
+    """Write how busy the machine was."""
+    least, most = (f(row["load"] for row in rows) if rows else 0 for f in (min, max))
+    return f"Load average while measuring: {least:.1f} to {most:.1f}; 1 is this process."
+
+
 def write_page(
     arguments: argparse.Namespace, name: str, parts: Iterable[str], rows: Sequence[Row]
 ) -> None:

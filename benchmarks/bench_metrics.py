@@ -184,10 +184,9 @@ def main() -> int:
     key = ["metric", "form", "size"]
     rows, ok = common.run_tasks(arguments, "bench_metrics", key, tasks, measure)
     known = {(row["metric"], row["form"], row["size"]): row for row in rows}
-    loads = [row["load"] for row in rows]
     missing = sum((t["metric"], t["form"], t["size"]) not in known for t in tasks)
     parts = [
-        f"Load average while measuring: {min(loads):.1f} to {max(loads):.1f}; 1 is this process.",
+        common.load_text(rows),
         f"**{missing} of {len(tasks)} calls are not measured yet.**" if missing else "",
         f"## {base.words()}",
         table(known, METRICS, base),

@@ -565,15 +565,9 @@ def main() -> int:
     rows, ok = common.run_tasks(arguments, "bench_speed", ["section", "threads"], tasks, run)
     rows = common.of(rows, threads=arguments.threads)
     known = {row["section"]: {r["name"]: r for r in row["rows"]} for row in rows}
-    loads = [row["load"] for row in rows]
-    busy = f"Load average while measuring: {min(loads):.1f} to {max(loads):.1f}; 1 is this process."
-    heads = ["work", "target", "figure", "met"]
-    parts = [
-        checked,
-        busy,
-        "## What it must show",
-        common.markdown_table(heads, (t.cells(known) for t in TARGETS)),
-    ]
+    cells = (target.cells(known) for target in TARGETS)
+    targets = common.markdown_table(["work", "target", "figure", "met"], cells)
+    parts = [checked, common.load_text(rows), "## What it must show", targets]
     for name, section in SECTIONS.items():
         if known.get(name):
             parts += [f"## {section.heading}", table(list(known[name].values()), section.beside)]
