@@ -535,7 +535,9 @@ PAGES = {
         "mnist fashion-mnist factors",
         [
             Column("ELBO", "elbo", 1),
-            *columns(f"{FIELDS} accuracy"),
+            *columns("explained_variance"),
+            Column("L0", "active", 1),
+            *columns(f"{ROLE_FIELDS} accuracy"),
             Column("one dimension", "one_dimension"),
             Column("between classes", "between_classes"),
         ],
