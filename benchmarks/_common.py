@@ -1,12 +1,12 @@
-"""What the benchmarks share: scoring, resumable results, the environment, Markdown."""
+"""What the benchmarks share: the command line, resumable runs, scores, tables, pages, pictures."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import platform
+import sys
 import time
 import traceback
 import warnings
@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from joblib import Parallel, delayed, parallel_config
 from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -37,92 +38,147 @@ from sklearn_classvsc.metrics import (
 )
 
 ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "benchmarks" / "results"
-DOCS = ROOT / "docs"
+RESULTS, DOCS, TESTS = ROOT / "benchmarks" / "results", ROOT / "docs", ROOT / "tests"
+sys.path.append(str(TESTS))  # whose helpers some benchmarks run: the plain loss, cases, files
+#: Where the words of a page, written by hand, end and its figures begin.
+MARK = "<!-- Figures from here on: written by the command above, not by hand. -->"
 
 Row = dict[str, Any]
 
 
 # -- the command line --------------------------------------------------------------------------
 
+OPTIONS: dict[str, Row] = {
+    "seeds": {"nargs": "+", "type": int, "help": "of the runs"},
+    "epochs": {"type": int, "help": "of a fit"},
+    "n_train": {"type": int, "help": "train on the first so many samples"},
+    "repeats": {"type": int, "help": "timed rounds"},
+    "jobs": {"type": int, "default": 1, "help": "runs at a time, one thread each"},
+    "threads": {"type": int, "default": 1, "help": "of torch and the BLAS"},
+    "data_dir": {"help": "folder of the IDX files; by default OpenML's sets are fetched"},
+    "extra": {"action": "store_true", "help": "with what is slow, or has to be installed"},
+}
 
-def argument_parser(doc: str | None, quick: str, epochs: str) -> argparse.ArgumentParser:
-    """Return a parser of what the benchmarks of many runs have in common; see `fill_in`."""
+
+def command_line(
+    doc: str | None, *plain: str, argv: Sequence[str] | None = None, **defaults: tuple[Any, Any]
+) -> argparse.Namespace:
+    """Read the command line.
+
+    Beside what all benchmarks have, there are `OPTIONS` without and with defaults: the value under
+    `--quick`, and that of the whole.
+    """
     parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--quick", action="store_true", help=f"one seed, few samples and epochs: {quick}")
-    add("--data-dir", help="directory of the IDX files; by default OpenML's sets are used")
-    add("--seeds", nargs="+", type=int, help="default: 0 1 2")
-    add("--epochs", type=int, help=epochs)
-    add("--jobs", type=int, default=1, help="runs at a time, one thread each")
+    add("--quick", action="store_true", help="a smoke test, that leaves docs/ alone")
+    add("--only", nargs="+", metavar="NAME", help="runs of these systems, data sets, rows ...")
     add("--fresh", action="store_true", help="run again what is finished")
-    add("--output-dir", type=Path, help="of the page and images/; default: docs")
-    add("--results", type=Path, help="file of JSON lines with the finished runs")
-    return parser
+    add("--output", type=Path, help="folder of the page, images/ and the finished runs")
+    for name in (*plain, *defaults):
+        shown = "; default: {1}, {0} with --quick".format(*defaults.get(name, ("", "")))
+        more = {"help": OPTIONS[name]["help"] + (shown if name in defaults else "")}
+        add(f"--{name.replace('_', '-')}", **OPTIONS[name] | more)
+    arguments = parser.parse_args(argv)
+    for name, (quick, whole) in defaults.items():
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, quick if arguments.quick else whole)
+    results = arguments.output or RESULTS / ("quick" if arguments.quick else "")
+    arguments.results = results
+    arguments.pages = results if arguments.quick or arguments.output else DOCS
+    return arguments
 
 
-def fill_in(arguments: argparse.Namespace, name: str, **defaults: tuple[Any, Any]) -> None:
-    """Set what was not given: of a benchmark by name, to the value of `--quick` or the whole's."""
-    results = RESULTS / ("quick" if arguments.quick else "")
-    file = results / f"{name}.jsonl"
-    defaults |= {"seeds": ([0], [0, 1, 2]), "output_dir": (results, DOCS), "results": (file, file)}
-    for argument, (quick, whole) in defaults.items():
-        if getattr(arguments, argument) is None:
-            setattr(arguments, argument, quick if arguments.quick else whole)
+# -- finished runs -----------------------------------------------------------------------------
 
 
-# -- scoring -----------------------------------------------------------------------------------
+def run_tasks(
+    arguments: argparse.Namespace,
+    name: str,
+    key: Sequence[str],
+    tasks: Iterable[Row],
+    work: Callable[[Row], Row],
+) -> tuple[list[Row], bool]:
+    """Run the tasks that are asked for and not finished yet, some at a time.
 
-
-def score_codes(Z: NDArray[Any], y: NDArray[Any]) -> Row:
-    """Score the supports of held-out codes, in which non-zero means active, against the labels.
-
-    `own` counts the classes that have a dimension of their own, or one shared by at most three
-    classes, out of the `n_classes` that have the five samples a role is measured on.
+    A task has the fields of `key`, which identify a row in the file of this name, and whatever
+    else `work` needs; that returns the rest of the row. Returns all finished rows, of this call
+    and of earlier ones, and whether none failed.
     """
-    roles = dimension_roles(Z, y)
-    n_of = roles["role"].value_counts()
-    sizes = np.unique(y, return_counts=True)[1]
-    M = class_sharing_matrix(Z, y)
-    return {
-        "active": float((Z != 0).sum(axis=1).mean()),
-        "consistency": class_consistency_score(Z, y),
-        "off_class": float(M[~np.eye(len(M), dtype=bool)].mean()),
-        "contrast": class_contrast_score(Z, y),
-        **{_role_key(role): int(n_of[role]) for role in ROLES},
-        "own": len({label for held in _narrow(roles) for label in held}),
-        "n_classes": int((sizes >= 5).sum()),
-        "n_components": int(Z.shape[1]),
-    }
+    path = arguments.results / f"{name}.jsonl"
+    done = {_identity(row, key): row for row in _read(path)}
+    tasks = asked_for(list(tasks), key, arguments.only)
+    pending = [task for task in tasks if arguments.fresh or _identity(task, key) not in done]
+    print(f"{len(tasks)} runs, {len(tasks) - len(pending)} of them already in {path}", flush=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    failed = 0
+    jobs = getattr(arguments, "jobs", 1)
+    for n, (task, row, error) in enumerate(_results(pending, work, jobs), start=1):
+        named = " ".join(str(task[field]) for field in key)
+        print(f"[{n}/{len(pending)}] {named}: {error or _brief(row)}", flush=True)
+        failed += bool(error)
+        if not error:
+            done[_identity(task, key)] = row = {field: task[field] for field in key} | row
+            with path.open("a") as file:
+                file.write("\n" + json.dumps(row))  # apart from what an interruption cut short
+    return list(done.values()), not failed
 
 
-def _role_key(role: str) -> str:
-    return role.replace("class-", "")
+def asked_for(tasks: list[Row], key: Sequence[str], only: Sequence[str] | None) -> list[Row]:
+    """Leave out what `--only` does not name, of each field that it names a value of."""
+    values = {field: {str(task[field]) for task in tasks} for field in key}
+    unknown = set(only or ()) - set().union(*values.values())
+    if unknown:
+        names = sorted(set().union(*values.values()))
+        raise SystemExit(f"--only: {sorted(unknown)} is none of {', '.join(names)}")
+    named = {field: found & set(only or ()) or found for field, found in values.items()}
+    return [task for task in tasks if all(str(task[field]) in named[field] for field in key)]
 
 
-def _narrow(roles: Any) -> list[tuple[Any, ...]]:
-    """Classes of each dimension that one, two or three classes have, but not nearly all."""
-    narrow = roles["role"].isin(["class-specific", "shared"]) & (roles["classes"].map(len) <= 3)
-    return list(roles["classes"][narrow])
+def _identity(fields: Row, key: Sequence[str]) -> str:
+    return json.dumps([fields.get(field) for field in key])
 
 
-def explained_variance(X: NDArray[Any], X_hat: NDArray[Any], scale: Any = 1.0) -> float:
-    """Return the explained variance of X, pooled over features in units of `scale`."""
-    residual = ((X - X_hat) / scale).var(axis=0, dtype=np.float64).sum()
-    return float(1 - residual / (X / scale).var(axis=0, dtype=np.float64).sum())
+def _read(path: Path) -> Iterator[Row]:
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError:  # cut short, or empty
+            continue
 
 
-def linear_accuracy(
-    Z_train: NDArray[Any], y_train: NDArray[Any], Z_test: NDArray[Any], y_test: NDArray[Any]
-) -> float:
-    """Return the accuracy of a logistic regression on standardised columns."""
-    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-    return float(model.fit(Z_train, y_train).score(Z_test, y_test))
+def _results(
+    tasks: list[Row], work: Callable[[Row], Row], n_jobs: int
+) -> Iterator[tuple[Row, Row, str]]:
+    with parallel_config("loky", inner_max_num_threads=1):
+        parallel = Parallel(n_jobs=n_jobs, return_as="generator_unordered")
+        yield from parallel(delayed(_attempt)(work, task) for task in tasks)
 
 
-# -- data --------------------------------------------------------------------------------------
+def _attempt(work: Callable[[Row], Row], task: Row) -> tuple[Row, Row, str]:
+    """Run one task; an exception is a result, so that it does not cost the other runs."""
+    threads = task.get("threads", 1)
+    torch.set_num_threads(threads)
+    try:
+        with threadpool_limits(threads):
+            return task, work(task), ""
+    except Exception:  # one run that fails is shown, and does not end the others
+        return task, {}, traceback.format_exc()
+
+
+def _brief(row: Row) -> str:
+    shown = ("measured", "explained_variance", "consistency", "contrast", "accuracy", "seconds")
+    values = ((name, row[name]) for name in shown if name in row)
+    return ", ".join(f"{name} {x:.3g}" if name != "measured" else x for name, x in values)
+
+
+def of(rows: Iterable[Row], **fields: Any) -> list[Row]:
+    """Return the rows with these values."""
+    return [row for row in rows if all(row[name] == value for name, value in fields.items())]
+
+
+# -- fits and scores ---------------------------------------------------------------------------
 
 
 class Split(NamedTuple):
@@ -143,88 +199,6 @@ def load_images(
     return Split(X_train[:n_train], X_test[:n_test], y_train[:n_train], y_test[:n_test])
 
 
-# -- running -----------------------------------------------------------------------------------
-
-
-class ResultStore:
-    """Finished rows in a file of JSON lines, by the fields that identify them; the last counts."""
-
-    def __init__(self, path: Path, key_fields: Sequence[str]) -> None:
-        self.path, self.key_fields = path, tuple(key_fields)
-        self.rows: dict[tuple[Any, ...], Row] = {}
-        if path.exists():
-            for line in path.read_text().splitlines():
-                try:
-                    row = json.loads(line)
-                except json.JSONDecodeError:  # cut short by an interruption
-                    continue
-                self.rows[self.key(row)] = row
-
-    def key(self, fields: Mapping[str, Any]) -> tuple[Any, ...]:
-        """Return what identifies a row."""
-        return tuple(fields.get(name) for name in self.key_fields)
-
-    def append(self, row: Row) -> None:
-        """Keep a row, on disk before anything else can go wrong."""
-        self.rows[self.key(row)] = row
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        whole = not self.path.exists() or self.path.read_bytes()[-1:] in (b"\n", b"")
-        with self.path.open("a") as file:
-            file.write(("" if whole else "\n") + json.dumps(row) + "\n")
-
-
-def run_tasks(
-    tasks: Iterable[Row], work: Callable[[Row], Row], store: ResultStore, n_jobs: int, fresh: bool
-) -> bool:
-    """Run the tasks that are not in the store, in parallel; return whether none failed.
-
-    A task is a row's identifying fields and whatever else `work` needs; `work` returns the rest
-    of the row.
-    """
-    tasks = list(tasks)
-    pending = [task for task in tasks if fresh or store.key(task) not in store.rows]
-    print(f"{len(tasks)} runs, {len(tasks) - len(pending)} of them already in {store.path}")
-    n_failed = 0
-    for done, (task, row, error) in enumerate(_results(pending, work, n_jobs), start=1):
-        name = " ".join(str(task[field]) for field in store.key_fields)
-        print(f"[{done}/{len(pending)}] {name}: {error or _brief(row)}", flush=True)
-        n_failed += bool(error)
-        if not error:
-            store.append({field: task[field] for field in store.key_fields} | row)
-    return not n_failed
-
-
-def _results(
-    tasks: list[Row], work: Callable[[Row], Row], n_jobs: int
-) -> Iterator[tuple[Row, Row, str]]:
-    with parallel_config("loky", inner_max_num_threads=1):
-        parallel = Parallel(n_jobs=n_jobs, return_as="generator_unordered")
-        yield from parallel(delayed(_on_one_thread)(work, task) for task in tasks)
-
-
-def _on_one_thread(work: Callable[[Row], Row], task: Row) -> tuple[Row, Row, str]:
-    """Run one task; an exception is a result, so that it does not cost the other runs."""
-    torch.set_num_threads(1)
-    try:
-        with threadpool_limits(1):
-            return task, work(task), ""
-    except Exception:  # one run that fails is shown, and does not end the others
-        return task, {}, traceback.format_exc()
-
-
-def _brief(row: Row) -> str:
-    shown = ("explained_variance", "consistency", "contrast", "dead", "accuracy", "seconds")
-    return ", ".join(f"{name} {row[name]:.3g}" for name in shown if name in row)
-
-
-def warning_texts(caught: Sequence[warnings.WarningMessage]) -> list[str]:
-    """Name the warnings: the collapse of a code in full, the others by category and number."""
-    full = [w for w in caught if issubclass(w.category, CollapseWarning)]
-    texts = [f"{w.category.__name__}: {w.message}" for w in full]
-    others = Counter(w.category.__name__ for w in caught if w not in full)
-    return [*texts, *(f"{name} ({n} times)" for name, n in sorted(others.items()))]
-
-
 class Stopwatch:
     """Wall-clock time of a block, in `seconds`."""
 
@@ -236,25 +210,70 @@ class Stopwatch:
         self.seconds = time.perf_counter() - self._start
 
 
-def process_memory(field: str) -> int:
-    """Return a field of `/proc/self/status` in bytes: "VmRSS", "VmHWM", "RssAnon", "VmData"."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
+def fit(estimator: Any, X: Any, y: Any = None, **parameters: Any) -> Row:
+    """Fit; return how long it took, what it warned of, and where it ran."""
+    with Stopwatch() as watch, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        estimator.fit(X, y, **parameters)
+    collapses = [w for w in caught if issubclass(w.category, CollapseWarning)]
+    others = Counter(w.category.__name__ for w in caught if w not in collapses)
+    return {
+        "seconds": watch.seconds,
+        "warnings": [f"{w.category.__name__}: {w.message}" for w in collapses]
+        + [f"{name} ({n} times)" for name, n in sorted(others.items())],
+        "collapse_warnings": len(collapses),
+        "environment": environment(),
+    }
 
 
-def reset_peak() -> int | None:
-    """Set the peak of the resident memory, "VmHWM", to what it is now, and return that.
+def score_codes(Z: NDArray[Any], y: NDArray[Any]) -> Row:
+    """Score the supports of held-out codes, in which non-zero means active, against the labels.
 
-    None where the system is no Linux.
+    `own` counts the classes that have a dimension of their own, or one shared by at most three
+    classes, out of the `n_classes` that have the five samples a role is measured on.
     """
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return None
-    return process_memory("VmHWM")
+    roles = dimension_roles(Z, y)
+    counts = roles["role"].value_counts()
+    narrow = roles["role"].isin(["class-specific", "shared"]) & (roles["classes"].map(len) <= 3)
+    M = class_sharing_matrix(Z, y)
+    return {
+        "active": float((Z != 0).sum(axis=1).mean()),
+        "consistency": class_consistency_score(Z, y),
+        "off_class": float(M[~np.eye(len(M), dtype=bool)].mean()),
+        "contrast": class_contrast_score(Z, y),
+        **{role.replace("class-", ""): int(counts[role]) for role in ROLES},
+        "own": len({label for held in roles["classes"][narrow] for label in held}),
+        "n_classes": int((np.unique(y, return_counts=True)[1] >= 5).sum()),
+    }
 
 
-# -- writing -----------------------------------------------------------------------------------
+def explained_variance(estimator: Any, X: NDArray[Any], scale: Any = 1.0) -> float:
+    """Return the explained variance of X as decoded from its codes, features in units of `scale`.
+
+    It is pooled over features; a scale of 0 is that of a constant one.
+    """
+    residual, scale = X - estimator.inverse_transform(estimator.transform(X)), scale + (scale == 0)
+    unexplained = (residual / scale).var(axis=0, dtype=np.float64).sum()
+    return float(1 - unexplained / (X / scale).var(axis=0, dtype=np.float64).sum())
+
+
+def linear_accuracy(Z: Any, y: Any, Z_test: Any, y_test: Any) -> float:
+    """Return the accuracy of a logistic regression on standardised columns."""
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return float(model.fit(Z, y).score(Z_test, y_test))
+
+
+def absolute_correlation(A: NDArray[Any], B: NDArray[Any]) -> NDArray[np.float64]:
+    """Return |Pearson correlation| of the columns of A with those of B; 0 for a constant one."""
+    A, B = (M - M.mean(axis=0, dtype=np.float64) for M in (A, B))
+    norms = np.linalg.norm(A, axis=0)[:, None] * np.linalg.norm(B, axis=0)
+    correlation: NDArray[np.float64] = abs(A.T @ B) / np.where(norms > 0, norms, 1)
+    return correlation
+
+
+# -- tables ------------------------------------------------------------------------------------
 
 
 class Column(NamedTuple):
@@ -263,6 +282,58 @@ class Column(NamedTuple):
     heading: str
     field: str
     digits: int = 3
+
+
+#: Of most tables, by their fields.
+COLUMNS = {
+    column.field: column
+    for column in (
+        Column("EV", "explained_variance"),
+        Column("active", "active", 1),
+        Column("C", "consistency"),
+        Column("off-class", "off_class"),
+        Column("contrast", "contrast"),
+        Column("dead", "dead", 1),
+        Column("global", "global", 1),
+        Column("shared", "shared", 1),
+        Column("class-specific", "specific", 1),
+        Column("sporadic", "sporadic", 1),
+        Column("own", "own", 1),
+        Column("accuracy", "accuracy"),
+    )
+}
+
+
+def columns(fields: str, *more: Column) -> list[Column]:
+    """Return the columns of these fields, divided by blanks, and more."""
+    return [*(COLUMNS[field] for field in fields.split()), *more]
+
+
+class Target(NamedTuple):
+    """A figure to reach, by the mean over seeds or by each."""
+
+    figure: str
+    field: str
+    sign: str
+    bound: float
+    digits: int = 3
+    every_seed: bool = False
+
+    def met(self, values: NDArray[np.float64]) -> bool | None:
+        """Say whether these figures reach it; None if there are none."""
+        if not values.size:
+            return None
+        judged = values if self.every_seed else values.mean(keepdims=True)
+        return bool((judged >= self.bound if self.sign == ">=" else judged <= self.bound).all())
+
+    def cells(self, rows: Sequence[Row]) -> list[str]:
+        """Return a row of a table: figure, target, reached, whether it is met."""
+        wanted = f"{self.sign} {self.bound:.{self.digits}f}" + ", every seed" * self.every_seed
+        verdict = VERDICTS[self.met(figures(rows, self.field))]
+        return [self.figure, wanted, mean_sd(rows, self.field, self.digits), verdict]
+
+
+VERDICTS = {True: "yes", False: "**no**", None: "-"}
 
 
 def figures(rows: Iterable[Row], field: str) -> NDArray[np.float64]:
@@ -276,8 +347,14 @@ def mean_sd(rows: Sequence[Row], field: str, digits: int = 3) -> str:
     values = figures(rows, field)
     if not values.size or np.isnan(values).all():
         return "-"
-    mean, sd = np.nanmean(values), np.nanstd(values, ddof=1) if values.size > 1 else math.nan
-    return f"{mean:.{digits}f}" + ("" if math.isnan(sd) else f" ± {sd:.{digits}f}")
+    sd = f" ± {np.nanstd(values, ddof=1):.{digits}f}" if values.size > 1 else ""
+    return f"{np.nanmean(values):.{digits}f}{sd}"
+
+
+def spread(values: Any, shown: str = "{:.2f}") -> str:
+    """Write median (smallest - largest)."""
+    middle, least, most = (shown.format(f(values)) for f in (np.median, np.min, np.max))
+    return middle if len(values) == 1 else f"{middle} ({least} - {most})"
 
 
 def markdown_table(header: Sequence[str], body: Iterable[Sequence[str]]) -> str:
@@ -286,19 +363,42 @@ def markdown_table(header: Sequence[str], body: Iterable[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
-def summary_table(groups: Mapping[str, Sequence[Row]], columns: Sequence[Column], of: str) -> str:
-    """Write one line of mean ± standard deviation for each group of rows."""
+def summary(
+    groups: Mapping[str, Sequence[Row]], columns: Sequence[Column], of: str = "system"
+) -> list[str]:
+    """Return the seeds, a table of mean ± standard deviation, and what the fits warned of."""
+    everything = [row for rows in groups.values() for row in rows]
+    shown = [column for column in columns if figures(everything, column.field).size]
     body = (
-        [label, *(mean_sd(rows, column.field, column.digits) for column in columns)]
+        [label, *(mean_sd(rows, column.field, column.digits) for column in shown)]
         for label, rows in groups.items()
     )
-    return markdown_table([of, *(column.heading for column in columns)], body)
+    seeds = ", ".join(map(str, sorted({row["seed"] for row in everything})))
+    few = "" if len(set(map(len, groups.values()))) == 1 else " (not all lines have all of them)"
+    texts = [
+        f"- {label}: {len(warned)} of {len(rows)} fits; the first said: {warned[0]}"
+        for label, rows in groups.items()
+        if (warned := [text for row in rows for text in row["warnings"][:1]])
+    ]
+    return [
+        f"Seeds {seeds}{few}.",
+        markdown_table([of, *(column.heading for column in shown)], body),
+        *(["Warnings during `fit`:", "\n".join(texts)] if texts else []),
+    ]
+
+
+# -- pages -------------------------------------------------------------------------------------
 
 
 def environment(packages: Sequence[str] = ()) -> Row:
     """Describe the software and the hardware of a run, to be stored with it."""
     names = ["sklearn-classvsc", "numpy", "scipy", "scikit-learn", "torch", "skorch", *packages]
-    return {"versions": {name: _version(name) for name in names}, "cpu": cpu_model()} | {
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    cpu = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return {
+        "versions": {name: _version(name) for name in names},
+        "cpu": cpu[0] if cpu else platform.processor() or "unknown",
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "cpu_count": os.cpu_count(),
@@ -311,16 +411,6 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "absent"
-
-
-def cpu_model() -> str:
-    """Return the name of the processor."""
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or "unknown"
 
 
 def environment_text(rows: Iterable[Row]) -> str:
@@ -336,8 +426,31 @@ def environment_text(rows: Iterable[Row]) -> str:
     return "\n".join(lines)
 
 
-def write(path: Path, text: str) -> None:
-    """Write a page."""
+def load_text(rows: Sequence[Row]) -> str:
+    """Write how busy the machine was."""
+    least, most = (f(row["load"] for row in rows) if rows else 0 for f in (min, max))
+    return f"Load average while measuring: {least:.1f} to {most:.1f}; 1 is this process."
+
+
+def write_page(
+    arguments: argparse.Namespace, name: str, parts: Iterable[str], rows: Sequence[Row]
+) -> None:
+    """Write the figures of a page and where they come from, below the words that it has."""
+    path = arguments.pages / f"{name}.md"
+    words = f"# {name}: figures alone\n\n"
+    if arguments.pages == DOCS:
+        words, mark, _ = path.read_text().partition(MARK)
+        assert mark, f"{path} does not say where its figures begin"
+    parts = [words + MARK, *filter(None, parts), "## Where it ran", environment_text(rows)]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text.rstrip() + "\n")
+    path.write_text("\n\n".join(part.rstrip() for part in parts) + "\n")
     print(f"wrote {path}")
+
+
+def picture(arguments: argparse.Namespace, name: str, figure: Any, caption: str) -> str:
+    """Save a figure beside the page; return what shows it there."""
+    path = arguments.pages / "images" / f"{name}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110, bbox_inches="tight")
+    print(f"wrote {path}")
+    return f"![{caption}](images/{path.name})\n\n*{caption}*"

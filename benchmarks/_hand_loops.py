@@ -1,16 +1,9 @@
 """The same training without the package: loops written by hand, skorch's own, bare products.
 
 Everything here is what somebody would write instead of calling `fit`, in torch alone, for data in
-[0, 1] and the default objectives of `VSCTransformer` and `ClassVSCTransformer`. That it is the
-same mathematics is checked, not claimed: see `check_same_mathematics`.
-
-- `PlainLoop`: as most people write it: a DataLoader of a TensorDataset, torch's default Adam, a
-  line for each term of the loss, its value read out at each step.
-- `LeanLoop`: the best that we could do without writing kernels: rows gathered from one tensor,
-  fused Adam, terms merged, nothing read out before the end.
-- `SkorchLoop`: `skorch.NeuralNet` with the plain module and loss, and its defaults otherwise.
-- `PythaeLoop`: the trainer of `pythae` with a plain VAE: less mathematics, the same layers.
-- `BareProducts`: nothing but the matrix products of the layers, forward and backward.
+[0, 1] and the default objectives of `VSCTransformer` and `ClassVSCTransformer`. The net and the
+loss are those that the tests compare the package with, `tests/reference_loss.py`; that the loops
+are the same mathematics is checked before they are timed: see `check_same_mathematics`.
 """
 
 from __future__ import annotations
@@ -19,210 +12,32 @@ import logging
 import math
 import os
 import tempfile
-import warnings
 from contextlib import redirect_stderr, redirect_stdout
-from typing import Any, ClassVar, NamedTuple
+from typing import Any
 
+import _common  # noqa: F401  (so that the helpers of the tests are found)
 import numpy as np
+import reference_loss as plain
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from reference_loss import Recipe
 from skorch import NeuralNet
-from skorch.callbacks import Callback
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 from torch.utils.data import DataLoader, TensorDataset
-
-from sklearn_classvsc import ClassVSCTransformer, VSCTransformer
-
-TEMPERATURE = 0.5  # of the straight-through gates
-#: A quarter of the package's default: no time depends on it, and trainings of a few steps, which
-#: rise to it in no time, stay finite. NaN would have times of its own.
-LEARNING_RATE = 0.004
-
-# -- the mathematics, written plainly ------------------------------------------------------------
-
-
-class Recipe(NamedTuple):
-    """Sizes of a model, and the constants of its objective."""
-
-    n_features: int
-    n_hidden: int
-    n_components: int
-    n_classes: int  # 0: the objective of VSC, which takes no labels
-    batch_size: int
-
-    @property
-    def alpha(self) -> Tensor:
-        """Prior probability of each dimension to be on: for the classes, 16 % are global."""
-        d, n_classes = self.n_components, self.n_classes
-        if not n_classes:
-            return torch.full((d,), 0.2)
-        n_global = round(0.16 * d)
-        specific = min(0.4, max(1.2 / n_classes, 1.5 / (d - n_global)))
-        return torch.tensor([0.99] * n_global + [specific] * (d - n_global))
-
-    @property
-    def prior_mean(self) -> float:
-        """Prior mean of the slabs."""
-        return 2.0 if self.n_classes else 0.0
-
-    @property
-    def input_dropout(self) -> float:
-        """Fraction of the features that the encoder does not see."""
-        return 0.1 if self.n_classes else 0.0
-
-    def estimator(self, **parameters: Any) -> VSCTransformer:
-        """Return the package's estimator of this model."""
-        maker = ClassVSCTransformer if self.n_classes else VSCTransformer
-        return maker(
-            self.n_components,
-            hidden_layer_sizes=(self.n_hidden,),
-            batch_size=self.batch_size,
-            **{"random_state": 0} | parameters,
-        )
-
-
-def make_data(
-    n_samples: int, n_features: int, n_classes: int
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return samples in [0, 1] that a few factors make, around the mean of their class."""
-    rng, n_factors = np.random.default_rng(0), 20
-    y = rng.permutation(np.arange(n_samples) % n_classes)
-    factors = rng.standard_normal((n_classes, n_factors), dtype=np.float32)[y]
-    factors += 0.5 * rng.standard_normal(factors.shape, dtype=np.float32)
-    X = factors @ (0.5 * rng.standard_normal((n_factors, n_features), dtype=np.float32))
-    for in_place in (np.negative, np.exp, lambda X, out: np.add(X, 1, out=out), np.reciprocal):
-        in_place(X, out=X)  # a second array of this size would be in the memory that is measured
-    return X, y
-
-
-class PlainNet(nn.Module):
-    """Encoder, gates and decoder; returns what the loss needs."""
-
-    def __init__(self, recipe: Recipe) -> None:
-        super().__init__()
-        p, h, d = recipe.n_features, recipe.n_hidden, recipe.n_components
-        self.encoder = nn.Sequential(
-            nn.Linear(p, h), nn.LayerNorm(h), nn.ReLU(), nn.Linear(h, 3 * d)
-        )
-        self.decoder = nn.Sequential(nn.Linear(d, h), nn.LayerNorm(h), nn.ReLU(), nn.Linear(h, p))
-        self.dropout = nn.Dropout(recipe.input_dropout)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Return the decoder's logits, (n, p), and mu, log_var and the gates' logits, (n, d)."""
-        mu, log_var, logits = self.encoder(self.dropout(x)).chunk(3, dim=1)
-        log_var = log_var.clamp(-10, 6)
-        gamma = torch.sigmoid(logits)
-        slab = mu + torch.exp(0.5 * log_var) * torch.randn_like(mu)
-        u = torch.rand_like(gamma)
-        hard = (u < gamma).float()
-        soft = torch.sigmoid((logits - torch.logit(u, eps=1e-7)) / TEMPERATURE)
-        z = (hard + soft - soft.detach()) * slab
-        return self.decoder(z), mu, log_var, logits
-
-
-def entropy(p: Tensor) -> Tensor:
-    """Return the entropy of Bernoulli variables."""
-    p = p.clamp(1e-7, 1 - 1e-7)
-    return -p * torch.log(p) - (1 - p) * torch.log(1 - p)
-
-
-def divergence(p: Tensor, alpha: Tensor) -> Tensor:
-    """Return KL(Bern(p) || Bern(alpha))."""
-    return -entropy(p) - p * torch.log(alpha) - (1 - p) * torch.log(1 - alpha)
-
-
-class PlainLoss(nn.Module):
-    """The default objective, a line for each term; it counts its steps for the ramps."""
-
-    alpha: Tensor
-    profile: Tensor
-
-    def __init__(self, recipe: Recipe, n_steps: int) -> None:
-        super().__init__()
-        self.recipe, self.n_steps, self.step = recipe, n_steps, 0
-        self.register_buffer("alpha", recipe.alpha)
-        self.register_buffer("profile", torch.full((recipe.n_classes, recipe.n_components), 0.5))
-
-    def forward(self, output: tuple[Tensor, ...], x: Tensor, y: Tensor) -> Tensor:
-        """Return the loss of a batch."""
-        theta, mu, log_var, logits = output
-        gamma = torch.sigmoid(logits)
-        reconstruction = (
-            F.binary_cross_entropy_with_logits(theta, x, reduction="none").sum(1).mean()
-        )
-        squares = (mu - self.recipe.prior_mean) ** 2
-        slab_kl = (gamma * 0.5 * (log_var.exp() + squares - 1 - log_var)).sum(1).mean()
-        if not self.recipe.n_classes:
-            return reconstruction + slab_kl + divergence(gamma, self.alpha).sum(1).mean()
-
-        # Every class of the batch counts the same.
-        member = F.one_hot(y, self.recipe.n_classes).float()
-        n_of = member.sum(0)
-        present = (n_of > 0).float()
-        mass = present / present.sum()
-        weight = (mass / n_of.clamp(min=1))[y]
-        pi_c = member.T @ gamma / n_of.clamp(min=1)[:, None]
-        pi = mass @ pi_c
-        conditional, within = mass @ entropy(pi_c), weight @ entropy(gamma)
-
-        usage = divergence(pi, self.alpha).sum()
-        inconsistency = (conditional - within).sum()
-        indecision = within.sum()
-
-        # The terms that tell classes apart leave the global dimensions out.
-        specific = (self.alpha <= 0.5).float()
-        n_specific = specific.sum()
-        alpha = (self.alpha * specific).sum() / n_specific
-        pi_c = pi_c * specific
-        class_usage = n_specific * (mass @ divergence(pi_c.sum(1) / n_specific, alpha))
-        with torch.no_grad():
-            here = present[:, None]
-            profile = member.T @ gamma / n_of.clamp(min=1)[:, None]
-            self.profile.copy_(
-                here * (0.9 * self.profile + 0.1 * profile) + (1 - here) * self.profile
-            )
-        scores = (logits * specific) @ self.profile.T / 4.0
-        recognition = weight @ F.cross_entropy(scores, y, reduction="none")
-        active = pi_c.sum(1) + 1e-3
-        own = (pi_c**2).sum(1) / active
-        sharing = 2 * (pi_c @ pi_c.T) / (active[:, None] + active)
-        pairs = (present[:, None] * present).fill_diagonal_(0)
-        overlap = 1 - (own * present).sum() / present.sum() + (sharing * pairs).sum() / pairs.sum()
-
-        ramp = min(1.0, self.step / self.n_steps / 0.5)
-        if self.training:
-            self.step += 1
-        usage_weight = max(5.0, 1.2 / float(alpha))
-        return (
-            reconstruction
-            + 0.2 * slab_kl
-            + usage_weight * usage
-            + usage_weight / 2 * class_usage
-            + (1 + 3 * ramp) * inconsistency
-            + 3 * ramp * indecision
-            + 50 * ramp * recognition
-            + 200 * ramp * overlap
-        )
-
-
-def learning_rate_factor(progress: float) -> float:
-    """Rise over the first 5 % of training, then fall by half a cosine."""
-    return min(1.0, (progress + 1e-3) / 0.05) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 class PlainLoop:
-    """As most people write it."""
+    """As most people write it: a DataLoader, Adam's defaults, the loss read out at each step."""
 
     def __init__(self, recipe: Recipe, X: NDArray[np.float32], y: NDArray[np.int64], n_epochs: int):
         dataset = TensorDataset(torch.from_numpy(X), torch.from_numpy(y))
         self.loader = DataLoader(dataset, batch_size=recipe.batch_size, shuffle=True)
         n_steps = n_epochs * len(self.loader)
-        self.net, self.loss = PlainNet(recipe), PlainLoss(recipe, n_steps)
-        self.optimizer = torch.optim.Adam(self.net.parameters(), lr=LEARNING_RATE)
+        self.net, self.loss = plain.ReferenceNet(recipe), plain.ReferenceLoss(recipe, n_steps)
+        self.optimizer = torch.optim.Adam(self.net.parameters(), lr=plain.LEARNING_RATE)
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer, lambda step: learning_rate_factor(step / n_steps)
+            self.optimizer, lambda step: plain.learning_rate_factor(step / n_steps)
         )
         self.losses: list[float] = []  # the mean of each epoch
 
@@ -239,16 +54,13 @@ class PlainLoop:
         self.losses.append(total / len(self.loader.dataset))
 
 
-# -- the same, tuned ------------------------------------------------------------------------------
-
-
 class LeanLoop:
-    """The best that we could do without writing kernels."""
+    """The best that we could do without kernels: rows of one tensor, fused Adam, terms merged."""
 
     def __init__(self, recipe: Recipe, X: NDArray[np.float32], y: NDArray[np.int64], n_epochs: int):
         self.recipe, self.X, self.y = recipe, torch.from_numpy(X), torch.from_numpy(y)
-        self.net = PlainNet(recipe)
-        self.optimizer = torch.optim.Adam(self.net.parameters(), lr=LEARNING_RATE, fused=True)
+        self.net = plain.ReferenceNet(recipe)
+        self.optimizer = torch.optim.Adam(self.net.parameters(), lr=plain.LEARNING_RATE, fused=True)
         self.n_steps = n_epochs * math.ceil(len(X) / recipe.batch_size)
         self.step = 0
         self.losses: list[float] = []
@@ -269,7 +81,9 @@ class LeanLoop:
         for rows in torch.randperm(n).split(batch_size):
             rows = rows.sort().values
             progress = self.step / self.n_steps
-            self.optimizer.param_groups[0]["lr"] = LEARNING_RATE * learning_rate_factor(progress)
+            self.optimizer.param_groups[0]["lr"] = plain.LEARNING_RATE * plain.learning_rate_factor(
+                progress
+            )
             loss = self.forward(self.X[rows], self.y[rows], progress)
             self.optimizer.zero_grad()
             loss.backward()
@@ -289,14 +103,14 @@ class LeanLoop:
         slab = torch.addcmul(mu, torch.exp(0.5 * log_var), torch.randn_like(mu))
         u = torch.rand_like(gamma)
         hard = (u < gamma).float()
-        soft = torch.sigmoid((logits - u.logit_(1e-7)) * (1 / TEMPERATURE))
+        soft = torch.sigmoid((logits - u.logit_(1e-7)) * (1 / plain.TEMPERATURE))
         theta = net.decoder((hard + (soft - soft.detach())) * slab)
         nats = F.binary_cross_entropy_with_logits(theta, x, reduction="sum")
         squares = (mu - recipe.prior_mean).square()
         slab_nats = 0.5 * (gamma * (log_var.exp() + squares - 1 - log_var)).sum()
         # h(gamma) = softplus(logits) - gamma logits: no clamps
         h = F.softplus(logits) - gamma * logits
-        if not recipe.n_classes:
+        if recipe.objective == "vsc":
             spike = -(h + gamma * self.alpha_logit).sum() / n - self.alpha_rest
             return (nats + slab_nats) / n + spike
 
@@ -350,85 +164,29 @@ def hide(x: Tensor, fraction: float) -> Tensor:
     return (x * (1 / (1 - fraction))).view(-1).index_fill_(0, places, 0).view_as(x)
 
 
-# -- that it is the same ---------------------------------------------------------------------------
-
-
-class _WithoutNoise(TorchFunctionMode):
-    """Replace every draw of noise by its median: normal 0, uniform 0.5."""
-
-    MEDIANS: ClassVar[dict[str, float]] = {
-        **dict.fromkeys(("rand", "rand_like", "uniform_"), 0.5),
-        **dict.fromkeys(("randn", "randn_like", "normal_"), 0.0),
-    }
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        median = self.MEDIANS.get(getattr(func, "__name__", ""))
-        return out if median is None else out.fill_(median)
-
-
-class _NoiseOff(Callback):
-    """Train without noise and without input dropout, from weights drawn at random."""
-
-    def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:
-        assert hasattr(net.module_, "input_dropout")
-        net.module_.input_dropout = 0.0
-        self.mode_ = _WithoutNoise()
-        self.mode_.__enter__()
-
-    def on_train_end(self, net: NeuralNet, **kwargs: Any) -> None:
-        self.mode_.__exit__(None, None, None)
-
-
 def check_same_mathematics(recipe: Recipe, n_steps: int = 8) -> dict[str, float]:
     """Train the package and both loops alike, without noise, and compare their losses.
 
     One batch holds all samples, so that an epoch is a step. All start from the package's initial
     weights; the losses of the first step compare the objective at the same weights, those of the
-    last compare gradients, optimiser and schedule as well.
-
-    Returns
-    -------
-    dict
-        Largest relative differences from the package, by name.
-
-    Raises
-    ------
-    AssertionError
-        If a first loss differs by more than 1e-5, or any by more than 1e-3.
+    last compare gradients, optimiser and schedule as well. Returns the largest relative
+    differences; raises AssertionError if a first loss differs by 1e-5, or any by 1e-3.
     """
-    X, y = make_data(recipe.batch_size, recipe.n_features, max(recipe.n_classes, 2))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a code of eight steps has collapsed
-        # So small a step leaves every weight as it was drawn.
-        start = recipe.estimator(max_epochs=1, learning_rate=1e-30).fit(X, y)
-        silent = recipe.estimator(
-            max_epochs=n_steps, learning_rate=LEARNING_RATE, callbacks=[_NoiseOff()]
-        ).fit(X, y)
-    expected = silent.history_["train_loss"].to_numpy()
+    X, y = plain.make_data(recipe.batch_size, recipe.n_features, recipe.n_classes)
+    start, history = plain.package_training(recipe, X, y, n_steps)
     differences = {}
     for name, maker in (("plain", PlainLoop), ("lean", LeanLoop)):
         loop = maker(recipe, X, y, n_steps)
-        copy_weights(start.module_, loop.net)
+        plain.copy_weights(start, loop.net)
         loop.net.dropout.p = 0.0
-        with _WithoutNoise():
+        with plain.WithoutNoise():
             for _ in range(n_steps):
                 loop.epoch()
-        relative = abs(np.array(loop.losses) / expected - 1)
-        differences |= {
-            f"{name}, first step": relative[0],
-            f"{name}, {n_steps} steps": max(relative),
-        }
-        assert relative[0] < 1e-5 and max(relative) < 1e-3, (name, loop.losses, expected.tolist())
-    return {name: float(value) for name, value in differences.items()}
-
-
-def copy_weights(source: nn.Module, target: nn.Module) -> None:
-    """Copy the parameters, which both modules have in the same order and shapes."""
-    with torch.no_grad():
-        for theirs, ours in zip(source.parameters(), target.parameters(), strict=True):
-            assert theirs.shape == ours.shape, (theirs.shape, ours.shape)
-            ours.copy_(theirs)
+        relative = abs(np.array(loop.losses) / history["train_loss"].to_numpy() - 1)
+        assert relative[0] < 1e-5 and max(relative) < 1e-3, (name, loop.losses, history)
+        differences |= {f"{name}, first step": float(relative[0])}
+        differences |= {f"{name}, {n_steps} steps": float(max(relative))}
+    return differences
 
 
 # -- other people's ways -----------------------------------------------------------------------
@@ -439,13 +197,13 @@ class _WithInput(nn.Module):
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
-        self.net = PlainNet(recipe)
+        self.net = plain.ReferenceNet(recipe)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         return (x, *self.net(x))
 
 
-class _SkorchLoss(PlainLoss):
+class _SkorchLoss(plain.ReferenceLoss):
     def forward(self, output: tuple[Tensor, ...], y: Tensor) -> Tensor:
         return super().forward(output[1:], output[0], y)
 
@@ -466,19 +224,15 @@ class SkorchLoop:
             criterion__recipe=recipe,
             criterion__n_steps=n_epochs * math.ceil(len(X) / recipe.batch_size),
             optimizer=torch.optim.Adam,
-            lr=LEARNING_RATE / 2,
+            lr=plain.LEARNING_RATE / 2,
             batch_size=recipe.batch_size,
             iterator_train__shuffle=True,
             train_split=None,
             callbacks__print_log=None,
         ).initialize()
 
-    def epoch(self) -> None:
-        """Train for one pass over the data."""
-        self.fit(1)
-
-    def fit(self, n_epochs: int) -> None:
-        """Train for some passes over the data."""
+    def epoch(self, n_epochs: int = 1) -> None:
+        """Train for one pass over the data, or some."""
         self.net.partial_fit(self.X, self.y, epochs=n_epochs)
 
 
@@ -510,9 +264,8 @@ class PythaeLoop:
         class Decoder(BaseDecoder):
             def __init__(self) -> None:
                 super().__init__()
-                self.body = nn.Sequential(
-                    nn.Linear(d, h), nn.LayerNorm(h), nn.ReLU(), nn.Linear(h, p), nn.Sigmoid()
-                )
+                layers = nn.Linear(d, h), nn.LayerNorm(h), nn.ReLU(), nn.Linear(h, p)
+                self.body = nn.Sequential(*layers, nn.Sigmoid())
 
             def forward(self, z: Tensor) -> Any:
                 return ModelOutput(reconstruction=self.body(z))
@@ -522,13 +275,8 @@ class PythaeLoop:
                 logging.getLogger(name).setLevel(logging.ERROR)
         config = VAEConfig(input_dim=(p,), latent_dim=d, reconstruction_loss="bce")
         self.folder = tempfile.TemporaryDirectory()
-        training = BaseTrainerConfig(
-            output_dir=self.folder.name,
-            per_device_train_batch_size=recipe.batch_size,
-            num_epochs=1,
-            learning_rate=1e-3,
-            no_cuda=True,
-        )
+        size = {"num_epochs": 1, "per_device_train_batch_size": recipe.batch_size}
+        training = BaseTrainerConfig(self.folder.name, **size, learning_rate=1e-3, no_cuda=True)
         data = BaseDataset(torch.from_numpy(X), torch.from_numpy(y))
         self.trainer = BaseTrainer(VAE(config, Encoder(), Decoder()), data, None, training)
 

@@ -1,26 +1,23 @@
 """How the metrics grow: seconds and memory at a million samples, 100 dimensions, 1,000 classes.
 
 Calls every metric on the same code as a boolean array, as float32 values and as a CSR array;
-halves and doubles the samples, the dimensions and the classes; and writes a page. What has been
-measured is kept: start it again after an interruption, and only what is missing runs.
+halves and doubles the samples, the dimensions and the classes. What has been measured is kept.
 
     python benchmarks/bench_metrics.py --quick
-    python benchmarks/bench_metrics.py
+    python benchmarks/bench_metrics.py           # on an otherwise idle machine
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import tracemalloc
 from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
-from pathlib import Path
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import _common as common
 import numpy as np
-from _common import ResultStore, Row, Stopwatch
+from _common import Row, Stopwatch
 from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.preprocessing import FunctionTransformer
@@ -43,16 +40,18 @@ class Size(NamedTuple):
     n_dimensions: int
     n_classes: int
 
-
-class Code(NamedTuple):
-    """A code in its three forms, and the labels."""
-
-    forms: dict[str, Any]
-    y: NDArray[np.intp]
+    def words(self) -> str:
+        """Write it."""
+        n, d, c = self
+        return f"{n:,} samples, {d} dimensions, {c:,} classes"
 
 
-def make_code(size: Size) -> Code:
-    """Draw a code of which a sixth is active, at a rate of its own for each class and dimension."""
+@lru_cache(maxsize=1)
+def make_code(size: Size) -> tuple[dict[str, Any], NDArray[np.intp]]:
+    """Draw a code of which a sixth is active, at a rate of its own for each class and dimension.
+
+    Returns it in its three forms, and the labels.
+    """
     rng = np.random.default_rng(0)
     n, d, n_classes = size
     y = rng.permutation(np.arange(n) % n_classes)
@@ -61,7 +60,7 @@ def make_code(size: Size) -> Code:
     for start in range(0, n, 10_000):
         rows = slice(start, start + 10_000)
         values[rows] *= rng.random((len(y[rows]), d), dtype=np.float32) < rates[y[rows]]
-    return Code({"boolean": values != 0, "values": values, "csr": sparse.csr_array(values)}, y)
+    return {"boolean": values != 0, "values": values, "csr": sparse.csr_array(values)}, y
 
 
 def n_bytes(A: Any) -> int:
@@ -91,22 +90,6 @@ def _category_test(A: Any, y: NDArray[np.intp]) -> metrics.CategorySharing:
     return metrics.category_sharing_test(A, y, groups, random_state=0)
 
 
-def _fidelity(A: Any, y: NDArray[np.intp]) -> float:
-    return metrics.fidelity_scorer(FunctionTransformer(accept_sparse=True).fit(A[:2]), A)
-
-
-def _information_of_values(Z: Any, y: NDArray[np.intp]) -> NDArray[np.float64]:
-    return metrics.activation_information(Z, y, of="value", random_state=0)
-
-
-def _probe(Z: Any, y: NDArray[np.intp]) -> float:
-    return metrics.k_sparse_probe_score(Z[::2], y[::2], Z[1::2], y[1::2])
-
-
-def _pairwise_divergence(Z: Any, y: NDArray[np.intp]) -> float:
-    return metrics.jensen_shannon_consistency(Z, y, form="pairwise")
-
-
 METRICS = {
     "class_consistency_score": Metric(metrics.class_consistency_score),
     "class_sharing_matrix": Metric(metrics.class_sharing_matrix),
@@ -118,263 +101,147 @@ METRICS = {
     "category_sharing_test": Metric(_category_test),
     "hoyer_sparsity_score": Metric(lambda Z, y: metrics.hoyer_sparsity_score(Z)),
     "jensen_shannon_consistency": Metric(metrics.jensen_shannon_consistency, ["values"]),
-    "fidelity_scorer, of the identity": Metric(_fidelity, FLOAT_FORMS),
-    'activation_information, of="value"': Metric(_information_of_values, FLOAT_FORMS),
+    "fidelity_scorer, of the identity": Metric(
+        lambda A, y: metrics.fidelity_scorer(FunctionTransformer(accept_sparse=True).fit(A[:2]), A),
+        FLOAT_FORMS,
+    ),
+    'activation_information, of="value"': Metric(
+        partial(metrics.activation_information, of="value", random_state=0), FLOAT_FORMS
+    ),
 }
 # One regression for each class, and all pairs of a class: not for millions of samples.
 SUBSAMPLED = {
-    "k_sparse_probe_score": Metric(_probe, FLOAT_FORMS),
-    'jensen_shannon_consistency, form="pairwise"': Metric(_pairwise_divergence, ["values"]),
+    "k_sparse_probe_score": Metric(
+        lambda Z, y: metrics.k_sparse_probe_score(Z[::2], y[::2], Z[1::2], y[1::2]), FLOAT_FORMS
+    ),
+    'jensen_shannon_consistency, form="pairwise"': Metric(
+        partial(metrics.jensen_shannon_consistency, form="pairwise"), ["values"]
+    ),
 }
 
 
 # -- measuring ---------------------------------------------------------------------------------
 
 
-def measure(metric: Metric, A: Any, y: NDArray[np.intp], repeats: int) -> Row:
+def measure(task: Row) -> Row:
     """Call a metric under `tracemalloc`, then time the repeats."""
-    metric.call(*_tiny(A))  # so that no import counts
-    resident = common.reset_peak()
+    metric = (METRICS | SUBSAMPLED)[task["metric"]]
+    forms, y = make_code(Size(*map(int, task["size"].split("x"))))
+    A, few = forms[task["form"]], np.repeat(np.arange(2 * N_GROUPS), 10)
+    metric.call(A[np.arange(len(few))], few)  # so that no import counts
     tracemalloc.start()
     try:
         metric.call(A, y)
         extra = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    risen = None if resident is None else common.process_memory("VmHWM") - resident
     seconds: list[float] = []
-    while len(seconds) < repeats and sum(seconds) < ENOUGH_SECONDS:
+    while len(seconds) < task["repeats"] and sum(seconds) < ENOUGH_SECONDS:
         with Stopwatch() as watch:
             metric.call(A, y)
         seconds.append(watch.seconds)
     return {
-        "seconds": min(seconds),
         "all_seconds": seconds,
+        "seconds": min(seconds),
         "input_bytes": n_bytes(A),
         "extra_bytes": extra,
-        "resident_bytes": risen,
         "load": os.getloadavg()[0],
         "environment": common.environment(),
     }
 
 
-def _tiny(A: Any) -> tuple[Any, NDArray[np.intp]]:
-    y = np.repeat(np.arange(2 * N_GROUPS), 10)
-    return A[np.arange(len(y))], y
-
-
-def run(
-    plan: Mapping[Size, Sequence[tuple[str, str]]], store: ResultStore, repeats: int, fresh: bool
-) -> bool:
-    """Measure what is missing, one size after the other; return whether all succeeded."""
-    ok = True
-    for size, calls in plan.items():
-        tasks = [
-            {"metric": name, "form": form, "size": "x".join(map(str, size))} for name, form in calls
-        ]
-        if fresh or any(store.key(task) not in store.rows for task in tasks):
-            code = make_code(size)
-
-            def work(task: Row, code: Code = code) -> Row:
-                metric = (METRICS | SUBSAMPLED)[task["metric"]]
-                return measure(metric, code.forms[task["form"]], code.y, repeats)
-
-            # One at a time: the memory is that of this process.
-            ok &= common.run_tasks(tasks, work, store, 1, fresh)
-    return ok
-
-
-# -- page --------------------------------------------------------------------------------------
-
-INTRODUCTION = """\
-# Benchmark: how the metrics grow
-
-Written by `benchmarks/bench_metrics.py`; do not edit.
-
-*Do all metrics run in seconds, and in memory proportional to the input, on {size}?* The code is
-random, a sixth of it active, at a rate of its own for each class and dimension.
-
-- **Seconds**: the fastest of the repeats on one thread, which other programs disturb least; then
-  the median and the slowest. At most {repeats} repeats, fewer where they took {enough} seconds
-  together.
-- **Extra memory**: the most that a call had allocated at one time, by `tracemalloc`, as a multiple
-  of the bytes of the input (of the data, indices and row pointers of a CSR array; without the
-  labels). NumPy reports every array to it, so that the figure is exact, the same in each run, and
-  free of what the allocator keeps for itself; memory that C code takes without NumPy escapes it.
-  {check}
-"""
-GROWTH = """\
-## Growth
-
-Seconds, and extra memory in MB, of the first form above, while one number doubles and the others
-stay; and the factor of the last doubling. 2 is proportional.
-"""
-NOTES = """\
-Two metrics cost more by their definition. The probe fits one regression for each class, and the
-pairwise divergence compares all pairs of a class: score a subsample, as here ({size}); the
-centroid form of the divergence needs none.
-"""
-
-
-def write_page(path: Path, store: ResultStore, quick: bool, repeats: int) -> None:
-    """Write the tables of what has been measured, and what has not been."""
-    base, small = base_size(quick), subsample(quick)
-    rows = list(store.rows.values())
-    intro = INTRODUCTION.format(
-        size=_words(base), repeats=repeats, enough=ENOUGH_SECONDS, check=_resident_check(rows)
-    )
-    loads = [row["load"] for row in rows]
-    parts = [
-        intro.rstrip(),
-        common.environment_text(rows),
-        f"Load average while measuring: {min(loads):.1f} to {max(loads):.1f}; 1 is this process.",
-        _unmeasured(store, quick),
-        f"## {_words(base)}",
-        _table(store, METRICS, base),
-        f"## {_words(small)}",
-        NOTES.format(size=_words(small)).rstrip(),
-        _table(store, SUBSAMPLED, small),
-        GROWTH.rstrip(),
-    ]
-    for axis, along in growth(quick).items():
-        parts += [f"### {axis}", _growth_table(store, axis, along)]
-    common.write(path, "\n\n".join(part for part in parts if part))
-
-
-def _unmeasured(store: ResultStore, quick: bool) -> str:
-    """Name the sizes of which calls are missing, or nothing."""
-    lines = []
-    for size, calls in make_plan(quick).items():
-        missing = [
-            f"{name} ({FORMS[form]})" for name, form in calls if not _row(store, name, form, size)
-        ]
-        if missing:
-            which = "nothing measured" if len(missing) == len(calls) else "; ".join(missing)
-            lines.append(f"- {_words(size)}: {which}")
-    if not lines:
-        return ""
-    return "\n".join(
-        ["**Not measured yet**; a line of a growth table needs all its sizes:\n", *lines]
-    )
-
-
-def _table(store: ResultStore, chosen: Mapping[str, Metric], size: Size) -> str:
-    body = []
-    for name, metric in chosen.items():
-        for form in metric.forms:
-            if row := _row(store, name, form, size):
-                seconds = row["all_seconds"]
-                multiple = row["extra_bytes"] / row["input_bytes"]
-                body.append(
-                    [
-                        f"`{name.split(', ')[0]}`"
-                        + "".join(f", {x}" for x in name.split(", ")[1:]),
-                        FORMS[form],
-                        f"{row['seconds']:.2f}",
-                        f"{np.median(seconds):.2f}, {max(seconds):.2f} ({len(seconds)})",
-                        f"{row['input_bytes'] / 1e6:,.0f}",
-                        f"{row['extra_bytes'] / 1e6:,.0f}",
-                        f"{multiple:.2f}",
-                    ]
-                )
-    header = ["metric", "input", "seconds", "median, slowest (repeats)"]
-    return common.markdown_table([*header, "input MB", "extra MB", "extra / input"], body)
-
-
-def _growth_table(store: ResultStore, axis: str, sizes: Sequence[Size]) -> str:
-    field = f"n_{axis}"
-    body = []
-    for name, metric in METRICS.items():
-        rows = [_row(store, name, metric.forms[0], size) for size in sizes]
-        if not all(rows):
-            continue
-        figures = {
-            "seconds": [f"{row['seconds']:.2f}" for row in rows],
-            "MB": [f"{row['extra_bytes'] / 1e6:,.0f}" for row in rows],
-        }
-        ratios = [
-            f"{after[key] / before[key]:.1f}"
-            for key in ("seconds", "extra_bytes")
-            for before, after in list(pairwise(rows))[-1:]
-        ]
-        cells = [f"{s} s, {mb} MB" for s, mb in zip(*figures.values(), strict=True)]
-        body.append([f"{name}", *cells, *ratios])
-    heads = [f"{getattr(size, field):,}" for size in sizes]
-    return common.markdown_table([f"{axis} =", *heads, "seconds x", "memory x"], body)
-
-
-def _row(store: ResultStore, name: str, form: str, size: Size) -> Row | None:
-    return store.rows.get((name, form, "x".join(map(str, size))))
-
-
-def _words(size: Size) -> str:
-    return f"{size.n_samples:,} samples, {size.n_dimensions} dimensions, {size.n_classes:,} classes"
-
-
-def _resident_check(rows: Sequence[Row]) -> str:
-    known = [row for row in rows if row["resident_bytes"] is not None]
-    if not known:
-        return "This system does not tell the resident memory."
-    worst = max(known, key=lambda row: row["resident_bytes"] - row["extra_bytes"])
-    beyond = max(0, worst["resident_bytes"] - worst["extra_bytes"]) / 1e6
-    return (
-        "The kernel's high-water mark of the resident memory, read beside it, rose by at most "
-        f"{beyond:.0f} MB more (`{worst['metric']}`, {FORMS[worst['form']]})."
-    )
-
-
-# -- command line ------------------------------------------------------------------------------
-
-
-def base_size(quick: bool) -> Size:
-    """Return the size that the question asks for."""
-    return Size(50_000, 50, 200) if quick else Size(1_000_000, 100, 1000)
-
-
-def subsample(quick: bool) -> Size:
-    """Return the size for the metrics that need a subsample: 20 samples of each class."""
-    base = base_size(quick)
-    return base._replace(n_samples=20 * base.n_classes)
-
-
-def growth(quick: bool) -> dict[str, list[Size]]:
-    """Return the sizes along which one number doubles."""
-    base = base_size(quick)
-    return {
+def sizes(quick: bool) -> tuple[Size, Size, dict[str, list[Size]]]:
+    """Return the size of the question, that of a subsample, and those along which one doubles."""
+    base = Size(50_000, 50, 200) if quick else Size(1_000_000, 100, 1000)
+    growing = {
         "samples": [base._replace(n_samples=base.n_samples // k) for k in (4, 2, 1)],
         "dimensions": [base._replace(n_dimensions=base.n_dimensions * k // 4) for k in (1, 2, 4)],
         "classes": [base._replace(n_classes=base.n_classes * k // 2) for k in (1, 2, 4)],
     }
-
-
-def make_plan(quick: bool) -> dict[Size, list[tuple[str, str]]]:
-    """List the calls of each size."""
-    plan = {
-        base_size(quick): [(name, form) for name, m in METRICS.items() for form in m.forms],
-        subsample(quick): [(name, form) for name, m in SUBSAMPLED.items() for form in m.forms],
-    }
-    first_forms = [(name, metric.forms[0]) for name, metric in METRICS.items()]
-    growing = {size: first_forms for along in growth(quick).values() for size in along}
-    return plan | {size: calls for size, calls in growing.items() if size not in plan}
+    return base, base._replace(n_samples=20 * base.n_classes), growing
 
 
 def main() -> int:
     """Measure what is missing, then write the page."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add("--quick", action="store_true", help="a fortieth of the input: under a minute")
-    add("--repeats", type=int, help="timed calls of each metric; default: 5, 2 with --quick")
-    add("--fresh", action="store_true", help="measure again what has been measured")
-    arguments = parser.parse_args()
-    repeats = arguments.repeats or (2 if arguments.quick else 5)
-    results = common.RESULTS / ("quick" if arguments.quick else "")
-    store = ResultStore(results / "bench_metrics.jsonl", ["metric", "form", "size"])
-    ok = run(make_plan(arguments.quick), store, repeats, arguments.fresh)
-    page = (results if arguments.quick else common.DOCS) / "benchmark_metrics.md"
-    write_page(page, store, arguments.quick, repeats)
+    arguments = common.command_line(__doc__, repeats=(2, 5))
+    base, small, growing = sizes(arguments.quick)
+    calls = {
+        (name, form, size): None
+        for chosen, size in ((METRICS, base), (SUBSAMPLED, small))
+        for name, metric in chosen.items()
+        for form in metric.forms
+    } | {
+        (name, metric.forms[0], size): None
+        for along in growing.values()
+        for size in along
+        for name, metric in METRICS.items()
+    }
+    tasks = [
+        {"metric": name, "form": form, "size": "x".join(map(str, size))}
+        | {"repeats": arguments.repeats}
+        for name, form, size in sorted(calls, key=lambda call: call[2])  # each size is made once
+    ]
+    key = ["metric", "form", "size"]
+    rows, ok = common.run_tasks(arguments, "bench_metrics", key, tasks, measure)
+    known = {(row["metric"], row["form"], row["size"]): row for row in rows}
+    missing = sum((t["metric"], t["form"], t["size"]) not in known for t in tasks)
+    parts = [
+        common.load_text(rows),
+        f"**{missing} of {len(tasks)} calls are not measured yet.**" if missing else "",
+        f"## {base.words()}",
+        table(known, METRICS, base),
+        f"## {small.words()}",
+        table(known, SUBSAMPLED, small),
+        "## Growth",
+        "Seconds, and extra memory in MB, of the first form above, while one number doubles and "
+        "the others stay; and the factor of the last doubling. 2 is proportional.",
+    ]
+    for axis, along in growing.items():
+        parts += [f"### {axis}", growth_table(known, axis, along)]
+    common.write_page(arguments, "benchmark_metrics", parts, rows)
     return 0 if ok else 1
+
+
+# -- tables ------------------------------------------------------------------------------------
+
+Known = Mapping[tuple[str, str, str], Row]
+
+
+def table(known: Known, chosen: Mapping[str, Metric], size: Size) -> str:
+    """Write a line for each metric and form at this size."""
+    body = []
+    for name, form in ((name, form) for name, metric in chosen.items() for form in metric.forms):
+        row = known.get((name, form, "x".join(map(str, size))))
+        if row is None:
+            continue
+        several, megabytes = row["all_seconds"], row["input_bytes"] / 1e6
+        body.append(
+            [
+                f"`{name}`",
+                FORMS[form],
+                f"{row['seconds']:.2f}",
+                f"{np.median(several):.2f}, {max(several):.2f} ({len(several)})",
+                f"{megabytes:,.0f}",
+                f"{row['extra_bytes'] / 1e6:,.0f}",
+                f"{row['extra_bytes'] / 1e6 / megabytes:.2f}",
+            ]
+        )
+    header = ["metric", "input", "seconds", "median, slowest (repeats)"]
+    return common.markdown_table([*header, "input MB", "extra MB", "extra / input"], body)
+
+
+def growth_table(known: Known, axis: str, along: Sequence[Size]) -> str:
+    """Write a line for each metric of which all sizes have been measured."""
+    body = []
+    for name, metric in METRICS.items():
+        rows = [known.get((name, metric.forms[0], "x".join(map(str, size)))) for size in along]
+        if not all(rows):
+            continue
+        cells = [f"{r['seconds']:.2f} s, {r['extra_bytes'] / 1e6:,.0f} MB" for r in rows]
+        grown = [f"{rows[-1][k] / rows[-2][k]:.1f}" for k in ("seconds", "extra_bytes")]
+        body.append([name, *cells, *grown])
+    heads = [f"{getattr(size, f'n_{axis}'):,}" for size in along]
+    return common.markdown_table([f"{axis} =", *heads, "seconds x", "memory x"], body)
 
 
 if __name__ == "__main__":

@@ -1,115 +1,560 @@
-"""How far past memory, one process, dense data? The figures of `docs/benchmark_scaling.md`.
+"""Data larger than memory, wide sparse data, several processes, other engines: what they cost.
 
-Every row is measured in a process of its own: Linux only. Rows that are finished are kept in
-`benchmarks/results/benchmark_scaling.jsonl`.
+The figures of `docs/benchmark_scaling.md`: does each give what one process gives, in how much
+memory and time? Every row is measured in a process of its own: Linux only.
 
     python benchmarks/bench_scaling.py --quick              # small sizes
     python benchmarks/bench_scaling.py                      # everything; 10 GB of disk at most
-    python benchmarks/bench_scaling.py --rows memory_map    # this row
+    python benchmarks/bench_scaling.py --only memory_map    # this row
 """
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import math
 import os
+import pickle
+import re
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: a forked process has no threads of it
+import _harness as harness
+import joblib
+import numpy as np
+import torch
+from _common import DOCS, ROOT, TESTS, Row, spread
+from _harness import MB, Task
+from scipy import sparse
+from sklearn.datasets import load_digits
+from sklearn.model_selection import GridSearchCV
 
-import _rows
-import _scaling_engines as engines
-import _scaling_memory as memory
-import _scaling_processes as processes
-import _scaling_sparse as sparse
-from _rows import Task
+from sklearn_classvsc import ClassVSCTransformer
+from sklearn_classvsc.datasets import make_class_factors, make_class_topics
+from sklearn_classvsc.distributed import data_parallel
+from sklearn_classvsc.metrics import contrast_scorer, elbo_scorer, fidelity_scorer
 
-TASKS = {
-    "memory_map": Task(
+GB = 1e9
+#: Of the memory map: features, rows of a batch, and the memory in MB that the process may have.
+P, BATCH, LIMIT = 1024, 8192, 1536
+CHUNK = 256  # rows, of the stream
+#: Features, non-zeros of a sample, and classes: about those of the 20 newsgroups.
+VOCABULARY, ROW, CLASSES = 100_000, 100, 20
+COUNTS = ("multinomial", "poisson", "negative_binomial")
+BLOCK = 1024  # rows that `transform` takes at a time
+
+
+# -- larger than memory ------------------------------------------------------------------------
+
+
+def memory_map(gigabytes: float) -> Row:
+    """Fit to a sparse file, most of it zeros, under a limit of 1.5 GB on what is no file's."""
+    n = int(gigabytes * 1024 * MB) // (4 * P) // BATCH * BATCH
+    with tempfile.NamedTemporaryFile() as file:
+        X = np.memmap(file.name, np.float32, "w+", shape=(n, P))
+        factors, labels = make_class_factors(2048, P, return_X_y=True, random_state=0)
+        rng = np.random.default_rng(0)
+        for place in rng.choice(n // 2048, size=min(64, n // 2048), replace=False):
+            X[place * 2048 : (place + 1) * 2048] = factors
+        X.flush()
+        X, y = np.memmap(file.name, np.float32, "r", shape=(n, P)), np.resize(labels, n)
+        # The system counts what libraries reserve and never use: that first, in a small fit. So
+        # much more may then be taken as makes LIMIT resident.
+        ClassVSCTransformer(max_epochs=1).fit(X[:8192], y[:8192])
+        rest = harness.resident()
+        harness.limit_memory((LIMIT - rest) * MB)
+        sizes = {"hidden_layer_sizes": (64,), "batch_size": BATCH, "max_epochs": 1}
+        estimator = ClassVSCTransformer(**sizes, random_state=0)
+        works = {"fit": lambda: estimator.fit(X, y), "transform": lambda: estimator.transform(X)}
+        seconds, peaks = {}, []
+        for name, work in works.items():
+            start = time.perf_counter()
+            peaks.append(harness.highest(work))
+            seconds[name] = time.perf_counter() - start
+    text = (
+        f"{n:,} x {P:,} float32 ({n * P * 4 / GB:.1f} GB), one epoch of {-(-n // BATCH):,} steps "
+        f"of {BATCH:,} rows in {seconds['fit']:.0f} s, `transform` in {seconds['transform']:.0f} s "
+        f"under a limit of {LIMIT} MB (RLIMIT_DATA); peak resident memory that is no file's "
+        f"{max(peaks):.0f} MB, {rest:.0f} MB of it the imports"
+    )
+    return {"measured": text, "met": max(peaks) < LIMIT}
+
+
+def endless(n_chunks: int) -> Row:
+    """Call `partial_fit` on and on; memory and time per call must not grow."""
+    estimator = ClassVSCTransformer(hidden_layer_sizes=(64,), random_state=0)
+    X, y = make_class_factors(20_000, n_features=64, return_X_y=True, random_state=0)
+    rng, warm, held, seconds = np.random.default_rng(0), max(1, n_chunks // 5), [], []
+    for i in range(-warm, n_chunks):
+        rows = rng.integers(len(X), size=CHUNK)
+        chunk = X[rows] + rng.normal(scale=0.01, size=(CHUNK, 64))
+        start = time.perf_counter()
+        estimator.partial_fit(chunk, y[rows])
+        if i >= 0:
+            seconds.append(time.perf_counter() - start)
+            if i % max(1, n_chunks // 20) == 0:
+                held.append(harness.resident())
+    first, last = (np.median(part) for part in np.array_split(np.array(seconds), 10)[::9])
+    growth = float(np.mean(held[-5:]) - np.mean(held[:5]))
+    text = (
+        f"{n_chunks:,} chunks of {CHUNK} x 64 after {warm:,} to warm up: resident memory "
+        f"{growth:+.2f} MB, time per call x {last / first:.2f} ({1000 * last:.1f} ms)"
+    )
+    return {"measured": text, "met": growth < 1, "course": [round(m, 2) for m in held]}
+
+
+def sources(n: int) -> Row:
+    """Fit to the same table from every source: what it takes beside an array."""
+    from torch.utils.data import TensorDataset
+
+    X, y = make_class_factors(n, n_features=256, return_X_y=True, random_state=0)
+    X = X.astype(np.float32)
+    with tempfile.TemporaryDirectory() as folder:
+        np.save(f"{folder}/X.npy", X)
+        mapped = np.load(f"{folder}/X.npy", mmap_mode="r")
+
+        def chunks() -> Iterator[tuple[Any, Any]]:
+            for start in range(0, n, 4096):
+                yield mapped[start : start + 4096], y[start : start + 4096]
+
+        given: dict[str, tuple[Any, Any]] = {
+            "array": (X, y),
+            "memory map": (mapped, y),
+            "chunks": (chunks, None),
+            "torch Dataset": (TensorDataset(torch.from_numpy(X), torch.from_numpy(y)), None),
+        }
+        if find_spec("dask"):
+            import dask.array as da
+
+            given["Dask array"] = da.from_array(mapped, (8192, -1)), y
+        if find_spec("pyarrow"):
+            import pyarrow as pa
+            import pyarrow.dataset as ds
+            import pyarrow.parquet as pq
+
+            table = pa.table({f"x{j}": X[:, j] for j in range(X.shape[1])} | {"y": y})
+            pq.write_table(table, f"{folder}/table.parquet", row_group_size=8192)
+            given["Parquet"] = ds.dataset(f"{folder}/table.parquet"), "y"
+
+        def fit(data: tuple[Any, Any]) -> Any:
+            return ClassVSCTransformer(max_epochs=3, random_state=0).fit(*data)
+
+        systems = {name: partial(fit, data) for name, data in given.items()}
+        timings = harness.interleave(systems, 3, warm_up=False)
+    shown = (
+        f"{name} {np.median(harness.ratios(timings, name, 'array')):.2f}" for name in [*given][1:]
+    )
+    text = (
+        f"{n:,} x 256, 3 epochs, time beside an array in memory (medians of 3 interleaved ratios): "
+        f"{', '.join(shown)}"
+    )
+    return {"measured": text, "met": None, "timings": timings}
+
+
+# -- wide sparse data --------------------------------------------------------------------------
+
+
+def epoch(n: int) -> Row:
+    """Train under each likelihood of counts for an epoch of n x 100,000."""
+    rows = {name: harness.in_own_process(sparse_epoch, n, name) for name in COUNTS}
+    one = rows["multinomial"]
+    shown = (
+        f"{name} {row['seconds'] / 60:.1f} min, {row['peak'] / GB:.2f} GB of which "
+        f"{row['before'] / GB:.2f} before the fit"
+        for name, row in rows.items()
+    )
+    text = (
+        f"{n:,} x {VOCABULARY:,} CSR, density {one['density']:.2%}, "
+        f"{one['parameters'] / 1e6:.1f} million weights, an epoch of {one['steps']} steps, on one "
+        f"thread, and peak resident memory of the process: {'; '.join(shown)}; made dense the data "
+        f"would be {4 * n * VOCABULARY / GB:.0f} GB"
+    )
+    met = all(row["peak"] < 2 * GB and row["seconds"] < 600 for row in rows.values())
+    return {"measured": text, "met": met, "rows": rows}
+
+
+def sparse_epoch(n: int, likelihood: str) -> Row:
+    """Train for an epoch, and measure this process."""
+    torch.set_num_threads(1)
+    # Texts have each word about 1.4 times.
+    sizes = {"n_classes": CLASSES, "n_shared": 10, "length": 1.6 * ROW}
+    topics = make_class_topics(n, VOCABULARY, **sizes, random_state=0)
+    X, y = topics.data, topics.target
+    del topics
+    estimator = ClassVSCTransformer(likelihood=likelihood, random_state=0)
+    before = harness.memory("VmRSS")
+    return {
+        "seconds": harness.epoch_of(estimator, X, y)()[0],
+        "steps": -(-n // estimator.batch_size),
+        "density": X.nnz / math.prod(X.shape),
+        "before": before,
+        "peak": harness.memory("VmHWM"),
+        "parameters": sum(w.numel() for w in estimator.module_.parameters()),
+    }
+
+
+def words(n: int, p: int, row: int) -> tuple[sparse.csr_array, Any]:
+    """Return n samples of exactly so many ones, at columns drawn by Zipf's law, and labels."""
+    rng = np.random.default_rng(0)
+    log_p = -np.log(np.arange(1, p + 1))
+    # The largest perturbed logarithms: so many columns, without repetition.
+    columns = np.concatenate(
+        [
+            np.argpartition(-(log_p + rng.gumbel(size=(len(some), p))), row - 1)[:, :row]
+            for some in np.array_split(np.arange(n), -(-n * p // 2**24))
+        ]
+    )
+    columns.sort(axis=1)
+    ones, starts = np.ones(n * row, np.float32), np.arange(0, n * row + 1, row)
+    X = sparse.csr_array((ones, columns.ravel().astype(np.int32), starts), shape=(n, p))
+    return X, rng.integers(0, CLASSES, n)
+
+
+def counts() -> ClassVSCTransformer:
+    """Return a model of counts."""
+    return ClassVSCTransformer(likelihood="multinomial", random_state=0)
+
+
+def nonzeros(repeats: int, p: int = VOCABULARY) -> Row:
+    """Double the non-zeros of a sample, four times, at fixed n and p."""
+    n, rows = 1024, [25, 50, 100, 200, 400]
+    timings = harness.interleave(
+        {str(k): harness.epoch_of(counts(), *words(n, p, k)) for k in rows}, repeats
+    )
+    seconds = np.array([min(timing["wall"]) for timing in timings.values()]) / (n / 256)
+    nnz = 256 * np.array(rows)
+    slope, constant = np.polyfit(nnz, seconds, 1)
+    off = np.abs(slope * nnz + constant - seconds).max() / seconds.mean()
+    power = np.polyfit(np.log(nnz), np.log(seconds), 1)[0]
+    text = (
+        f"a step of 256 x {p:,} with {', '.join(map(str, rows))} non-zeros a sample takes "
+        f"{', '.join(f'{1000 * s:.0f}' for s in seconds)} ms: {1000 * constant:.0f} ms, for the "
+        f"normaliser and Adam need every column, + {1e6 * slope:.2f} µs a non-zero, off that "
+        f"line by {off:.0%} at most; slope on log-log {power:.2f} (best of {repeats}, in turn)"
+    )
+    return {"measured": text, "met": bool(power <= 1 and off < 0.1)}
+
+
+def against_dense(repeats: int, widest: int = 65_536) -> Row:
+    """Compare an epoch of a CSR array with one of the same array made dense."""
+    found: dict[int, dict[int, float]] = {}
+    for p, row in itertools.product((4096, 16_384, widest), (20, 100, 800)):
+        X, y = words(1024, p, row)
+        given = {"sparse": X, "dense": X.toarray()}
+        systems = {name: harness.epoch_of(counts(), data, y) for name, data in given.items()}
+        several = harness.ratios(harness.interleave(systems, repeats), "sparse", "dense")
+        found.setdefault(p, {})[row] = statistics.median(several)
+    shown = "; ".join(
+        f"{p:,}: {', '.join(f'{ratio:.2f} at {row}' for row, ratio in of_p.items())}"
+        for p, of_p in found.items()
+    )
+    text = (
+        "time of an epoch of a CSR array, as a multiple of that of the same array made dense, by "
+        f"features and non-zeros a sample: {shown} (medians of {repeats} interleaved ratios)"
+    )
+    return {"measured": text, "met": max(found[widest].values()) < 1}
+
+
+# -- several processes -------------------------------------------------------------------------
+
+
+def torchrun(n: int, *command: Any) -> None:
+    """Run a command in n processes that know of each other."""
+    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={n}"]
+    done = subprocess.run(
+        [*run, *map(str, command)], env=variables(), capture_output=True, text=True
+    )
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+
+
+def variables(**more: Any) -> dict[str, str]:
+    """Return the environment of a process that trains with others."""
+    paths = os.pathsep.join(map(str, (ROOT, TESTS)))
+    return os.environ | {"PYTHONPATH": paths} | {name: str(x) for name, x in more.items()}
+
+
+def processes(largest: int) -> Row:
+    """Compare gradients and fits, early stopping too, of several processes with those of one."""
+    import distributed_child as child
+
+    torch.set_num_threads(1)
+    alone = {"gradients": child.all_gradients(), "noiseless": child.noiseless_fits()}
+    parts, met = [], True
+    for n in range(2, largest + 1, 2):
+        with tempfile.TemporaryDirectory() as folder:
+            torchrun(n, TESTS / "distributed_child.py", folder)
+            found = [pickle.loads(path.read_bytes()) for path in Path(folder).glob("*.pickle")]
+        gradient = max(
+            np.abs(process["gradients"][case]["gradients"] - one["gradients"]).max()
+            for process in found
+            for case, one in alone["gradients"].items()
+        )
+        fits = [(p["noiseless"][k], one) for p in found for k, one in alone["noiseless"].items()]
+        weight = max(
+            np.abs(fit["weights"][name] - value).max(initial=0)
+            for fit, one in fits
+            for name, value in one["weights"].items()
+        )
+        same = all(a[k] == b[k] for a, b in fits for k in ("steps", "stop_reason"))
+        parts.append(
+            f"{n} processes: gradients {gradient:.1e}, weights after a fit {weight:.1e}, "
+            f"{'as many' if same else 'another number of'} steps"
+        )
+        met &= bool(same and gradient <= 1e-12 and weight <= 1e-6)
+    text = (
+        f"largest differences from one process in {len(alone['gradients'])} gradients (float64), "
+        f"{len(alone['noiseless'])} fits without noise, to samples and batches that do not divide, "
+        f"with early stopping too: {'; '.join(parts)}"
+    )
+    return {"measured": text, "met": met}
+
+
+def lost(timeout: float) -> Row:
+    """Kill or freeze one of two processes in an epoch; count the seconds to the other's error."""
+    seconds = {}
+    for how in ("kill", "freeze"):
+        with socket.socket() as free, tempfile.TemporaryDirectory() as folder:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+            free.close()
+            command = [sys.executable, TESTS / "distributed_child.py", folder, how, timeout]
+            start = partial(subprocess.Popen, [*map(str, command)], stderr=subprocess.DEVNULL)
+            where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": 2}
+            both = [start(env=variables(RANK=i, LOCAL_RANK=i, **where)) for i in range(2)]
+            try:
+                both[0].wait(timeout=200)
+            finally:
+                for process in both:
+                    process.kill()
+                    process.wait()
+            seconds[how] = pickle.loads((Path(folder) / "0.pickle").read_bytes())["seconds"]
+    text = (
+        f"a process killed in its third epoch: the other's error {seconds['kill']:.1f} s after the "
+        f"fit began; frozen, with a timeout of {timeout:.0f} s: {seconds['freeze']:.1f} s"
+    )
+    return {"measured": text, "met": all(value < 60 for value in seconds.values())}
+
+
+def speed_up(size: int) -> Row:
+    """Time an epoch of `size` x 784 samples in two processes, and in one with 1 or 2 threads."""
+    rounds, epochs = (5, 4) if size >= 10_000 else (1, 2)
+    parts = []
+    for batch in (256, 2048):
+
+        def run(n: int, threads: int, batch: int = batch) -> tuple[float, float]:
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "seconds"
+                torchrun(n, __file__, "--child", size, batch, epochs, threads, path)
+                return float(path.read_text()), 0.0
+
+        systems = {"2 x 1": partial(run, 2, 1), "1 x 1": partial(run, 1, 1)}
+        systems["1 x 2"] = partial(run, 1, 2)
+        timings = harness.interleave(systems, rounds, warm_up=False)
+        one, two = (
+            statistics.median(harness.ratios(timings, k, "2 x 1")) for k in ("1 x 1", "1 x 2")
+        )
+        parts.append(f"batch {batch}: {one:.2f} x one process on one thread, {two:.2f} x on two")
+    text = f"an epoch of {size:,} x 784, two processes of one thread, gloo: {'; '.join(parts)}"
+    return {"measured": text, "met": None}
+
+
+def train_together(n: int, batch: int, epochs: int, threads: int, path: str) -> None:
+    """Train in this process, one of several; note the seconds of an epoch."""
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(threads)
+    y = np.random.default_rng(0).integers(0, 10, n)
+    rng, timer = np.random.default_rng(1), harness.EpochTimer()
+    X = rng.random((10, 784), np.float32)[y] * rng.random((n, 784), np.float32)
+    sizes = {"hidden_layer_sizes": (400,), "batch_size": batch, "max_epochs": epochs}
+    with data_parallel() as accelerator:
+        ClassVSCTransformer(50, **sizes, random_state=0, callbacks=[timer]).fit(X, y)
+    if accelerator.is_main_process:
+        Path(path).write_text(str(statistics.median(timer.seconds[1:])))
+
+
+# -- other engines -----------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def cluster(threads: int = 1) -> Iterator[Any]:
+    """Two worker processes, warm, and this process on one torch thread."""
+    from dask.distributed import Client, LocalCluster
+
+    torch.set_num_threads(1)
+    options = {"n_workers": 2, "threads_per_worker": threads, "dashboard_address": ":0"}
+    with LocalCluster(**options) as local, Client(local) as client:
+        X, y = load_digits(return_X_y=True)  # what a fit imports, the first optimiser's too
+        client.run(fit_search, 1, X[:200], y[:200])
+        yield client
+
+
+def fit_search(n: int, X: Any, y: Any, backend: str | None = None) -> dict[str, Any]:
+    """Search over n settings, in two folds each, here or by Dask; return all scores."""
+    warnings.simplefilter("ignore")
+    search = GridSearchCV(
+        ClassVSCTransformer(16, hidden_layer_sizes=(64,), max_epochs=30, random_state=0),
+        {"consistency_weight": np.geomspace(0.3, 3, n)},
+        scoring={"contrast": contrast_scorer, "fidelity": fidelity_scorer, "elbo": elbo_scorer},
+        refit=False,
+        cv=2,
+        error_score="raise",
+    )
+    with joblib.parallel_config(backend) if backend else contextlib.nullcontext():
+        found = search.fit(X, y).cv_results_
+    return {name: found[name].tolist() for name in found if name.startswith("split")}
+
+
+def search(n: int) -> Row:
+    """Search over n settings here, and on two workers of one and of two threads."""
+    if not find_spec("distributed"):
+        return harness.not_installed('"dask[distributed]"')
+    X, y = load_digits(return_X_y=True)
+    work, same = partial(fit_search, n, X, y), {}
+    for threads in (2, 1):
+        with cluster(threads):
+            same[threads] = work() == work("dask")
+            if threads == 1:
+                systems = {"here": work, "dask": partial(work, "dask")}
+                timings = harness.interleave(systems, 5, warm_up=False)
+    text = (
+        f"scores of a search of {2 * n} fits on two Dask workers are "
+        f"{'bit-identical' if all(same.values()) else f'the same, by threads: {same}'}; in "
+        f"one process it takes {spread(harness.ratios(timings, 'here', 'dask'))} times as long (5 "
+        f"interleaved ratios; {statistics.median(timings['here']['wall']):.1f} s), on "
+        f"{os.cpu_count()} cores"
+    )
+    return {"measured": text, "met": all(same.values())}
+
+
+def transform(size: int) -> Row:
+    """Transform `size` blocks of rows here and on two workers."""
+    if not find_spec("distributed"):
+        return harness.not_installed('"dask[distributed]"')
+    import dask
+    import dask.array as da
+
+    n = size * BLOCK - 100  # the last block is shorter
+    X, y = np.random.default_rng(0).random((n, 784), np.float32), np.arange(n) % 10
+    estimator = ClassVSCTransformer(50, hidden_layer_sizes=(400,), max_epochs=1, random_state=0)
+    estimator.fit(X[:BLOCK], y[:BLOCK])
+    estimator.set_params(threshold=0.15)  # so that codes of an untrained model are not all zero
+    with cluster():
+        here = estimator.transform(X)
+        blocks = da.from_array(X, chunks=(BLOCK, -1)).persist()
+        meta = np.empty((0, 0), np.float32)
+        kwargs = {"dtype": np.float32, "chunks": (blocks.chunks[0], (50,)), "meta": meta}
+
+        def once() -> Any:
+            sent = dask.delayed(estimator)
+            return blocks.map_blocks(lambda block, est: est.transform(block), sent, **kwargs)
+
+        def bound() -> Any:
+            return blocks.map_blocks(estimator.transform, **kwargs)
+
+        known = (once().shape, once().dtype) == (here.shape, here.dtype)
+        same = all(np.array_equal(way().compute(), here) for way in (once, bound))
+        ways = {"once": lambda: once().compute(), "bound": lambda: bound().compute()}
+        several = harness.ratios(harness.interleave(ways, 5), "bound", "once")
+    on = float((here != 0).mean())
+    text = (
+        f"codes of {n:,} rows in {size} blocks on two Dask workers are "
+        f"{'bit-identical' if same else 'not identical'}, {on:.0%} of them non-zero; shape and "
+        f"dtype before compute {'true' if known else 'wrong'}; a 784-400-50 model of "
+        f"{len(pickle.dumps(estimator)) / 1e6:.1f} MB takes {statistics.median(several):.1f} times "
+        "as long sent with every block as sent once to a worker"
+    )
+    return {"measured": text, "met": same and known and 0.01 < on < 0.99}
+
+
+def rows_at_a_time(size: int) -> Row:
+    """Transform the same rows in batches of other sizes, and count where codes differ at all."""
+    X, y = load_digits(return_X_y=True)
+    torch.set_num_threads(1)
+    estimator = ClassVSCTransformer(16, hidden_layer_sizes=(64,), max_epochs=30, random_state=0)
+    whole = estimator.fit(X, y).activation_proba(X)
+    differ, largest = {}, 0.0
+    for n in (1, 5, 7, 16, 48, 100, BLOCK)[:size]:
+        parts = [estimator.activation_proba(X[i : i + n]) for i in range(0, len(X), n)]
+        gamma = np.concatenate(parts)
+        differ[n] = int((gamma != whole).any(axis=1).sum())
+        largest = max(largest, float(np.abs(gamma - whole).max()))
+    text = (
+        f"of {len(X):,} rows have activations that differ in some bit, by rows at a time: "
+        f"{', '.join(f'{k} at {n}' for n, k in differ.items())}; largest difference {largest:.0e}"
+    )
+    return {"measured": text, "met": not differ.get(BLOCK)}
+
+
+def engine(size: int, package: str) -> Row:
+    """Run the example that encodes with "pyspark" or "ray"."""
+    if not find_spec(package):
+        return harness.not_installed(package)
+    script = DOCS / "examples" / f"encode_with_{package}.py"
+    with tempfile.TemporaryDirectory() as folder:
+        options = {"capture_output": True, "text": True, "timeout": 300}
+        command = [sys.executable, str(script)]
+        result = subprocess.run(command, cwd=folder, env=variables(), **options)
+    found = re.search(rf"^{package} .*", result.stdout, re.MULTILINE)
+    text = found[0] if found else (result.stderr.strip().splitlines() or ["no output"])[-1]
+    return {"measured": text, "met": "by 2 processes, identical: True" in text}
+
+
+WORDS = {
+    "memory_map": (
         "a memory map of 10 GB under a limit of 1.5 GB",
         "trains for some hundred steps, and transforms",
-        memory.memory_map,
-        10.0,
-        0.1,
     ),
-    "endless": Task(
-        "a stream that never ends, by `partial_fit`", "constant memory", memory.endless, 20_000, 50
-    ),
-    "sources": Task("the same table from every source", "", memory.sources, 50_000, 2000),
-    "epoch": Task(
-        "CSR of 50,000 x 100,000, 0.1 % of it not zero, multinomial",
+    "endless": ("a stream that never ends, by `partial_fit`", "constant memory"),
+    "sources": ("the same table from every source", ""),
+    "epoch": (
+        "CSR of 50,000 x 100,000, 0.1 % of it not zero, by likelihood",
         "an epoch in minutes, less than 2 GB",
-        sparse.epoch,
-        50_000,
-        500,
     ),
-    "likelihoods": Task("the same, other likelihoods", "", sparse.epochs_of_all, 50_000, 500),
-    "nonzeros": Task("time, as the non-zeros double", "linear", sparse.nonzeros, 5, 1),
-    "against_dense": Task(
-        "sparse batches against dense ones",
-        "faster where used",
-        sparse.against_dense,
-        5,
-        1,
+    "nonzeros": ("time, as the non-zeros double", "linear"),
+    "against_dense": ("a CSR array against a dense one", "faster if wide"),
+    "processes": (
+        "two and four processes against one: gradients (float64), weights, steps",
+        "1e-12, 1e-6, as many; no hang",
     ),
-    "gradients": Task(
-        "two and four processes against one: gradients (float64, noise off), weights, steps",
-        "1e-12, 1e-6, as many",
-        processes.gradients,
-        1,
-        1,
-        fork=False,
-    ),
-    "uneven": Task(
-        "data that do not divide, early stopping", "no hang", processes.uneven, 1, 1, fork=False
-    ),
-    "lost": Task(
-        "a process killed, or frozen", "an error within 60 s", processes.lost, 1, 1, fork=False
-    ),
-    "speed_up": Task(
-        "an epoch in two processes, beside one", "", processes.speed_up, 20_000, 1000, fork=False
-    ),
-    "search": Task(
-        "a search on two Dask workers",
-        "scores identical",
-        engines.search_identical,
-        6,
-        2,
-        fork=False,
-    ),
-    "search_time": Task("its time, beside one process", "", engines.search_time, 6, 2, fork=False),
-    "transform": Task(
-        "`map_blocks` on two Dask workers",
-        "identical, with true shapes and dtypes",
-        engines.transform_identical,
-        20,
-        3,
-        fork=False,
-    ),
-    "rows_at_a_time": Task(
-        "codes, by the number of rows in a call",
-        "identical in blocks of 1,024",
-        engines.rows_at_a_time,
-        7,
-        7,
-    ),
-    "spark": Task("`mapInPandas` of Spark", "identical", engines.spark, 1, 1, fork=False),
-    "ray": Task("`map_batches` of Ray", "identical", engines.ray, 1, 1, fork=False),
+    "lost": ("a process killed, or frozen", "an error within 60 s"),
+    "speed_up": ("an epoch in two processes, beside one", ""),
+    "search": ("a search on two Dask workers", "scores identical"),
+    "transform": ("`map_blocks` on two Dask workers", "identical, with true shapes and dtypes"),
+    "rows_at_a_time": ("codes, by the number of rows in a call", "identical in blocks of 1,024"),
+    "spark": ("`mapInPandas` of Spark", "identical"),
+    "ray": ("`map_batches` of Ray", "identical"),
+}
+TASKS = {
+    "memory_map": Task(memory_map, 10.0, 0.1),
+    "endless": Task(endless, 20_000, 50),
+    "sources": Task(sources, 50_000, 2000),
+    "epoch": Task(epoch, 50_000, 500),
+    "nonzeros": Task(nonzeros, 5, 1),
+    "against_dense": Task(against_dense, 5, 1),
+    "processes": Task(processes, 4, 2),
+    "lost": Task(lost, 50, 5),
+    "speed_up": Task(speed_up, 20_000, 1000),
+    "search": Task(search, 6, 2),
+    "transform": Task(transform, 20, 3),
+    "rows_at_a_time": Task(rows_at_a_time, 7, 7),
+    "spark": Task(engine, 1, 1, "pyspark"),
+    "ray": Task(engine, 1, 1, "ray"),
 }
 
-
-def page(table: str) -> str:
-    """Return the page."""
-    return f"""# Scaling: what was asked, and what was measured
-
-Written by `python benchmarks/bench_scaling.py`; do not edit. [Which engine for which need, and how
-to use it](scaling.md).
-
-{table}
-
-How: every row in a process of its own, on one thread unless it says otherwise. Memory is the
-resident memory that belongs to no file; pages of a memory map belong to the file, and the system
-takes them back when it needs them.
-"""
-
-
 if __name__ == "__main__":
-    packages = ["accelerate", "dask", "distributed", "pyarrow", "pyspark", "ray"]
-    raise SystemExit(_rows.main(__doc__ or "", "benchmark_scaling", TASKS, page, packages))
+    if sys.argv[1:2] == ["--child"]:
+        train_together(*map(int, sys.argv[2:6]), sys.argv[6])
+    else:
+        packages = "accelerate dask distributed pyarrow pyspark ray"
+        raise SystemExit(harness.page_of_rows(__doc__, "benchmark_scaling", WORDS, TASKS, packages))

@@ -1,49 +1,64 @@
-"""What dense, disentangled, sparse and class-consistent codes find, side by side.
+"""What codes find: class-consistent, sparse, dense and disentangled ones, and other networks.
 
-Fits every system with the same network, epochs and schedule to two image sets, and to a generated
-one whose global, shared and class-specific factors are known; scores it on held-out data, and
-writes a page and a picture. Finished runs are kept, as by `bench_paper.py`.
+Fits every system of a page with the same network, epochs and schedule, and scores it on held-out
+data. The pages:
 
-    python benchmarks/bench_systems.py --quick
-    python benchmarks/bench_systems.py --data-dir DIR --jobs 2
+- paper: on two image sets, is the default code consistent within a class, different between
+  classes, faithful and useful, and what do its dimensions show?
+- systems: the same of more systems, and which of the known factors of a generated set each finds:
+  global ones, or those of a class too?
+- architectures: do convolutions, or residual blocks, make better codes of images than the MLP?
+
+Finished runs are kept: start it again after an interruption, or with more seeds, and only what is
+missing runs.
+
+    python benchmarks/bench_systems.py paper --quick
+    python benchmarks/bench_systems.py paper --data-dir DIR --jobs 2
+    python benchmarks/bench_systems.py systems --data-dir DIR --jobs 2 --only factors vae classvsc
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import _common as common
+import joblib
 import matplotlib as mpl
 import numpy as np
-from _common import Column, ResultStore, Row, Split
-from bench_defaults import absolute_correlation
+import pandas as pd
+from _common import Column, Row, Split, Target, columns
 from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.decomposition import NMF, PCA, MiniBatchDictionaryLearning
 from sklearn.exceptions import ConvergenceWarning
 
-from sklearn_classvsc import ClassVSCTransformer, VAETransformer, VSCTransformer
+from sklearn_classvsc import ClassVSCTransformer, VAETransformer, VSCTransformer, metrics
+from sklearn_classvsc.bodies import ConvDecoder, ConvEncoder, ResidualMLP
 from sklearn_classvsc.datasets import make_class_factors
-from sklearn_classvsc.metrics import k_sparse_probe_score, role_recovery_score
+from sklearn_classvsc.displays import ActivationDisplay, SharingDisplay, TraversalDisplay
+from sklearn_classvsc.inspection import feature_effects
 
-N_TEST = 10_000
-N_NONZERO = 10  # of the codes of the dictionary
-BATCH_SIZE = 256
-N_PROBED = 5_000  # training codes for the probes
-FACTORS = {"n_global": 4, "n_shared": 3, "n_specific": 2, "activity": 0.9}
-N_CLASSES = 5
+BATCH_SIZE, N_NONZERO = 256, 10  # non-zeros of the codes of dictionaries
+N_LCDL = 10_000  # samples for label-consistent dictionary learning
+PICTURED_SEED = 0
+FACTORS = {"n_classes": 5, "n_global": 4, "n_shared": 3, "n_specific": 2, "activity": 0.9}
 FACTOR_SEED = 300  # of the generated set: no constant of the package was tuned on it
-GENERATED = "factors"
 ROLES = ("global", "shared", "class-specific")
+FASHION = "T-shirt,trouser,pullover,dress,coat,sandal,shirt,sneaker,bag,ankle boot".split(",")
+FOOTWEAR, UPPER_BODY = {5, 7, 9}, {0, 2, 4, 6}
 
 
 class Data(NamedTuple):
-    """A data set: its heading, its name on OpenML, and what all systems have alike on it."""
+    """A data set: its name on OpenML, and the number of dimensions of all codes of it."""
 
     heading: str
     name: str
@@ -51,58 +66,110 @@ class Data(NamedTuple):
 
 
 DATASETS = {
-    "mnist": Data("MNIST", "mnist_784", 50),
     "fashion-mnist": Data("Fashion-MNIST", "Fashion-MNIST", 50),
-    GENERATED: Data("Known factors", "", 32),
+    "mnist": Data("MNIST", "mnist_784", 50),
+    "factors": Data("Known factors", "", 32),
 }
 
 
 # -- systems -----------------------------------------------------------------------------------
 
 
+class LabelConsistentDictionary(TransformerMixin, BaseEstimator):
+    """Sparse codes of `dictlearn`'s LCDLClassifier: for ten classes, five atoms and non-zeros each.
+
+    Its recommended initialisation trains the atoms of each class apart, and so allows no more
+    non-zeros than a class has atoms. It is fitted to the first 10,000 samples.
+    """
+
+    def __init__(self, n_components: int = 50, random_state: int | None = None) -> None:
+        self.n_components = n_components
+        self.random_state = random_state
+
+    def fit(self, X: NDArray[Any], y: NDArray[Any]) -> LabelConsistentDictionary:
+        """Learn a dictionary."""
+        from dictlearn.classification import LCDLClassifier
+
+        k = self.n_nonzero_ = self.n_components // len(np.unique(y))
+        options = {"init_method": "trained", "max_iter": 10, "random_state": self.random_state}
+        model = LCDLClassifier(k, n_nonzero_coefs=k, **options)
+        self.components_ = model.fit(X[:N_LCDL], y[:N_LCDL]).dictionary_
+        return self
+
+    def transform(self, X: NDArray[Any]) -> Any:
+        """Encode by orthogonal matching pursuit."""
+        from dictlearn import sparse_encode
+
+        options = {"algorithm": "omp", "n_nonzero_coefs": self.n_nonzero_}
+        return sparse_encode(X.astype(np.float64), self.components_, **options)
+
+    def inverse_transform(self, Z: NDArray[Any]) -> Any:
+        """Add the atoms up."""
+        return Z @ self.components_
+
+
 class System(NamedTuple):
-    """A row of the tables: its label, and how to make it from common parameters."""
+    """A row of the tables: its label, and how to make it."""
 
     label: str
-    make: Callable[[Row], Any]
+    estimator: Callable[..., Any]
+    parameters: Row | None = None
+    longer: int = 1  # times the epochs of the others
+
+    def make(self, n_components: int, epochs: int, seed: int) -> Any:
+        """Return it, unfitted."""
+        common, given = {"n_components": n_components, "random_state": seed}, self.parameters or {}
+        if issubclass(self.estimator, VAETransformer):
+            common |= {"max_epochs": epochs * self.longer, "batch_size": BATCH_SIZE}
+            common |= {"hidden_layer_sizes": (400,)} if "encoder" not in given else {}
+        return self.estimator(**common, **given)
 
 
-def _own(estimator: Callable[..., Any], **parameters: Any) -> Callable[[Row], Any]:
-    return lambda common: estimator(**common, **parameters)
-
-
-def _peer(estimator: Callable[..., Any], **parameters: Any) -> Callable[[Row], Any]:
-    names = ("n_components", "random_state")
-    return lambda common: estimator(**{name: common[name] for name in names}, **parameters)
-
-
-SHUFFLED, NONNEGATIVE = "classvsc-shuffled", "nmf"
+SHUFFLED = "classvsc-shuffled"
+IMAGE = (1, 28, 28)
+DICTIONARY = {"fit_algorithm": "cd", "batch_size": BATCH_SIZE, "transform_algorithm": "omp"}
+PAIRWISE = {"objective": "paper", "consistency": "pairwise"}
+RESIDUAL = {"encoder": ResidualMLP(), "decoder": ResidualMLP()}
+CONV = {"encoder": ConvEncoder(IMAGE), "decoder": ConvDecoder(IMAGE)}
 SYSTEMS = {
-    "vae": System("VAE", _own(VAETransformer)),
-    "beta-vae": System("beta-VAE, beta 4", _own(VAETransformer, kl_weight=4.0)),
-    "beta-tcvae": System("beta-TCVAE, beta 4", _own(VAETransformer, total_correlation_weight=3.0)),
-    "dip-vae": System("DIP-VAE-II, lambda 10", _own(VAETransformer, covariance_weight=10.0)),
-    "vsc": System("VSC", _own(VSCTransformer)),
-    "vsc-learned": System("VSC, learned prior", _own(VSCTransformer, prior="pseudo_inputs")),
-    "paper": System("ClassVSC, paper, lambda 3", _own(ClassVSCTransformer, objective="paper")),
-    "classvsc": System("**ClassVSC, default**", _own(ClassVSCTransformer)),
-    SHUFFLED: System("ClassVSC, default, shuffled labels (control)", _own(ClassVSCTransformer)),
-    "pca": System("PCA", _peer(PCA)),
-    NONNEGATIVE: System("NMF", _peer(NMF, init="nndsvda")),
+    "classvsc": System("**ClassVSC, default**", ClassVSCTransformer),
+    "vae": System("VAE", VAETransformer),
+    SHUFFLED: System("ClassVSC, default, shuffled labels (control)", ClassVSCTransformer),
+    "vae-0.2": System("VAE, KL weight 0.2", VAETransformer, {"kl_weight": 0.2}),
+    "classvsc-kl-1": System("ClassVSC, KL weight 1", ClassVSCTransformer, {"kl_weight": 1.0}),
+    "beta-vae": System("beta-VAE, beta 4", VAETransformer, {"kl_weight": 4.0}),
+    "beta-tcvae": System("beta-TCVAE, beta 4", VAETransformer, {"total_correlation_weight": 3.0}),
+    "vsc": System("VSC", VSCTransformer),
+    "vsc-learned": System("VSC, learned prior", VSCTransformer, {"prior": "pseudo_inputs"}),
+    **{
+        f"paper-{weight}": System(
+            f"ClassVSC, paper, lambda {weight}",
+            ClassVSCTransformer,
+            {"objective": "paper", "consistency_weight": weight},
+        )
+        for weight in (1, 3, 10)
+    },
+    "paper-pairwise": System("ClassVSC, paper, pairwise, lambda 3", ClassVSCTransformer, PAIRWISE),
+    "pca": System("PCA", PCA),
+    "nmf": System("NMF", NMF, {"init": "nndsvda"}),
     "dictionary": System(
         f"Dictionary learning, {N_NONZERO} non-zeros",
-        _peer(
-            MiniBatchDictionaryLearning,
-            fit_algorithm="cd",
-            batch_size=BATCH_SIZE,
-            transform_algorithm="omp",
-            transform_n_nonzero_coefs=N_NONZERO,
-        ),
+        MiniBatchDictionaryLearning,
+        DICTIONARY | {"transform_n_nonzero_coefs": N_NONZERO},
     ),
+    "dictlearn": System(
+        f"Label-consistent dictionary (dictlearn, {N_LCDL:,} samples), 5 non-zeros",
+        LabelConsistentDictionary,
+    ),
+    "mlp": System("MLP, 400 hidden", ClassVSCTransformer),
+    # About the time of the convolutions.
+    "mlp-long": System("MLP, 400 hidden, 8 times the epochs", ClassVSCTransformer, None, 8),
+    "residual": System("residual MLP, 256 wide, 2 blocks", ClassVSCTransformer, RESIDUAL),
+    "conv": System("convolutions, 32 and 64 channels", ClassVSCTransformer, CONV),
 }
 
 
-# -- data --------------------------------------------------------------------------------------
+# -- one run -----------------------------------------------------------------------------------
 
 
 class Truth(NamedTuple):
@@ -116,62 +183,66 @@ class Truth(NamedTuple):
 def load(task: Row) -> tuple[Split, Truth | None]:
     """Return the data of a run, and their factors if they are known."""
     n_train, n_test = task["n_train"], task["n_test"]
-    if task["dataset"] != GENERATED:
+    if task["dataset"] != "factors":
         name = DATASETS[task["dataset"]].name
         return common.load_images(name, task["data_dir"], n_train, n_test), None
-    made = make_class_factors(
-        n_train + n_test, n_classes=N_CLASSES, random_state=FACTOR_SEED + task["seed"], **FACTORS
-    )
+    seed = FACTOR_SEED + task["seed"]
+    made = make_class_factors(n_train + n_test, random_state=seed, **FACTORS)
     X, y = made.data.astype(np.float32), made.target
     split = Split(X[:n_train], X[n_train:], y[:n_train], y[n_train:])
     return split, Truth(made.codes[n_train:], made.supports, made.roles)
 
 
-# -- one run -----------------------------------------------------------------------------------
-
-
 def run(task: Row) -> Row:
     """Fit one system to one data set with one seed, and score it on held-out data."""
     split, truth = load(task)
-    rng = np.random.default_rng(task["seed"])
+    rng, system = np.random.default_rng(task["seed"]), SYSTEMS[task["system"]]
     shuffled = task["system"] == SHUFFLED
     y_train = rng.permutation(split.y_train) if shuffled else split.y_train
-    parameters = {
-        "n_components": DATASETS[task["dataset"]].n_components,
-        "hidden_layer_sizes": (400,),
-        "max_epochs": task["epochs"],
-        "batch_size": BATCH_SIZE,
-        "random_state": task["seed"],
+    n_components = DATASETS[task["dataset"]].n_components
+    estimator = system.make(n_components, task["epochs"], task["seed"])
+    row = common.fit(estimator, split.X_train, y_train)
+    row |= score(estimator, split, task) | {
+        "per_epoch": row["seconds"] / task["epochs"] / system.longer
     }
-    estimator = SYSTEMS[task["system"]].make(parameters)
-    with common.Stopwatch() as watch, warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        estimator.fit(split.X_train, y_train)
+    if isinstance(estimator, VAETransformer):
+        row["elbo"] = estimator.score(split.X_test)
+        row["n_weights"] = sum(x.numel() for x in estimator.module_.parameters())
+    Z = estimator.transform(split.X_test)
+    if truth is not None:
+        row |= recovery(truth, Z, split.y_test)
+    if shuffled:
+        other = common.score_codes(Z, rng.permutation(split.y_test))
+        row["shuffled_contrast"] = other["contrast"]
+    if task["keep"]:
+        joblib.dump(estimator, task["keep"])
+    return row
+
+
+def score(estimator: Any, split: Split, task: Row) -> Row:
+    """Score a fitted system, with the true labels."""
+    Z, y, n = estimator.transform(split.X_test), split.y_test, task["n_codes"]
+    Z_train, y_train = estimator.transform(split.X_train[:n]), split.y_train[:n]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        row = score(estimator, split)
-    if truth is not None:
-        row |= recovery(truth, estimator.transform(split.X_test), split.y_test)
-    return row | {
-        "seconds": watch.seconds,
-        "warnings": common.warning_texts(caught),
-        "environment": common.environment(),
-    }
-
-
-def score(estimator: Any, split: Split) -> Row:
-    """Score a fitted system, with the true labels."""
-    Z, y = estimator.transform(split.X_test), split.y_test
-    Z_train, y_train = estimator.transform(split.X_train[:N_PROBED]), split.y_train[:N_PROBED]
-    X_hat = estimator.inverse_transform(Z)
-    return {
-        "elbo": estimator.score(split.X_test) if isinstance(estimator, VAETransformer) else None,
-        "explained_variance": common.explained_variance(split.X_test, X_hat),
+        one_dimension = metrics.k_sparse_probe_score(Z_train, y_train, Z, y, k=1)
+    row = {
+        "explained_variance": common.explained_variance(estimator, split.X_test),
         **common.score_codes(Z, y),
         "accuracy": common.linear_accuracy(Z_train, y_train, Z, y),
-        "one_dimension": k_sparse_probe_score(Z_train, y_train, Z, y, k=1),
+        "one_dimension": one_dimension,
         "between_classes": float(between_classes(Z, y).mean()),
     }
+    if task["dataset"] == "fashion-mnist":
+        groups = {
+            "footwear": [FOOTWEAR],
+            "upper_body": [UPPER_BODY],
+            "both": [FOOTWEAR, UPPER_BODY],
+        }
+        for name, categories in groups.items():
+            test = metrics.category_sharing_test(Z, y, categories, random_state=task["seed"])
+            row[f"{name}_p"] = float(test.pvalue)
+    return row
 
 
 def between_classes(Z: NDArray[Any], y: NDArray[Any]) -> NDArray[np.float64]:
@@ -190,37 +261,151 @@ def recovery(truth: Truth, Z: NDArray[Any], y: NDArray[Any]) -> Row:
     `found`: |correlation| of each factor with its dimension over all samples. `graded`: the same
     over the samples of the classes that have the factor, where to know the class is no help.
     """
-    similarity = absolute_correlation(truth.codes, Z)
+    similarity = common.absolute_correlation(truth.codes, Z)
     found, graded = np.zeros((2, len(similarity)))
     for f, j in zip(*linear_sum_assignment(similarity, maximize=True), strict=True):
         having = truth.supports[y, f]
         found[f] = similarity[f, j]
-        graded[f] = absolute_correlation(truth.codes[having][:, [f]], Z[having][:, [j]]).item()
+        of_having = common.absolute_correlation(truth.codes[having][:, [f]], Z[having][:, [j]])
+        graded[f] = of_having.item()
     row: Row = {"found": found.tolist(), "graded": graded.tolist(), "roles": truth.roles.tolist()}
     for role in ROLES:
         row[f"found_{role}"] = float(found[truth.roles == role].mean())
         row[f"graded_{role}"] = float(graded[truth.roles == role].mean())
-    return row | {"role_recovery": role_recovery_score(truth.supports, Z, y)}
+    row["gap"] = row["found_class-specific"] - row["found_global"]
+    return row | {"role_recovery": metrics.role_recovery_score(truth.supports, Z, y)}
 
 
-# -- the page ----------------------------------------------------------------------------------
+# -- the paper's question ----------------------------------------------------------------------
 
-COLUMNS = [
-    Column("ELBO", "elbo", 1),
-    Column("EV", "explained_variance"),
-    Column("L0", "active", 1),
-    Column("dead", "dead", 1),
-    Column("C", "consistency"),
-    Column("off-class", "off_class"),
-    Column("contrast", "contrast"),
-    Column("global", "global", 1),
-    Column("shared", "shared", 1),
-    Column("class-specific", "specific", 1),
-    Column("sporadic", "sporadic", 1),
-    Column("accuracy", "accuracy"),
-    Column("one dimension", "one_dimension"),
-    Column("between classes", "between_classes"),
-]
+
+def paper_parts(
+    arguments: argparse.Namespace, dataset: str, groups: Mapping[str, Sequence[Row]]
+) -> list[str]:
+    """Return what the default system must show, and pictures of what it has learned."""
+    verdicts = [target.cells(groups.get(system, ())) for system, target in targets(dataset, groups)]
+    parts = [
+        "What the default system must show:",
+        common.markdown_table(["figure", "target", "reached", "met"], verdicts),
+    ]
+    if not Path(model_path(arguments, dataset)).exists():
+        return parts
+    estimator = joblib.load(model_path(arguments, dataset))
+    split, _ = load(arguments.task | {"dataset": dataset})
+    names = np.array(FASHION if dataset == "fashion-mnist" else [str(c) for c in range(10)])
+    X, y = split.X_test, names[split.y_test]
+    figures = {
+        "traversals": draw_traversals(estimator, X, y),
+        "activity": ActivationDisplay.from_estimator(estimator, X, y).figure_,
+        "sharing": draw_sharing(estimator, X, y),
+    }
+    return parts + [
+        common.picture(arguments, f"bench_paper_{dataset}_{kind}", figure, CAPTIONS[kind])
+        for kind, figure in figures.items()
+        if figure is not None
+    ]
+
+
+def targets(dataset: str, groups: Mapping[str, Sequence[Row]]) -> list[tuple[str, Target]]:
+    """Return what systems must show."""
+    fashion = dataset == "fashion-mnist"
+    slack, wanted = 0.005 if fashion else 0.04, []
+    labels = {"vae": "the VAE's", "vae-0.2": "that of the VAE at KL weight 0.2"}
+    for name, label in labels.items():
+        if groups.get(name):
+            bound = common.figures(groups[name], "explained_variance").mean() - slack
+            wanted.append(Target(f"EV, {label} - {slack}", "explained_variance", ">=", bound))
+    wanted += [
+        Target("class consistency C", "consistency", ">=", 0.93 if fashion else 0.97),
+        Target("contrast, non-global dimensions", "contrast", ">=", 0.79 if fashion else 0.90),
+        Target("dead dimensions", "dead", "<=", 0, 0, True),
+        Target("global dimensions", "global", ">=", 2, 0, True),
+        Target("classes with own, or shared by <= 3", "own", ">=", 10, 0, True),
+        Target("accuracy on the codes", "accuracy", ">=", 0.86 if fashion else 0.965),
+        Target("active dimensions", "active", "<=", 13, 1),
+    ]
+    if fashion:
+        wanted += [
+            Target("category test, footwear, p", "footwear_p", "<=", 0.05, 3, True),
+            Target("category test, upper body, p", "upper_body_p", "<=", 0.05, 3, True),
+        ]
+    control = "shuffled training labels: contrast against "
+    return [("classvsc", target) for target in wanted] + [
+        (SHUFFLED, Target(control + "the true test labels", "contrast", "<=", 0.1)),
+        (SHUFFLED, Target(control + "shuffled ones", "shuffled_contrast", "<=", 0.1)),
+    ]
+
+
+CAPTIONS = {
+    "traversals": (
+        "Traversals of the default system. Left, a test image of the class; then its decoded code "
+        "while one dimension takes the 5 % to 95 % quantiles of its active values within the "
+        "class; right, the last image less the first: brighter is red, darker blue."
+    ),
+    "activity": (
+        "Fraction of the test images of each class in which a dimension of the default system is "
+        "active; dimensions sorted by role."
+    ),
+    "sharing": (
+        "Class-sharing matrix of the default system: expected overlap of the active dimensions of "
+        "two images; on the diagonal, the consistency of the class."
+    ),
+    "found": (
+        "How well each true factor is found: |correlation| with the dimension paired with it. "
+        "Within a role, from the factor found best to that found worst; mean over seeds."
+    ),
+}
+
+
+def choose_traversals(
+    estimator: Any, X: NDArray[Any], y: NDArray[Any]
+) -> list[tuple[str, int, str]]:
+    """Choose the two class-specific dimensions that change most, and a global one in their classes.
+
+    Two classes, so that a global dimension can be seen to act in both. Each comes with its role
+    and the class to show it in.
+    """
+    roles = metrics.dimension_roles(estimator.transform(X), y).set_index("dimension")
+    effects = feature_effects(estimator, X, y, max_samples=20)
+    size = np.square(effects).sum(axis=1)  # 0 where never active
+    specific = roles.index[roles["role"] == "class-specific"]
+    best = pd.DataFrame(
+        [(size[roles.at[j, "classes"][0], j], j, roles.at[j, "classes"][0]) for j in specific],
+        columns=["size", "dimension", "label"],
+    )
+    best = best.sort_values("size", ascending=False).drop_duplicates("label")[:2]
+    labels = best["label"].tolist() or np.unique(y)[:2].tolist()
+    everywhere = roles.index[roles["role"] == "global"]
+    of_global = [min(size[label, j] for label in labels) for j in everywhere]
+    chosen = [("global", everywhere[np.argmax(of_global)], x) for x in labels if of_global]
+    return [*chosen, *(("class-specific", r.dimension, r.label) for r in best.itertuples())]
+
+
+def draw_traversals(estimator: Any, X: NDArray[Any], y: NDArray[Any]) -> Figure | None:
+    """Draw one line of images for each traversal; None if no dimension is global or specific."""
+    chosen = choose_traversals(estimator, X, y)
+    if not chosen:
+        return None
+    size = (9, 1.5 * len(chosen))
+    figure, axes = plt.subplots(len(chosen), figsize=size, squeeze=False, layout="constrained")
+    for ax, (role, dimension, label) in zip(axes[:, 0], chosen, strict=True):
+        what = {"dimension": dimension, "label": label, "image_shape": IMAGE[1:]}
+        TraversalDisplay.from_estimator(estimator, X, y, **what, ax=ax)
+        ax.set_ylabel(role)
+    return figure
+
+
+def draw_sharing(estimator: Any, X: NDArray[Any], y: NDArray[Any]) -> Figure:
+    """Draw the class-sharing matrix of all dimensions, and of those that are not global."""
+    figure, axes = plt.subplots(1, 2, figsize=(13.5, 6), layout="constrained")
+    for ax, include_global in zip(axes, (True, False), strict=True):
+        SharingDisplay.from_estimator(estimator, X, y, include_global=include_global, ax=ax)
+        ax.set_title("all dimensions" if include_global else "dimensions that are not global")
+    return figure
+
+
+# -- known factors -----------------------------------------------------------------------------
+
 FACTOR_COLUMNS = [
     *(Column(f"{role} factors", f"found_{role}", 2) for role in ROLES),
     Column("class-specific less global", "gap", 2),
@@ -228,219 +413,199 @@ FACTOR_COLUMNS = [
     Column("roles recovered", "role_recovery", 2),
 ]
 
-LEGEND = """\
-Held-out data; mean ± standard deviation over seeds. ELBO: evidence lower bound of the test samples
-in nats, by each model's own prior, where there is one. EV: explained variance of what is decoded
-from `transform`. L0: mean number of non-zeros of a code. dead, global, shared, class-specific,
-sporadic: number of dimensions in that role. C: class consistency. off-class: mean sharing between
-different classes. contrast: consistency minus that sharing, over the dimensions that are not
-global. accuracy: logistic regression on all dimensions of {n_probed:,} training codes.
 
-Those from L0 to sporadic count non-zeros. A dense code has none to lose: it is global in every
-dimension whatever it has learned. Two figures treat dense and sparse codes alike, without a
-threshold. one dimension: balanced accuracy, by logistic regression, of telling a class from the
-rest by the one dimension whose mean differs most, averaged over classes; chance is 0.5. between
-classes: the share of a dimension's variance that lies between classes (eta squared), averaged over
-dimensions, a constant one counting 0. Both are expected to be higher where labels were seen.
-
-All systems have the same number of dimensions. All networks have one hidden layer of 400, and
-train on {n_train:,} samples for {epochs} epochs in batches of 256, {steps:,} steps, with one
-schedule. Each system has the weights in its name, which were not tuned, and otherwise its defaults.
-Those of ClassVSC were chosen on training images of both image sets, and on generated tables of
-other seeds ([how](objective.md)): an advantage. Only ClassVSC sees labels, of the training data;
-the control sees them shuffled, and is scored with the true ones."""
-
-FACTOR_LEGEND = """\
-`make_class_factors`: {n_classes} classes; {n_global} factors that all classes have, {n_shared} that
-two have, {n_specific} of each class's own; each is active in {activity:.0%} of the samples of its
-classes, with a graded value; 64 features, noise of standard deviation 0.1. Factors are paired with
-dimensions one to one, so that the sum of the |correlations| of their values over all samples is
-largest; global, shared, class-specific factors: the mean |correlation| of the pairs. A dimension
-that knows the class and nothing else, 1 for it and 0 for the others, would have {of_class:.2f} with
-a factor of that class. within: the mean of the same pairs over the samples of the factor's own
-classes, where knowing the class is no help. roles recovered: fraction of the factors whose partner,
-chosen by support, has their role and classes. NMF is left out: features are of either sign."""
-
-
-def write_page(path: Path, store: ResultStore, arguments: argparse.Namespace) -> None:
-    """Write what was measured in this setting."""
-    groups = {dataset: rows_of(store, dataset, arguments) for dataset in DATASETS}
-    everything = [row for systems in groups.values() for rows in systems.values() for row in rows]
-    if not everything:
-        return
-    command = "python benchmarks/bench_systems.py"
-    lines = [
-        "# Benchmark: the systems side by side",
-        f"Written by `{command} --quick`: a smoke test, not a result."
-        if arguments.quick
-        else f"Written by `{command} --n-train {arguments.n_train} --epochs {arguments.epochs}`.",
-        LEGEND.format(
-            n_probed=N_PROBED,
-            epochs=arguments.epochs,
-            n_train=arguments.n_train,
-            steps=arguments.epochs * -(-arguments.n_train // BATCH_SIZE),
-        ),
-    ]
-    for dataset, systems in groups.items():
-        if systems:
-            lines += [f"## {DATASETS[dataset].heading}", *section(dataset, systems)]
-    if groups[GENERATED]:
-        picture = draw_factors(groups[GENERATED], path.parent / "images" / "bench_systems.png")
-        lines.append(f"![{CAPTION}](images/{picture.name})\n\n*{CAPTION}*")
-    common.write(
-        path, "\n\n".join([*lines, "## Where it ran", common.environment_text(everything)])
-    )
-
-
-def rows_of(
-    store: ResultStore, dataset: str, arguments: argparse.Namespace
-) -> dict[str, list[Row]]:
-    """Return the finished rows of each system in this setting."""
-    setting = (dataset, arguments.epochs, arguments.n_train)
-    rows = [r for r in store.rows.values() if (r["dataset"], r["epochs"], r["n_train"]) == setting]
-    groups = {name: [row for row in rows if row["system"] == name] for name in SYSTEMS}
-    return {name: found for name, found in groups.items() if found}
-
-
-def section(dataset: str, systems: Mapping[str, Sequence[Row]]) -> list[str]:
-    """Return the paragraphs on one data set."""
-    seeds = sorted({row["seed"] for rows in systems.values() for row in rows})
-    few = "" if len({len(x) for x in systems.values()}) == 1 else " (not all systems have all)"
-    labelled = {SYSTEMS[name].label: rows for name, rows in systems.items()}
-    paragraphs = [
-        f"Seeds {', '.join(map(str, seeds))}{few}; {DATASETS[dataset].n_components} dimensions.",
-        common.summary_table(labelled, COLUMNS, "system"),
-    ]
-    if dataset == GENERATED:
-        differing = {
-            label: [row | {"gap": x} for row, x in zip(rows, gap(rows), strict=True)]
-            for label, rows in labelled.items()
-        }
-        paragraphs += [
-            FACTOR_LEGEND.format(n_classes=N_CLASSES, of_class=of_class(seeds), **FACTORS),
-            common.summary_table(differing, FACTOR_COLUMNS, "system"),
-            answer(systems),
-        ]
-    said = [
-        f"- {SYSTEMS[name].label}, seed {row['seed']}: {text}"
-        for name, rows in systems.items()
-        for row in rows
-        for text in row["warnings"]
-    ]
-    return [*paragraphs, "Warnings during `fit`:", "\n".join(said)] if said else paragraphs
-
-
-def of_class(seeds: Sequence[int]) -> float:
-    """Return the mean |correlation| of class-specific factors with their class."""
-    found = []
-    for seed in seeds:
-        task = {"dataset": GENERATED, "seed": seed, "n_train": 1, "n_test": N_TEST}
-        split, truth = load(task)
-        assert truth is not None
-        member = split.y_test[:, None] == np.arange(N_CLASSES)
-        similarity = absolute_correlation(truth.codes, member.astype(float))
-        found.append(similarity[truth.roles == "class-specific"].max(axis=1).mean())
-    return float(np.mean(found))
-
-
-def answer(systems: Mapping[str, Sequence[Row]]) -> str:
-    """Say which kind of factors each system finds better, from the figures alone."""
+def factor_parts(
+    arguments: argparse.Namespace, dataset: str, groups: Mapping[str, Sequence[Row]]
+) -> list[str]:
+    """Return which factors each system has found, where they are known."""
+    if dataset != "factors":
+        return []
     better: dict[str, list[str]] = {"global": [], "class-specific": [], "neither": []}
-    for name, rows in systems.items():
-        signs = set(np.sign(gap(rows)))
-        kind = {frozenset({1}): "class-specific", frozenset({-1}): "global"}
-        better[kind.get(frozenset(signs), "neither")].append(SYSTEMS[name].label)
+    for name, rows in groups.items():
+        signs = {float(sign) for sign in np.sign(common.figures(rows, "gap"))}
+        kind = {1.0: "class-specific", -1.0: "global"}.get(sum(signs), "neither")
+        better[kind if len(signs) == 1 else "neither"].append(SYSTEMS[name].label)
     named = {kind: ", ".join(labels) or "none" for kind, labels in better.items()}
-    return (
+    labelled = {SYSTEMS[name].label: rows for name, rows in groups.items()}
+    caption = CAPTIONS["found"]
+    return [
+        f"A dimension that knows the class and nothing else, 1 for it and 0 for the others, would "
+        f"have a correlation of {of_class(arguments):.2f} with a factor of that class.",
+        *common.summary(labelled, FACTOR_COLUMNS)[1:2],
         "Do methods without labels find global factors only? Global factors are found better than "
         f"class-specific ones, in every seed, by: {named['global']}. Class-specific ones better, "
-        f"in every seed, by: {named['class-specific']}. Neither in every seed: {named['neither']}."
-    )
-
-
-def gap(rows: Sequence[Row]) -> NDArray[np.float64]:
-    """Return by how much class-specific factors are found better than global ones."""
-    return common.figures(rows, "found_class-specific") - common.figures(rows, "found_global")
-
-
-# -- the picture -------------------------------------------------------------------------------
-
-CAPTION = (
-    "How well each true factor is found: |correlation| with the dimension paired with it. Within a "
-    "role, from the factor found best to that found worst; mean over seeds."
-)
-
-
-def draw_factors(systems: Mapping[str, Sequence[Row]], path: Path) -> Path:
-    """Draw systems against factors."""
-    roles = next(iter(systems.values()))[0]["roles"]
-    starts = [roles.index(role) for role in ROLES]
-
-    def in_order(row: Row) -> NDArray[np.float64]:
-        return np.concatenate([-np.sort(-part) for part in np.split(row["found"], starts[1:])])
-
-    found = np.array([np.mean([in_order(row) for row in x], axis=0) for x in systems.values()])
-    figure, ax = plt.subplots(figsize=(9, 0.36 * len(found) + 1.2), layout="constrained")
-    image = ax.imshow(found, vmin=0, vmax=1, cmap="viridis", aspect="auto")
-    ax.set_yticks(range(len(found)), [SYSTEMS[name].label.strip("*") for name in systems])
-    ends = [*starts[1:], len(roles)]
-    for start in starts[1:]:
-        ax.axvline(start - 0.5, color="white", linewidth=3)
-    centres = [(start + end - 1) / 2 for start, end in zip(starts, ends, strict=True)]
-    ax.set_xticks(centres, ROLES)
-    ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
-    figure.colorbar(image, label="|correlation|")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
-    return path
-
-
-# -- command line ------------------------------------------------------------------------------
-
-
-def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line; `--quick` fills in what is not given."""
-    parser = common.argument_parser(__doc__, "two minutes", "default: 50")
-    add = parser.add_argument
-    add("--datasets", nargs="+", choices=list(DATASETS), default=list(DATASETS))
-    add("--systems", nargs="+", choices=list(SYSTEMS), default=list(SYSTEMS))
-    add("--n-train", type=int, help="samples to train on; default: 10000")
-    arguments = parser.parse_args(argv)
-    common.fill_in(arguments, "bench_systems", epochs=(3, 50), n_train=(2000, 10_000))
-    return arguments
-
-
-def make_tasks(arguments: argparse.Namespace) -> list[Row]:
-    """List the runs: the first seed of everything before the second of anything."""
-    return [
-        {
-            "dataset": dataset,
-            "system": system,
-            "seed": seed,
-            "epochs": arguments.epochs,
-            "n_train": arguments.n_train,
-            "n_test": 2000 if arguments.quick else N_TEST,
-            "data_dir": arguments.data_dir,
-        }
-        for seed in arguments.seeds
-        for dataset in arguments.datasets
-        for system in arguments.systems
-        if (dataset, system) != (GENERATED, NONNEGATIVE)
+        f"in every seed, by: {named['class-specific']}. Neither in every seed: {named['neither']}.",
+        common.picture(arguments, "bench_systems", draw_factors(groups), caption),
     ]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run what is missing, then write the page and the picture."""
-    arguments = parse_arguments(argv)
+def of_class(arguments: argparse.Namespace) -> float:
+    """Return the mean |correlation| of class-specific factors with their class."""
+    split, truth = load(arguments.task | {"dataset": "factors", "seed": 0})
+    assert truth is not None
+    member = split.y_test[:, None] == np.arange(FACTORS["n_classes"])
+    similarity = common.absolute_correlation(truth.codes, member.astype(float))
+    return float(similarity[truth.roles == "class-specific"].max(axis=1).mean())
+
+
+def draw_factors(groups: Mapping[str, Sequence[Row]]) -> Figure:
+    """Draw systems against factors."""
+    roles = next(iter(groups.values()))[0]["roles"]
+    starts = [*(roles.index(role) for role in ROLES), len(roles)]
+
+    def in_order(row: Row) -> NDArray[np.float64]:
+        return np.concatenate([-np.sort(-part) for part in np.split(row["found"], starts[1:-1])])
+
+    found = np.array([np.mean([in_order(row) for row in x], axis=0) for x in groups.values()])
+    figure, ax = plt.subplots(figsize=(9, 0.36 * len(found) + 1.2), layout="constrained")
+    image = ax.imshow(found, vmin=0, vmax=1, cmap="viridis", aspect="auto")
+    ax.set_yticks(range(len(found)), [SYSTEMS[name].label.strip("*") for name in groups])
+    for start in starts[1:-1]:
+        ax.axvline(start - 0.5, color="white", linewidth=3)
+    ax.set_xticks(np.convolve(starts, [0.5, 0.5], "valid") - 0.5, ROLES)
+    ax.tick_params(length=0)
+    figure.colorbar(image, label="|correlation|")
+    return figure
+
+
+# -- architectures -----------------------------------------------------------------------------
+
+
+def architecture_parts(
+    arguments: argparse.Namespace, dataset: str, groups: Mapping[str, Sequence[Row]]
+) -> list[str]:
+    """Return how systems differ from another, over the seeds that both have."""
+    lines = []
+    for one, other in (("conv", "mlp"), ("conv", "mlp-long"), ("residual", "mlp")):
+        rows, others = groups.get(one, ()), groups.get(other, ())
+        pairs = [(a, b) for a in rows for b in others if a["seed"] == b["seed"]]
+        if not pairs:
+            continue
+        parts = []
+        for column in columns("explained_variance consistency contrast accuracy"):
+            gaps = [a[column.field] - b[column.field] for a, b in pairs]
+            parts.append(f"{column.heading} {common.spread(gaps, '{:+.3f}')}")
+        ratio = sum(a["seconds"] for a, _ in pairs) / sum(b["seconds"] for _, b in pairs)
+        sizes = f"{rows[0]['n_weights']:,} weights against {others[0]['n_weights']:,}"
+        lines.append(
+            f"- **{SYSTEMS[one].label}** less **{SYSTEMS[other].label}** of the same seed, median "
+            f"and range of {len(pairs)}: {', '.join(parts)}; {ratio:.1f} times the time; {sizes}."
+        )
+    return ["\n".join(lines)]
+
+
+# -- the pages ---------------------------------------------------------------------------------
+
+
+class Page(NamedTuple):
+    """A question: what is tried on what, and what is shown beside the table."""
+
+    systems: str
+    datasets: str
+    columns: list[Column]
+    parts: Callable[..., list[str]]
+    epochs: tuple[int, int]  # with --quick, and without
+    n_train: tuple[int, int | None]
+    n_codes: int  # training codes for the probes
+    extra: str = ""  # systems with --extra
+
+
+ROLE_FIELDS = "dead consistency off_class contrast global shared specific sporadic"
+FIELDS = f"explained_variance active {ROLE_FIELDS}"
+PAGES = {
+    "paper": Page(
+        "classvsc vae classvsc-shuffled vae-0.2 classvsc-kl-1 beta-vae vsc paper-1 paper-3 "
+        "paper-10 pca nmf dictionary",
+        "fashion-mnist mnist",
+        columns(
+            f"{FIELDS} own accuracy",
+            Column("p footwear", "footwear_p"),
+            Column("p upper body", "upper_body_p"),
+            Column("p both", "both_p"),
+        ),
+        paper_parts,
+        (10, 20),
+        (6000, None),
+        15_000,
+        "dictlearn paper-pairwise",
+    ),
+    "systems": Page(
+        "vae beta-vae beta-tcvae vsc vsc-learned paper-3 classvsc classvsc-shuffled pca nmf "
+        "dictionary",
+        "mnist fashion-mnist factors",
+        [
+            Column("ELBO", "elbo", 1),
+            *columns("explained_variance"),
+            Column("L0", "active", 1),
+            *columns(f"{ROLE_FIELDS} accuracy"),
+            Column("one dimension", "one_dimension"),
+            Column("between classes", "between_classes"),
+        ],
+        factor_parts,
+        (3, 50),
+        (2000, 10_000),
+        5000,
+    ),
+    "architectures": Page(
+        "mlp mlp-long residual conv",
+        "fashion-mnist mnist",
+        columns(f"{FIELDS} own accuracy", Column("seconds per epoch", "per_epoch", 1)),
+        architecture_parts,
+        (3, 10),
+        (2000, 10_000),
+        15_000,
+    ),
+}
+
+
+def model_path(arguments: argparse.Namespace, dataset: str) -> str:
+    """Return where the fitted default system is kept for the pictures."""
+    setting = f"{arguments.epochs}_{arguments.n_train or 'all'}"
+    return str(arguments.results / f"bench_paper_{dataset}_{setting}.joblib")
+
+
+def main() -> int:
+    """Run what is missing of a page, then write it and its pictures."""
+    names = [name for name in sys.argv[1:2] if name in PAGES]
+    if not names and not {"-h", "--help"} & set(sys.argv):
+        raise SystemExit(f"which page? {', '.join(PAGES)}")
+    name = (names or ["paper"])[0]
+    page = PAGES[name]
+    defaults = {"epochs": page.epochs, "n_train": page.n_train, "seeds": ([0], [0, 1, 2])}
+    arguments = common.command_line(
+        __doc__, "jobs", "data_dir", "extra", argv=sys.argv[1 + len(names) :], **defaults
+    )
+    if arguments.extra and page.extra and find_spec("dictlearn") is None:
+        raise SystemExit("dictlearn is not installed: pip install dictlearn")
     mpl.use("Agg")
-    tasks = make_tasks(arguments)
-    for task in {task["dataset"]: task for task in tasks}.values():  # fails early
-        load(task)
-    store = ResultStore(arguments.results, ["dataset", "system", "seed", "epochs", "n_train"])
-    ok = common.run_tasks(tasks, run, store, arguments.jobs, arguments.fresh)
-    write_page(arguments.output_dir / "benchmark_systems.md", store, arguments)
+    setting = {"page": name, "epochs": arguments.epochs, "n_train": arguments.n_train}
+    n_test = 2000 if arguments.quick else 10_000
+    arguments.task = setting | {"n_test": n_test, "data_dir": arguments.data_dir}
+    tasks = [
+        arguments.task
+        | {"dataset": dataset, "system": system, "seed": seed, "n_codes": page.n_codes, "keep": ""}
+        for seed in arguments.seeds  # the first of everything before the second of anything
+        for dataset in page.datasets.split()
+        for system in f"{page.systems} {page.extra * arguments.extra}".split()
+        if (dataset, system) != ("factors", "nmf")  # features of either sign
+    ]
+    key = ["page", "dataset", "system", "seed", "epochs", "n_train"]
+    chosen = common.asked_for(tasks, key, arguments.only)
+    for task in {task["dataset"]: task for task in chosen}.values():
+        load(task)  # fails early, and fetches once rather than in each process
+    for task in common.of(tasks, page="paper", system="classvsc", seed=PICTURED_SEED):
+        task["keep"] = model_path(arguments, task["dataset"])
+    rows, ok = common.run_tasks(arguments, "bench_systems", key, tasks, run)
+    rows, parts = common.of(rows, **setting), []
+    for dataset in page.datasets.split():
+        of_dataset = common.of(rows, dataset=dataset)
+        groups = {system: common.of(of_dataset, system=system) for system in SYSTEMS}
+        groups = {system: found for system, found in groups.items() if found}
+        if groups:
+            labelled = {SYSTEMS[system].label: found for system, found in groups.items()}
+            parts += [f"## {DATASETS[dataset].heading}", *common.summary(labelled, page.columns)]
+            parts += page.parts(arguments, dataset, groups)
+    common.write_page(arguments, f"benchmark_{name}", parts, rows)
     return 0 if ok else 1
 
 

@@ -1,6 +1,6 @@
 """What `test_distributed.py` runs in several processes, and in one to compare.
 
-    torchrun --nproc_per_node 2 tests/distributed_child.py FOLDER [kill|freeze]
+    torchrun --nproc_per_node 2 tests/distributed_child.py FOLDER [kill|freeze [TIMEOUT]]
 
 Each process leaves its findings in FOLDER, as a pickle.
 """
@@ -279,10 +279,10 @@ def writing(times, save=_persistence.save):
     return write
 
 
-def lost(folder, how):
+def lost(folder, how, timeout=5):
     """Fit, and lose process 1 in the middle of an epoch."""
     X, y = table()
-    with data_parallel(timeout=5):
+    with data_parallel(timeout=timeout):
         est = small(ClassVSCTransformer, batch_size=10).fit(X, y)
         before = summary(est)["digest"]
         est.set_params(max_epochs=10**6, callbacks=[At(1, 3, how, batch=True)])
@@ -324,6 +324,6 @@ def main(folder):
 
 if __name__ == "__main__":
     if len(sys.argv) > 2:
-        lost(Path(sys.argv[1]), sys.argv[2])
+        lost(Path(sys.argv[1]), sys.argv[2], *map(float, sys.argv[3:]))
     else:
         main(Path(sys.argv[1]))

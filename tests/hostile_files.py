@@ -1,7 +1,7 @@
 """Model files that must not load: crafted, damaged, and forged with the hash made right.
 
 `tests/test_persistence.py` loads the crafted ones and some of the others, and
-`benchmarks/fuzz_files.py` all of them and many more. Crafted files are made of that of a
+`benchmarks/fuzz.py` all of them and many more. Crafted files are made of that of a
 ClassVSCTransformer with these `PARAMETERS`, fitted to this `DATA`.
 """
 

@@ -2,7 +2,7 @@
 
 A `Part` is a value for one argument. It says what an error about it must tell; without that, the
 value is in order, and a call that refuses it is wrong. `tests/trials.py` makes the calls;
-`tests/test_robustness.py` has some of them made, `benchmarks/fuzz_inputs.py` many.
+`tests/test_robustness.py` has some of them made, `benchmarks/fuzz.py` many.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""The fuzzers' harness counts whatever may end a child; see benchmarks/_fuzz.py."""
+"""The fuzzers' harness counts whatever may end a child; see benchmarks/_harness.py."""
 
 import importlib
 import sys
@@ -18,12 +18,12 @@ FINE = 'tell(case="a")\ntell(case="a", kind="fine")\ntell(case="b")\n'
 @pytest.fixture
 def run_child(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(BENCHMARKS)
-    fuzz = importlib.import_module("_fuzz")
+    harness = importlib.import_module("_harness")
 
     def run(code):
         script = tmp_path / "child.py"
         script.write_text(TELL + FINE + code)
-        return list(fuzz.rows_of_child(str(script), [], seconds=0.5))
+        return list(harness.rows_of_child([sys.executable, str(script)], seconds=0.5))
 
     return run
 

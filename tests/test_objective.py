@@ -4,6 +4,7 @@ import math
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from gate_examples import (
@@ -30,6 +31,7 @@ from gate_examples import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reference_loss import Recipe, make_data, package_training, reference_training
 
 from sklearn_classvsc._gates import MOMENTUM, Dimensions, class_gates, free_usage, recognition_loss
 from sklearn_classvsc._likelihoods import Bernoulli, Gaussian
@@ -569,3 +571,28 @@ def test_equal_weights_give_the_negative_elbo():
     for objective in (VSCObjective(), PaperObjective(0.0)):
         loss = objective.loss(objective.terms(a_model(e), seen), 1.0)
         assert loss.item() == pytest.approx(expected.item(), abs=1e-10)
+
+
+def test_the_divergences_take_batches_without_any_label():
+    gamma = torch.rand(4, 2, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    labels, weight = torch.full((4,), -1), torch.full((4,), 0.25)
+    for form in DIVERGENCES.values():
+        form(gamma, labels, 3, weight).backward()
+        assert gamma.grad.isfinite().all()
+
+
+# -- the plain reference -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("objective", ["vsc", "paper", "balanced"])
+@pytest.mark.parametrize("n_classes, d", [(2, 5), (4, 16), (10, 16)])
+def test_a_training_is_that_of_the_loss_written_out(objective, n_classes, d):
+    recipe = Recipe(7, 12, d, n_classes, batch_size=50, objective=objective)
+    X, y = make_data(50, recipe.n_features, n_classes)
+    y[:10] = 0  # so that classes differ in size
+    start, history = package_training(recipe, X, y, n_steps=6)
+    reference = pd.DataFrame(reference_training(recipe, start, X, y, n_steps=6))
+    assert set(reference) == set(history) - {"epoch"}
+    for name in reference:  # the first step before any update, the last after five
+        np.testing.assert_allclose(history[name], reference[name], rtol=2e-3, atol=1e-4)
+        np.testing.assert_allclose(history[name][0], reference[name][0], rtol=2e-5, atol=2e-6)

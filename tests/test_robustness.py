@@ -1,6 +1,6 @@
 """Any input gives finite results, or an error that names the argument and what was found.
 
-Also what was found to break that, case by case. `benchmarks/fuzz_inputs.py` runs more of this.
+Also what was found to break that, case by case. `benchmarks/fuzz.py` runs more of this.
 """
 
 import numpy as np

@@ -30,8 +30,7 @@ ROWS = [
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="forks, and reads /proc")
 def test_quick_rows_reach_their_figures(tmp_path):
-    command = [sys.executable, str(SOAK), "--quick", "--rows", *ROWS]
-    command += ["--results", str(tmp_path / "soak.jsonl"), "--output-dir", str(tmp_path)]
+    command = [sys.executable, str(SOAK), "--quick", "--output", str(tmp_path), "--only", *ROWS]
     result = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert result.returncode == 0, result.stdout + result.stderr
     page = (tmp_path / "reliability.md").read_text()
