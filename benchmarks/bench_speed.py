@@ -91,8 +91,8 @@ def bfloat16(task: Row) -> list[Row]:
         return []
     X, y = make_data(task["n_samples"], IMAGES.n_features, IMAGES.n_classes)
     n_steps = -(-len(X) // IMAGES.batch_size)
-    both = ("float32", "bfloat16")
-    systems = {name: epoch_of(IMAGES.estimator(precision=name), X, y) for name in both}
+    both = {"float32": "cpu", "bfloat16": "cpu+bfloat16"}
+    systems = {name: epoch_of(IMAGES.estimator(device=at), X, y) for name, at in both.items()}
     for name in both:
         products = hand.BareProducts(IMAGES, getattr(torch, name))
         systems[f"products, {name}"] = partial(products.run, n_steps)
@@ -100,7 +100,7 @@ def bfloat16(task: Row) -> list[Row]:
     n_train, epochs = (5000, 2) if task["quick"] else (20_000, 10)
     split = load_split(task, n_train)
     for row in rows[:2]:
-        estimator = IMAGES.estimator(precision=row["name"], max_epochs=epochs)
+        estimator = IMAGES.estimator(device=both[row["name"]], max_epochs=epochs)
         Z = estimator.fit(split.X_train, split.y_train).transform(split.X_test)
         row["explained variance"] = common.explained_variance(estimator, split.X_test)
         row["class consistency"] = class_consistency_score(Z, split.y_test)

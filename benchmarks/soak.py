@@ -158,7 +158,7 @@ def backends(n: int, *names: str) -> Row:
 
 def every_epoch_written() -> Any:
     """Write a checkpoint after every epoch, however short, so that a kill often meets one."""
-    return mock.patch.object(_checkpoint, "SHARE", math.inf)
+    return mock.patch.object(_checkpoint, "COST", math.inf)
 
 
 def killed(n: int) -> Row:

@@ -19,14 +19,14 @@ lower numbers only.
 **A Training makes a Model, an estimator holds both, a file knows neither.**
 
 Beside them `_blocks` decodes sparse samples of many features, `_tables` says what X may be,
-`labels` has hierarchies of classes, `bodies` has networks for images and deep ones, `testing` checks
-networks of your own, `_guard` keeps what goes on around a fit away from it, `_messages` tells users
-what is wrong, `_files` writes whole files or none, `_fingerprints` recognises data, `_persistence`
-saves and loads, `_checkpoint` lets a training go on after a crash, `distributed` has several
-processes train one model, `metrics` judges any codes, `inspection` says what a dimension does to
-the features, `displays` and `report` show it, `editing` changes samples by their codes, `export` writes
-ONNX models, `_datafiles` reads the files of the command line, and `datasets` makes data whose
-factors are known.
+`labels` has hierarchies of classes, `bodies` has networks for images and deep ones, `testing`
+checks networks of your own, `_guard` keeps what goes on around a fit away from it, `_messages`
+tells users what is wrong, `_files` writes whole files or none, `_fingerprints` recognises data,
+`_persistence` saves and loads, `_checkpoint` lets a training go on after a crash, `distributed`
+has several processes train one model, `metrics` judges any codes, `inspection` says what a
+dimension does to the features, `displays` and `report` show it, `editing` changes samples by
+their codes, `export` writes ONNX models, `_datafiles` reads the files of the command line, and
+`datasets` makes data whose factors are known.
 """
 
 from importlib import import_module

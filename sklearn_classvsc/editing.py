@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array, check_scalar
 
 from ._messages import brief
@@ -24,7 +23,6 @@ __all__ = [
     "counterfactual",
     "edit",
     "interpolate",
-    "support_score_samples",
 ]
 
 
@@ -111,7 +109,7 @@ def class_profile(est: Any, X: MatrixLike, y: ArrayLike) -> ClassProfile:
 
     See Also
     --------
-    counterfactual, support_score_samples : Use it.
+    counterfactual : Uses it.
     sklearn_classvsc.metrics.dimension_roles : Which dimensions are of which classes.
 
     Examples
@@ -333,69 +331,6 @@ def interpolate(est: Any, a: ArrayLike, b: ArrayLike, n_steps: int = 9) -> Inter
     single = np.where(t < 0.5, z_a, np.where(t > 0.5, z_b, 0))
     codes = np.where(both, (1 - t) * z_a + t * z_b, single).astype(z_a.dtype)
     return Interpolation(weights, codes, np.asarray(est.inverse_transform(codes)))
-
-
-def support_score_samples(est: Any, X: MatrixLike, profile: ClassProfile) -> NDArray[np.float64]:
-    """Score how well the active dimensions of each sample fit those of its nearest class.
-
-    The log-likelihood of the sample's support under the class that gives it the highest, see
-    `ClassProfile.log_likelihood`. In place of supports stand the probabilities of a dimension to
-    be active where the estimator, or the last step of a pipeline, has `activation_proba`: a
-    sample between classes has gates that are undecided. A dense code has no support to judge by.
-
-    It says in the code's terms why a sample is strange: which class it is nearest to, and what
-    it has too much or too little for that. To find strange samples at all, the error of the
-    reconstruction, ``((X - est.inverse_transform(est.transform(X))) ** 2).sum(axis=1)``, is better
-    and as cheap; docs/benchmark_novelty.md compares them.
-
-    Parameters
-    ----------
-    est : estimator
-        Fitted, with `transform`: a transformer of this package, a pipeline that ends in one, or
-        any other whose zeros mean "not active".
-    X : {array-like, sparse matrix} of shape (n_samples, n_features)
-        Samples.
-    profile : ClassProfile
-        Of `class_profile`, of the same estimator, for typical samples.
-
-    Returns
-    -------
-    scores : ndarray of shape (n_samples,)
-        In nats, at most 0. Higher is more typical, as with scikit-learn's `score_samples`.
-
-    Raises
-    ------
-    ValueError
-        If the profile is of another code.
-
-    Examples
-    --------
-    >>> from sklearn.datasets import load_digits
-    >>> from sklearn_classvsc import ClassVSCTransformer
-    >>> from sklearn_classvsc.editing import class_profile, support_score_samples
-    >>> X, y = load_digits(n_class=3, return_X_y=True)
-    >>> est = ClassVSCTransformer(n_components=8, max_epochs=100, random_state=0).fit(X, y)
-    >>> profile = class_profile(est, X, y)
-    >>> upside_down = X[:, ::-1]
-    >>> typical = support_score_samples(est, X, profile).mean()
-    >>> bool(typical > support_score_samples(est, upside_down, profile).mean())
-    True
-    """
-    activations = _activations(est, X)
-    _check_width(profile, activations.shape[1])
-    scores: NDArray[np.float64] = profile.log_likelihood(activations).max(axis=1)
-    return scores
-
-
-def _activations(est: Any, X: MatrixLike) -> NDArray[Any]:
-    """Probabilities of the dimensions to be active, or whether they are, (n, d)."""
-    if isinstance(est, Pipeline) and hasattr(est[-1], "activation_proba"):
-        before = est[:-1]
-        est, X = est[-1], before.transform(X) if len(before) else X
-    if hasattr(est, "activation_proba"):
-        return np.asarray(est.activation_proba(X))
-    active: NDArray[np.bool_] = (sparse_codes(est, X) != 0).toarray()
-    return active
 
 
 def _typical_value(

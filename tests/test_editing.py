@@ -10,7 +10,6 @@ from helpers import small
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.datasets import load_digits, load_iris
-from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -22,7 +21,6 @@ from sklearn_classvsc.editing import (
     counterfactual,
     edit,
     interpolate,
-    support_score_samples,
 )
 
 # Small estimators, soon trained, may leave dimensions without use.
@@ -263,37 +261,7 @@ def test_ends_may_be_rows_of_a_frame(fitted, table):
     assert_allclose(way.codes[[0, 2]], fitted.transform(X.iloc[:2]), rtol=1e-5)
 
 
-# -- support_score_samples ---------------------------------------------------------------------
-
-
-def test_a_support_that_no_class_has_scores_low(known, profile):
-    factors, est = known
-    union = (factors.supports.any(axis=0) * 1.0)[None] @ factors.dictionary
-    scores = support_score_samples(est, factors.data, profile)
-    assert support_score_samples(est, union, profile)[0] < scores.min()
-    supports = factors.codes != 0
-    assert_allclose(scores, profile.log_likelihood(supports).max(axis=1))
-
-
-def test_gates_stand_for_supports_where_there_are_some(fitted, table):
-    X, y = table
-    profile = class_profile(fitted, X, y)
-    gamma = fitted[-1].activation_proba(fitted[0].transform(X))
-    expected = profile.log_likelihood(gamma).max(axis=1)
-    assert_allclose(support_score_samples(fitted, X, profile), expected)
-    alone = make_pipeline(fitted[-1])
-    assert_allclose(support_score_samples(alone, fitted[0].transform(X), profile), expected)
-
-
-def test_noise_is_less_typical_than_the_classes():
-    factors = make_class_factors(600, 30, n_classes=4, noise=0.02, random_state=0)
-    X, y = factors.data, factors.target
-    est = small(ClassVSCTransformer, n_components=12, max_epochs=300).fit(X[:400], y[:400])
-    profile = class_profile(est, X[:400], y[:400])
-    noise = np.random.default_rng(0).permuted(X[400:], axis=0)  # features independent
-    typical, strange = (support_score_samples(est, part, profile) for part in (X[400:], noise))
-    is_typical = np.repeat([True, False], 200)
-    assert roc_auc_score(is_typical, np.concatenate([typical, strange])) > 0.7
+# -- the page ---------------------------------------------------------------------------------
 
 
 def test_the_lines_of_the_page_run():
@@ -312,7 +280,6 @@ def test_a_profile_of_another_code_is_refused(known, profile):
     other = small(VSCTransformer).fit(factors.data)
     for use in (
         lambda: counterfactual(other, factors.data, profile, to=1),
-        lambda: support_score_samples(other, factors.data, profile),
         lambda: edit(other, factors.data, 0, profile=profile),
     ):
         with pytest.raises(ValueError, match="but est makes codes of 6"):
@@ -364,6 +331,5 @@ def test_a_profile_can_be_taken_apart_and_built_again(known, profile):
     factors, est = known
     again = ClassProfile(**{name: np.asarray(part) for name, part in profile._asdict().items()})
     frame = pd.DataFrame(factors.data)
-    assert_array_equal(
-        support_score_samples(est, frame, again), support_score_samples(est, frame, profile)
-    )
+    for of in (again, profile):
+        assert counterfactual(est, frame, of, to=1).change.shape == frame.shape
