@@ -73,7 +73,7 @@ class Checkpoint:
         ModelFileError
             If the file is no checkpoint of this class, or is damaged.
         """
-        return current().first(lambda: self._read(cls))
+        return current().from_rank_0(lambda: self._read(cls))
 
     def _read(self, cls: type[T]) -> tuple[T, Plan] | None:
         if not self.path.exists():
@@ -93,7 +93,7 @@ class Checkpoint:
 
         `state` is the estimator's, but for what training makes of the `module`.
         """
-        current().first(lambda: self._check(cls, state, module, plan))
+        current().from_rank_0(lambda: self._check(cls, state, module, plan))
 
     def _check(self, cls: type[Any], state: dict[str, Any], module: nn.Module, plan: Plan) -> None:
         try:
@@ -112,7 +112,7 @@ class Checkpoint:
 
     def write(self, cls: type[Any], state: dict[str, Any], plan: Plan) -> None:
         """Replace the file by this state of an estimator."""
-        current().first(lambda: self._write(cls, state, plan))
+        current().from_rank_0(lambda: self._write(cls, state, plan))
 
     def _write(self, cls: type[Any], state: dict[str, Any], plan: Plan) -> None:
         _persistence.save(self.path, cls, state | {"_checkpoint": plan._asdict()})

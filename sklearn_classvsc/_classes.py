@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 
-from ._data import naming
+from ._data import prefix_errors
 from ._messages import brief
 from .labels import Indicator, has_label
 
@@ -29,7 +29,7 @@ class Labels(NamedTuple):
         if named is not None:
             _check_named(named, unlabeled)
         name, values = ("y", y) if named is None else ("classes", named)
-        with naming(name, values):
+        with prefix_errors(name, values):
             classes = np.unique(values)
         if len(classes) < 2:
             raise ValueError(
@@ -121,7 +121,7 @@ def _other_kind(given: str, known: str) -> ValueError:
 def _labels_in(y: NDArray[Any], unlabeled: Any) -> NDArray[Any]:
     """Return the labels of y, of the samples that have one; they name classes, no quantity."""
     y = y[has_label(y, unlabeled)]
-    with naming("y", y):
+    with prefix_errors("y", y):
         try:
             check_classification_targets(y)
         except ValueError as error:

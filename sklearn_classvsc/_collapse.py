@@ -86,20 +86,20 @@ class ClassSampler:
         `labels` are indices of classes, (n,), -1 for none; or which labels, (n, C), of which the
         rarest decides.
         """
-        several = labels.ndim == 2
+        multilabel = labels.ndim == 2
         counts = (
             labels.sum(0)
-            if several
+            if multilabel
             else np.bincount(labels[labels >= 0], minlength=len(self.n_seen))
         )
         self.n_seen += counts
-        share = np.minimum(1, self.n_each / np.maximum(self.n_seen, 1))
-        if several:
+        chance = np.minimum(1, self.n_each / np.maximum(self.n_seen, 1))
+        if multilabel:
             p = np.zeros(len(labels))
-            for members, of_class in zip(labels.T, share, strict=True):
+            for members, of_class in zip(labels.T, chance, strict=True):
                 np.maximum(p, of_class, out=p, where=members)
         else:
-            p = np.where(labels >= 0, share[labels], 0)
+            p = np.where(labels >= 0, chance[labels], 0)
         rows = np.flatnonzero(self._rng.random(len(p)) < p)
         return rows, 1 / p[rows]
 

@@ -83,8 +83,8 @@ class Moments(NamedTuple):
     def __add__(self, other: Moments) -> Moments:  # type: ignore[override]
         """Return the moments of the rows of both (Chan, Golub, LeVeque, 1979)."""
         weight = self.weight + other.weight
-        share, distance = other.weight / weight, other.mean - self.mean
-        within = (1 - share) * self.variance + share * other.variance
+        part, distance = other.weight / weight, other.mean - self.mean
+        within = (1 - part) * self.variance + part * other.variance
         least = most = None
         if not (self.least is None or other.least is None):
             least = np.minimum(self.least, other.least)
@@ -93,8 +93,8 @@ class Moments(NamedTuple):
         return Moments(
             self.n_samples + other.n_samples,
             weight,
-            self.mean + share * distance,
-            within + share * (1 - share) * distance**2,
+            self.mean + part * distance,
+            within + part * (1 - part) * distance**2,
             least,
             most,
         )
@@ -515,7 +515,7 @@ def seed_from(random_state: Any) -> int:
 
 
 @contextmanager
-def naming(argument: str, value: Any) -> Iterator[None]:
+def prefix_errors(argument: str, value: Any) -> Iterator[None]:
     """Put the argument before errors about it that do not name it, as some of scikit-learn's."""
     try:
         yield

@@ -21,7 +21,7 @@ from . import _persistence
 from ._checkpoint import Checkpoint, NotWrittenError, Plan, check_alike, check_same, fingerprint
 from ._classes import Labels, LabelSets
 from ._collapse import ClassSummary, summarize, warn_of_collapse
-from ._data import ArrayDataset, Moments, Standardization, naming, seed_from
+from ._data import ArrayDataset, Moments, Standardization, prefix_errors, seed_from
 from ._guard import own_settings, undisturbed
 from ._likelihoods import LIKELIHOODS
 from ._messages import brief
@@ -278,7 +278,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         saved = file.read(type(self)) if file and resume else None
         last = self._fitted if self.warm_start and saved is None else None
 
-        with current().agreed():
+        with current().raise_in_all():
             known = None if last is None else last.known
             if source is None:
                 given = check_table(self, X, y, sample_weight, known)
@@ -304,7 +304,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         train, valid, seed = given.data, None, 0
         train.standardization = training.standardization
         if self.early_stopping and isinstance(train, ArrayDataset):
-            seed = plan.seed if saved else current().first(self._seed)
+            seed = plan.seed if saved else current().from_rank_0(self._seed)
             train, valid = train.hold_out(self.validation_fraction, seed)
         if not saved:
             plan = self._plan(training, train.n_batches(self.batch_size), seed, identity)
@@ -399,7 +399,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         made, training = last, None
         try:
             for piece in pieces:
-                with current().agreed():
+                with current().raise_in_all():
                     known = None if made is None else made.known
                     given = check_table(self, *piece, known, classes)
                 if current().size > 1:
@@ -555,7 +555,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
 
     def _decode(self, model: Model, Z: Any) -> NDArray[Any]:
         Z = as_table(Z, "Z")
-        with naming("Z", Z), config_context(array_api_dispatch=False):
+        with prefix_errors("Z", Z), config_context(array_api_dispatch=False):
             codes = check_array(Z, accept_sparse="csr", dtype=np.float32, input_name="Z")
         if codes.shape[1] != model.n_components:
             raise ValueError(

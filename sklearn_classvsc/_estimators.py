@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import Tags
 
 from ._classes import Labels, LabelSets, one_label_only
-from ._data import naming
+from ._data import prefix_errors
 from ._estimator import WEIGHT, SpikeSlabTransformer
 from ._messages import brief
 from ._model import CodeMoments, Model
@@ -733,7 +733,7 @@ class ClassVSCTransformer(SpikeSlabTransformer):
             The labels; of an indicator 0 and 1.
         """
         self._now()
-        with naming("y", y):
+        with prefix_errors("y", y):
             checked = check_y(y)
         return checked.members.astype(np.int8) if isinstance(checked, Indicator) else checked
 

@@ -42,14 +42,14 @@ class Likelihood(nn.Module):
         super().__init__()
         self.n_features = n_features
 
-    def view(self, x: Tensor) -> Tensor:
+    def encoder_input(self, x: Tensor) -> Tensor:
         """Return what the encoder is to see of x, (n, p)."""
         return x
 
-    def imagine(self, free: Tensor) -> Tensor:
+    def to_input_range(self, free: Tensor) -> Tensor:
         """Return what the encoder might see, (n, p), for any numbers: of samples that are learned.
 
-        On the scale of `view`, and within its range.
+        On the scale of `encoder_input`, and within its range.
         """
         return free
 
@@ -84,7 +84,7 @@ class Bernoulli(Likelihood):
     dense_blocks = True
     low, high = 0.0, 1.0
 
-    def imagine(self, free: Tensor) -> Tensor:
+    def to_input_range(self, free: Tensor) -> Tensor:
         return torch.sigmoid(free)
 
     def log_prob(self, theta: Tensor | Blocks, x: Tensor) -> Tensor:
@@ -164,10 +164,10 @@ class Counts(Likelihood):
         super().__init__(n_features)
         self.register_buffer("library_size", torch.ones((), dtype=torch.float32))
 
-    def view(self, x: Tensor) -> Tensor:
+    def encoder_input(self, x: Tensor) -> Tensor:
         return torch.log1p(x)  # in which a few large counts do not drown the others
 
-    def imagine(self, free: Tensor) -> Tensor:
+    def to_input_range(self, free: Tensor) -> Tensor:
         return F.softplus(free)
 
     def mean(self, theta: Tensor) -> Tensor:

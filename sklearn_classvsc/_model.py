@@ -30,7 +30,7 @@ class CodeMoments(NamedTuple):
     pi: NDArray[Any]  # P(on), (d,) or (m, d)
     mean: NDArray[Any]  # of the slabs
     variance: NDArray[Any]
-    share: NDArray[Any] | None = None  # of the parts of a mixture, (m,)
+    mixture: NDArray[Any] | None = None  # of the parts of a mixture, (m,)
 
 
 class Model:
@@ -82,11 +82,7 @@ class Model:
         """Return mu * 1[gamma > threshold], (n, d), dense or as a CSR array."""
 
         def encode(x: Tensor) -> Any:
-            q = self.module.encode(x)
-            codes = q.sparse_mean(threshold)
-            if q.gamma.sum().isnan():  # NaN is not off
-                codes = torch.where(q.gamma.isnan(), q.gamma, codes)
-            Z = codes.cpu().numpy()
+            Z = self.module.encode(x).sparse_mean(threshold).cpu().numpy()
             return sparse.csr_array(Z) if as_sparse else Z
 
         return self._map(encode, X)
@@ -140,8 +136,8 @@ class Model:
         module = self.module
         if module.pseudo_inputs is not None:
             with own_settings():
-                q, share = module.prior_posteriors(), module.pseudo_inputs.proportions()
-                parts = (q.gamma, q.mu, q.log_var.exp(), share.double())
+                q, mixture = module.prior_posteriors(), module.pseudo_inputs.proportions()
+                parts = (q.gamma, q.mu, q.log_var.exp(), mixture.double())
                 return CodeMoments(*(x.cpu().numpy() for x in parts))
         d = self.n_components
         return CodeMoments(module.alpha.cpu().numpy(), np.full(d, module.prior_mean), np.ones(d))
@@ -150,9 +146,9 @@ class Model:
         self, n_samples: int, of: CodeMoments, rng: np.random.Generator
     ) -> NDArray[np.float64]:
         """Return codes of independent dimensions with these moments, (n_samples, d)."""
-        pi, mean, variance, share = of
-        if share is not None:
-            part = rng.choice(len(share), n_samples, p=share / share.sum())
+        pi, mean, variance, mixture = of
+        if mixture is not None:
+            part = rng.choice(len(mixture), n_samples, p=mixture / mixture.sum())
             pi, mean, variance = pi[part], mean[part], variance[part]
         shape = (n_samples, pi.shape[-1])
         slab = mean + np.sqrt(variance) * rng.standard_normal(shape)

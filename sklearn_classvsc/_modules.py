@@ -134,7 +134,7 @@ class SpikeSlabAutoencoder(nn.Module):
 
     def encode(self, x: Tensor) -> SpikeSlab:
         """Return q(z | x) for x of shape (n, p), dense or a coalesced COO tensor."""
-        return self._posterior(self._features(self.likelihood.view(x)))
+        return self._posterior(self._features(self.likelihood.encoder_input(x)))
 
     def _features(self, x: Tensor) -> Tensor:
         """Return what the encoder's body makes of what it sees, (n, h)."""
@@ -179,17 +179,17 @@ class SpikeSlabAutoencoder(nn.Module):
             self.decoder_head.bias.copy_((means.clamp_min(least) / means.sum()).log())
 
     def forward(
-        self, x: Tensor, generator: torch.Generator | None = None, slab_share: float = 1.0
+        self, x: Tensor, generator: torch.Generator | None = None, slab_fraction: float = 1.0
     ) -> Pass:
-        """Encode, sample, decode; below 1, `slab_share` is as in `SpikeSlab.tempered`."""
-        seen = self.likelihood.view(x)
+        """Encode, sample, decode; below 1, `slab_fraction` is as in `SpikeSlab.tempered`."""
+        seen = self.likelihood.encoder_input(x)
         if self.training and self.input_dropout > 0:
             seen = hide_features(seen, self.input_dropout, generator)
         features = self._features(seen)
         q, priors = self._posterior(features), self._priors(features)
-        if slab_share < 1:
-            q = q.tempered(slab_share)
-            priors = priors and priors._replace(q=priors.q.tempered(slab_share))
+        if slab_fraction < 1:
+            q = q.tempered(slab_fraction)
+            priors = priors and priors._replace(q=priors.q.tempered(slab_fraction))
         z = q.rsample(generator, self.temperature)
         return Pass(q, z, self.decode_for(z, x), priors)
 
@@ -198,7 +198,9 @@ class SpikeSlabAutoencoder(nn.Module):
     def prior_posteriors(self) -> SpikeSlab:
         """Return the posteriors of the pseudo-inputs, (m, d): the parts of the learned prior."""
         assert self.pseudo_inputs is not None
-        return self._posterior(self._features(self.likelihood.imagine(self.pseudo_inputs.free)))
+        return self._posterior(
+            self._features(self.likelihood.to_input_range(self.pseudo_inputs.free))
+        )
 
     def _priors(self, features: Tensor) -> Priors | None:
         if self.pseudo_inputs is None:
@@ -214,7 +216,7 @@ class SpikeSlabAutoencoder(nn.Module):
         """
         if self.pseudo_inputs is None:
             return q.kl(self.alpha, self.prior_mean).sum(1)
-        priors = self._priors(self._features(self.likelihood.view(x)))
+        priors = self._priors(self._features(self.likelihood.encoder_input(x)))
         assert priors is not None
         selected = priors.scores.argmax(1)
         prior = priors.q[selected]
@@ -244,7 +246,7 @@ class PseudoInputs(nn.Module):
     def __init__(self, n_inputs: int, n_features: int, n_seen: int) -> None:
         super().__init__()
         free = torch.zeros(n_inputs, n_features, dtype=SINGLE)
-        self.free = nn.Parameter(free)  # see `Likelihood.imagine`
+        self.free = nn.Parameter(free)  # see `Likelihood.to_input_range`
         self.selector = linear(n_seen, n_inputs)
         self.register_buffer("share", torch.full((n_inputs,), 1 / n_inputs, dtype=SINGLE))
 

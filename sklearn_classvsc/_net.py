@@ -160,9 +160,7 @@ class SteppingNet(NeuralNet):
 
     def train_step(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
         """Take a step, without the closure that skorch keeps for optimisers other than Adam."""
-        for group in self.optimizer_.param_groups:  # as `zero_grad` does, without its overhead
-            for parameter in group["params"]:
-                parameter.grad = None
+        self.optimizer_.zero_grad()
         step = self.train_step_single(batch, **fit_params)
         parameters = TeeGenerator(self.get_all_learnable_params())
         self.notify("on_grad_computed", named_parameters=parameters, batch=batch, training=True)
@@ -301,7 +299,7 @@ class VSCNet(SteppingNet):
             self._take_from_first()
             self.notify("on_train_end", X=dataset, y=None)
         except BaseException as error:
-            processes.abandon(error)
+            processes.leave(error)
             del self.history[finished:]
             self._restore_best()
             raise
@@ -322,7 +320,7 @@ class VSCNet(SteppingNet):
             sums = [float(x.sum()) for x in self.module_.state_dict().values()]
             seen = {"sums": sums, "generator": self.generator.get_state().numpy().tobytes()}
             if self.processes.differing(seen):
-                self.load_state(self.processes.first(self.state))
+                self.load_state(self.processes.from_rank_0(self.state))
 
     def _stop_early(self, patience: int) -> None:
         """Keep the weights of the best epoch; end training if it was `patience` epochs ago."""
@@ -395,7 +393,7 @@ class VSCNet(SteppingNet):
         if method_name != "on_epoch_end":
             super().notify(method_name, **kwargs)
             return
-        with self.processes.agreed():
+        with self.processes.raise_in_all():
             stopped = False
             with raised_by_signals() if self.callbacks_ else nullcontext() as by_signals:
                 try:

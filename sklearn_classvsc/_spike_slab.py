@@ -160,9 +160,7 @@ class SpikeSlab:
 
     def sparse_mean(self, threshold: float = 0.5) -> Tensor:
         """Return the deterministic code mu * 1[gamma > threshold], of shape (n, d)."""
-        # The derivative of a threshold is this very function, and far faster than torch.where.
-        code: Tensor = torch.ops.aten.threshold_backward(self.mu, self.gamma, threshold)
-        return code
+        return torch.where(self.gamma <= threshold, 0.0, self.mu)  # NaN is not off
 
     def slab_kl(self, prior_mean: float = 0.0) -> Tensor:
         """Return gamma * KL(N(mu, sigma^2) || N(prior_mean, 1)), in nats, of shape (n, d)."""
@@ -192,13 +190,13 @@ class SpikeSlab:
         logits = None if self.logits is None else self.logits[rows]
         return SpikeSlab(logits, self.mu[rows], self.log_var[rows])
 
-    def tempered(self, share: float) -> SpikeSlab:
-        """Return the same gates with slabs N(share mu, share sigma^2 + 1 - share).
+    def tempered(self, fraction: float) -> SpikeSlab:
+        """Return the same gates with slabs N(fraction mu, fraction sigma^2 + 1 - fraction).
 
         At 0 a slab is standard noise, and only the gates tell of x.
         """
-        log_var = (share * self.log_var.exp() + (1 - share)).log()
-        return SpikeSlab(self.logits, share * self.mu, log_var)
+        log_var = (fraction * self.log_var.exp() + (1 - fraction)).log()
+        return SpikeSlab(self.logits, fraction * self.mu, log_var)
 
     def slab_kl_from(self, prior: SpikeSlab) -> Tensor:
         """Return gamma * KL(N(mu, sigma^2) || the slab of `prior`), in nats, of shape (n, d)."""

@@ -12,7 +12,7 @@ from sklearn.utils import get_tags
 from sklearn.utils.validation import check_array, validate_data
 
 from ._classes import Labels, LabelSets
-from ._data import ArrayDataset, Rows, Survey, naming
+from ._data import ArrayDataset, Rows, Survey, prefix_errors
 from ._likelihoods import LIKELIHOODS
 from ._messages import brief
 from ._model import check_range
@@ -122,7 +122,7 @@ def check_source(estimator: Any, source: Source, known: Known | None) -> FitData
         if weight is not None:
             largest = max(largest, weight.max())
         if y is not None:
-            with naming("y", y):
+            with prefix_errors("y", y):
                 seen.append(_distinct(y, unlabeled))
         data.add(X[:], y, weight)
     labels = None if known is None else known.labels
@@ -140,7 +140,7 @@ def check_source(estimator: Any, source: Source, known: Known | None) -> FitData
 def check_samples(header: Header, X: Any, reset: bool = False, finite: bool = True) -> Any:
     """Return X as a table of real numbers, dense or CSR, that are `finite`."""
     X = as_table(X)
-    with naming("X", X), columns_named(X), config_context(array_api_dispatch=False):
+    with prefix_errors("X", X), columns_named(X), config_context(array_api_dispatch=False):
         X = validate_data(
             header, X, accept_sparse="csr", dtype="numeric", ensure_all_finite=finite, reset=reset
         )
@@ -186,7 +186,7 @@ def check_labels(estimator: Any, X: Any, y: Any) -> NDArray[Any] | Indicator:
             f"y={brief(y)} names a column, which only a Dask DataFrame or a Parquet dataset can "
             f"give: pass the labels, X[{brief(y)}], and X without them."
         )
-    with naming("y", y):
+    with prefix_errors("y", y):
         return check_y(y, X.shape[0], warn=True)
 
 
@@ -206,7 +206,7 @@ def _distinct(y: Any, unlabeled: Any) -> Any:
 
 def _check_weight(X: Any, sample_weight: Any) -> NDArray[np.float64]:
     """Return weights, one for each sample."""
-    with naming("sample_weight", sample_weight):
+    with prefix_errors("sample_weight", sample_weight):
         weight: NDArray[np.float64] = check_sample_weight(sample_weight, X, dtype=np.float64)
     if weight.min() < 0:
         raise ValueError(f"sample_weight holds {weight.min():g}, but must not be negative.")

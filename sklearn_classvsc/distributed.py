@@ -90,7 +90,7 @@ def data_parallel(timeout: float = 50.0) -> Iterator[Accelerator]:
     processes = Processes(rank, size) if size > 1 else ALONE
     token = _CURRENT.set(processes)
     try:
-        with processes.agreed():
+        with processes.raise_in_all():
             yield accelerator
     finally:
         _CURRENT.reset(token)
@@ -177,11 +177,11 @@ class Alone:
         return own
 
     @contextmanager
-    def agreed(self) -> Iterator[None]:
+    def raise_in_all(self) -> Iterator[None]:
         """Raise an error of the block in all processes, once all have left the block."""
         yield
 
-    def first(self, make: Callable[[], T]) -> T:
+    def from_rank_0(self, make: Callable[[], T]) -> T:
         """Return what `make` returns in the first process, which alone calls it."""
         return make()
 
@@ -189,7 +189,7 @@ class Alone:
         """Return which values are not everywhere as in the first process, and where not."""
         return {}
 
-    def abandon(self, error: BaseException) -> None:
+    def leave(self, error: BaseException) -> None:
         """Leave the others, unless all raise this error, so that they do not wait in vain."""
 
 
@@ -241,7 +241,7 @@ class Processes(Alone):
         return torch.Generator(own.device).manual_seed(int(seeds[self.rank]))
 
     @contextmanager
-    def agreed(self) -> Iterator[None]:
+    def raise_in_all(self) -> Iterator[None]:
         error: BaseException | None = None
         try:
             yield
@@ -251,9 +251,9 @@ class Processes(Alone):
             error = raised
         self._ask(None, error)
 
-    def first(self, make: Callable[[], T]) -> T:
+    def from_rank_0(self, make: Callable[[], T]) -> T:
         box: list[Any] = [None]
-        with self.agreed():
+        with self.raise_in_all():
             if self.rank == 0:
                 box[0] = make()
         with self._talking():
@@ -270,7 +270,7 @@ class Processes(Alone):
             if answers[rank].get(name) != value
         }
 
-    def abandon(self, error: BaseException) -> None:
+    def leave(self, error: BaseException) -> None:
         # The loss is the same everywhere, and so is the error that it is not finite.
         if error is not self._shared and not isinstance(error, FloatingPointError):
             self.size = 0

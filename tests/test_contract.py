@@ -102,7 +102,7 @@ def test_rooms_import_what_stands_before_them_only(name):
     assert imports_of(PACKAGE / f"{name}.py") <= before | beside | BELOW
 
 
-@pytest.mark.parametrize("name", [*BELOW, *BESIDE])
+@pytest.mark.parametrize("name", [*sorted(BELOW), *BESIDE])
 def test_what_stands_beside_the_rooms_imports_no_higher_one(name):
     last = BESIDE.get(name, (None,))[0]
     lower = set(FILES[: FILES.index(last) + 1]) if last else set()

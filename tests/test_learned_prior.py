@@ -272,7 +272,7 @@ def test_pseudo_inputs_are_what_the_encoder_may_see(likelihood):
     model = a_model(likelihood)
     with torch.no_grad():
         model.pseudo_inputs.free.mul_(100)
-    seen = model.likelihood.imagine(model.pseudo_inputs.free)
+    seen = model.likelihood.to_input_range(model.pseudo_inputs.free)
     assert seen.min() >= (-math.inf if likelihood == "gaussian" else 0)
     assert seen.max() <= (1 if likelihood == "bernoulli" else math.inf)
     assert model.prior_posteriors().mu.isfinite().all()

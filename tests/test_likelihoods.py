@@ -341,13 +341,15 @@ def test_decoded_counts_have_the_mean_library_size(name):
 def test_the_encoder_sees_logarithms(name):
     x = drawn(5, 4)
     assert LIKELIHOODS[name].counts
-    torch.testing.assert_close(LIKELIHOODS[name]().view(x), torch.log(1 + x))
-    torch.testing.assert_close(LIKELIHOODS[name]().view(x.to_sparse()).to_dense(), torch.log(1 + x))
+    torch.testing.assert_close(LIKELIHOODS[name]().encoder_input(x), torch.log(1 + x))
+    torch.testing.assert_close(
+        LIKELIHOODS[name]().encoder_input(x.to_sparse()).to_dense(), torch.log(1 + x)
+    )
 
 
 def test_other_features_are_seen_as_they_are():
     x = normal(5, 4)
-    assert Gaussian().view(x) is x
+    assert Gaussian().encoder_input(x) is x
     assert not Bernoulli.counts
 
 
