@@ -30,6 +30,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.utils import get_tags
 
+from . import bodies
 from ._collapse import ClassSummary
 from ._data import Moments, Standardization
 from ._files import replacing
@@ -37,7 +38,6 @@ from ._guard import own_settings
 from ._likelihoods import LIKELIHOODS
 from ._modules import ACTIVATIONS
 from ._training import new_module
-from .bodies import Body, ConvDecoder, ConvEncoder, ResidualMLP
 
 if TYPE_CHECKING:
     from sklearn.base import BaseEstimator
@@ -68,8 +68,6 @@ DTYPES = {
 CODES = {np.dtype(dtype): code for code, dtype in DTYPES.items()}
 #: The kinds of tuple that a file holds.
 RECORDS: dict[str, Any] = {x.__name__: x for x in (tuple, Standardization, ClassSummary)}
-#: The bodies that a file holds: as a name and parameters, from which their layers are built.
-BODIES: dict[str, type[Body]] = {x.__name__: x for x in (ConvEncoder, ConvDecoder, ResidualMLP)}
 LIBRARIES = (FORMAT, "numpy", "scikit-learn", "skorch", "torch")
 #: Parameters that can hold code or a live generator, and what to do about them.
 NOT_DATA = {
@@ -214,6 +212,11 @@ class Kind(NamedTuple):
     needed: bool = True
 
 
+def is_recipe(value: Any) -> bool:
+    """Return whether a value is one of the bodies that a file holds: a name and parameters."""
+    return type(value) in bodies.recipes().values()
+
+
 def _is_whole(value: Any, least: int = 0) -> bool:
     return type(value) is int and least <= value < 2**63
 
@@ -327,8 +330,8 @@ ARCHITECTURE = {
     "n_features": Kind(lambda x: _is_whole(x, 1), "layers of widths of at least 1"),
     "n_classes": Kind(lambda x: _is_whole(x, 1), "a positive integer", needed=False),
     "n_pseudo_inputs": Kind(lambda x: _is_whole(x, 1), "a positive integer", needed=False),
-    "encoder": Kind(lambda x: x is None or type(x) in BODIES.values(), "encoder=None or a body"),
-    "decoder": Kind(lambda x: x is None or type(x) in BODIES.values(), "decoder=None or a body"),
+    "encoder": Kind(lambda x: x is None or is_recipe(x), "encoder=None or a body"),
+    "decoder": Kind(lambda x: x is None or is_recipe(x), "decoder=None or a body"),
     "hidden_layer_sizes": Kind(lambda x: type(x) is list and len(x) <= LAYER_LIMIT, "layers"),
     "activation": Kind(lambda x: x in ACTIVATIONS, f"one of {', '.join(ACTIVATIONS)}"),
     "likelihood": Kind(lambda x: x in LIKELIHOODS, f"one of {', '.join(LIKELIHOODS)}"),
@@ -494,10 +497,10 @@ def _check_state(
     fits = all(type(n) is int and 0 < n <= data_size for n in widths)
     least = _least_size(architecture) if fits else (0, 0)
     fits = fits and 4 * least[0] <= data_size and least[1] <= n_tensors
-    bodies = [architecture[name] for name in ("encoder", "decoder")]
+    recipes = [architecture[name] for name in ("encoder", "decoder")]
     _expect(
         fits,
-        f"layers of widths {_short(widths)}, bodies {_short(bodies)}",
+        f"layers of widths {_short(widths)}, bodies {_short(recipes)}",
         f"ones that fit in the file ({n_tensors} tensors, {data_size} bytes)",
     )
 
@@ -732,7 +735,7 @@ def _encode(value: Any, path: str, tensors: dict[str, NDArray[Any]]) -> Any:
     elif type(value) in RECORDS.values():
         items = [encode(x, i) for i, x in enumerate(value)]
         return {"$": type(value).__name__, "items": items}
-    elif type(value) in BODIES.values():
+    elif is_recipe(value):
         params = value.get_params(deep=False).items()  # not as tensors: they decide on memory
         lists = {name: x.tolist() if isinstance(x, np.ndarray) else x for name, x in params}
         return {"$": "body", "of": type(value).__name__, "params": encode(lists, "params")}
@@ -836,8 +839,9 @@ def _decode(node: Any, tensors: dict[str, NDArray[Any]]) -> Any:
             columns.pop("batches", None)  # which schema version 1 has
         return History(columns)
     if kind == "body":
-        _expect(node["of"] in BODIES, f"a body of class {_short(node['of'])}", ", ".join(BODIES))
-        return BODIES[node["of"]](**_decode(node["params"], tensors))
+        known = bodies.recipes()
+        _expect(node["of"] in known, f"a body of class {_short(node['of'])}", ", ".join(known))
+        return known[node["of"]](**_decode(node["params"], tensors))
     items = _decode(node["items"], tensors)
     if kind == "pairs":
         return dict(items)
@@ -853,7 +857,7 @@ def check_data_only(cls: type[Any], params: dict[str, Any], architecture: dict[s
         )
     for name, advice in NOT_DATA.items():
         for value in (params.get(name), architecture.get(name)):
-            body = type(value) in BODIES.values() and name in ("encoder", "decoder")
+            body = is_recipe(value) and name in ("encoder", "decoder")
             if not (body or value is None or isinstance(value, Integral) or value == []):
                 raise ValueError(
                     f"{name}={_short(value)} cannot be in a model file, which holds data only: "
@@ -877,7 +881,7 @@ def check_data_only(cls: type[Any], params: dict[str, Any], architecture: dict[s
 
 def _is_parameter(value: Any) -> bool:
     """Return whether a value is plain, or an array or a list of plain ones, or a body of them."""
-    if type(value) in BODIES.values():
+    if is_recipe(value):
         return all(map(_is_parameter, value.get_params(deep=False).values()))
     return _are_plain(value) or _are_plain([value]) or isinstance(value, np.ndarray)
 

@@ -349,3 +349,9 @@ def _plain(recipe: Body) -> dict[str, Any]:
     """Return the parameters, sequences of any kind as lists."""
     params = recipe.get_params(deep=False).items()
     return {name: x if isinstance(x, str) or not np.ndim(x) else list(x) for name, x in params}
+
+
+def recipes() -> dict[str, type[Body]]:
+    """Return the bodies of this file by name: those that a model file may name."""
+    found = {name: globals()[name] for name in __all__}
+    return {name: kind for name, kind in found.items() if issubclass(kind, Body)}

@@ -242,7 +242,8 @@ def _decode(graph: _Graph, model: Model, z: str, kind: np.dtype[Any]) -> tuple[s
 
 def _add_body(graph: _Graph, model: Model, name: str, x: str) -> str:
     body = getattr(model.module, name)
-    if model.architecture[name] is None or isinstance(body, Layers):
+    known = isinstance(body, Layers) and all(isinstance(x, tuple(_LAYERS)) for x in body)
+    if model.architecture[name] is None or known:
         return _chain(graph, body, x)
     width = model.architecture["n_features"] if name == "encoder" else model.n_components
     return graph.include(_translated(body, width, name), x)

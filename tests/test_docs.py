@@ -8,11 +8,17 @@ import importlib
 import pkgutil
 import re
 import runpy
+import textwrap
 from pathlib import Path
 
+import numpy as np
 import pytest
+from helpers import small
+from sklearn.datasets import load_iris
 
 import sklearn_classvsc
+from sklearn_classvsc import ClassVSCTransformer, _likelihoods, bodies
+from sklearn_classvsc.testing import check_body
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -116,3 +122,51 @@ def test_the_snippets_of_the_metrics_page_print_what_stands_below_them(capsys):
     for code, output in snippets:
         exec(code, namespace)
         assert capsys.readouterr().out == output
+
+
+def guide(title):
+    """Return the code of a section of the contributor's guide, each block on its own."""
+    text = (DOCS / "contributing.md").read_text(encoding="utf-8")
+    (section,) = re.findall(rf"^## {title}\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    return [textwrap.dedent(code) for _, code in code_blocks(section)]
+
+
+def added(monkeypatch, module, code):
+    """Run code as if it stood at the end of a module, which has again what it had afterwards."""
+    names = dict(vars(module))
+    exec(compile(code, module.__file__, "exec"), names)
+    new = {name: x for name, x in names.items() if name not in vars(module)}
+    for name, value in new.items():
+        monkeypatch.setattr(module, name, value, raising=False)
+    return new
+
+
+def test_an_architecture_is_added_as_the_guide_says(tmp_path, monkeypatch):
+    (code,) = guide("To add an architecture")
+    wide = added(monkeypatch, bodies, code)["Wide"]
+    monkeypatch.setattr(bodies, "__all__", [*bodies.__all__, "Wide"])
+    X, y = load_iris(return_X_y=True)
+    check_body(wide(8), wide(8), n_features=4, n_components=3)
+    est = small(ClassVSCTransformer, encoder=wide(8), decoder=wide(9)).fit(X, y)
+    est.save(tmp_path / "model")
+    loaded = ClassVSCTransformer.load(tmp_path / "model")
+    assert loaded.encoder == wide(8)
+    assert np.array_equal(loaded.transform(X), est.transform(X))
+    assert np.array_equal(loaded.partial_fit(X, y).transform(X), est.partial_fit(X, y).transform(X))
+    with pytest.raises(ValueError, match="width"):
+        small(ClassVSCTransformer, encoder=wide(10**9)).fit(X, y)
+
+
+def test_a_likelihood_is_added_as_the_guide_says(tmp_path, monkeypatch):
+    (code,) = guide("To add a likelihood")
+    laplace = added(monkeypatch, _likelihoods, code)["Laplace"]
+    monkeypatch.setitem(_likelihoods.LIKELIHOODS, "laplace", laplace)
+    constraints = ClassVSCTransformer._parameter_constraints | {"likelihood": [str]}
+    monkeypatch.setattr(ClassVSCTransformer, "_parameter_constraints", constraints)
+    X, y = load_iris(return_X_y=True)
+    est = small(ClassVSCTransformer, likelihood="laplace", max_epochs=60).fit(X, y)
+    assert est.history_["reconstruction"].iloc[-1] < est.history_["reconstruction"].iloc[0]
+    assert 0 < est.module_.likelihood.scale < 1
+    est.save(tmp_path / "model")
+    loaded = ClassVSCTransformer.load(tmp_path / "model")
+    assert np.array_equal(loaded.score_samples(X), est.score_samples(X))
