@@ -64,6 +64,8 @@ def as_table(X: Any, name: str = "X", chunk: bool = False) -> Any:
             f"{who} is {brief(X)} ({type(X).__name__}), which is no array, DataFrame or sparse "
             f"matrix: {way}."
         )
+    if not hasattr(X, "shape") and hasattr(X, "__array__"):
+        X = np.asarray(X)
     if isinstance(X, np.ndarray) and X.dtype.names:
         raise ValueError(
             f"{who} is a structured array of the fields {brief(X.dtype.names)}: pass "
@@ -146,9 +148,9 @@ def _way_on(X: Any, name: str) -> str | None:
 def _not_two_dimensional(X: Any, name: str, who: str, chunk: bool) -> str:
     """Say how what has other dimensions than two becomes a table."""
     n, is_list = n_dims(X), isinstance(X, list | tuple)
-    found = f"is a {type(X).__name__} of {brief([type(item).__name__ for item in X[:3]])}"
-    if not is_list:
-        found = f"has the shape {brief(shape_of(X))}"
+    found = f"has the shape {brief(shape_of(X))}"
+    if is_list:
+        found = f"is a {type(X).__name__} of {brief([type(item).__name__ for item in X[:3]])}"
     what = f"{who} {found}, but must be a table of shape (n_samples, n_features)"
     if n > 2:
         array = f"numpy.asarray({name})" if is_list else name

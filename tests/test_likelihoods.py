@@ -32,6 +32,12 @@ def uniform_weight(n):
     return torch.full((n,), 1 / n, dtype=torch.float64)
 
 
+def loss_of(likelihood, theta, x, weight):
+    """The loss term of a batch, as the objectives have it."""
+    likelihood.n_features = x.shape[1]
+    return likelihood.reconstruction(likelihood.misfit(theta, x), weight)
+
+
 # All -------------------------------------------------------------------------------------------
 
 
@@ -49,7 +55,7 @@ def test_shapes(name):
     x = likelihood.mean(normal(5, 3, seed=1))
     assert likelihood.log_prob(theta, x).shape == (5,)
     assert likelihood.mean(theta).shape == (5, 3)
-    assert likelihood.reconstruction(theta, x, uniform_weight(5)).shape == ()
+    assert loss_of(likelihood, theta, x, uniform_weight(5)).shape == ()
 
 
 @each
@@ -66,7 +72,7 @@ def test_gradients_equal_finite_differences(name, training):
     likelihood = LIKELIHOODS[name]().double().train(training)
     theta, x = normal(5, 3).requires_grad_(), likelihood.mean(normal(5, 3, seed=1))
     likelihood.momentum = 0  # finite differences need a function without memory
-    assert gradcheck(lambda theta: likelihood.reconstruction(theta, x, uniform_weight(5)), theta)
+    assert gradcheck(lambda theta: loss_of(likelihood, theta, x, uniform_weight(5)), theta)
 
 
 @each
@@ -75,7 +81,7 @@ def test_reconstruction_is_the_weighted_mean_of_minus_log_probability(name):
     theta, x = normal(5, 3), likelihood.mean(normal(5, 3, seed=1))
     weight = torch.tensor([0.1, 0.4, 0.0, 0.2, 0.3], dtype=torch.float64)
     expected = -(weight * likelihood.log_prob(theta, x)).sum()
-    torch.testing.assert_close(likelihood.reconstruction(theta, x, weight), expected)
+    torch.testing.assert_close(loss_of(likelihood, theta, x, weight), expected)
 
 
 @each
@@ -83,9 +89,9 @@ def test_in_training_weights_act_as_repetitions(name):
     theta = normal(4, 3)
     x = LIKELIHOODS[name]().mean(normal(4, 3, seed=1))
     counts = torch.tensor([1, 3, 0, 2])
-    weighted = LIKELIHOODS[name]().double().reconstruction(theta, x, counts.double() / 6)
+    weighted = loss_of(LIKELIHOODS[name]().double(), theta, x, counts.double() / 6)
     theta, x = theta.repeat_interleave(counts, dim=0), x.repeat_interleave(counts, dim=0)
-    repeated = LIKELIHOODS[name]().double().reconstruction(theta, x, uniform_weight(6))
+    repeated = loss_of(LIKELIHOODS[name]().double(), theta, x, uniform_weight(6))
     torch.testing.assert_close(weighted, repeated)
 
 
@@ -142,50 +148,50 @@ def test_gaussian_is_that_of_scipy(variance):
 
 def test_in_training_the_noise_variance_stands_at_its_optimum():
     theta, x, weight = normal(30, 4), normal(30, 4, seed=1), uniform_weight(30)
-    loss = Gaussian().double().reconstruction(theta, x, weight)
+    loss = loss_of(Gaussian().double(), theta, x, weight)
     fixed = Gaussian().double().eval()
     mse = ((x - theta) ** 2).mean().item()
     losses = []
     for factor in (0.9, 1.0, 1.1):
         fixed.noise_variance.fill_(factor * mse)
-        losses.append(fixed.reconstruction(theta, x, weight).item())
+        losses.append(loss_of(fixed, theta, x, weight).item())
     assert losses[1] < min(losses[0], losses[2])
     assert loss.item() == pytest.approx(losses[1], abs=1e-5)
     log_variance = torch.tensor(math.log(mse), dtype=torch.float64, requires_grad=True)
     fixed.noise_variance = log_variance.exp()
-    (slope,) = torch.autograd.grad(fixed.reconstruction(theta, x, weight), log_variance)
+    (slope,) = torch.autograd.grad(loss_of(fixed, theta, x, weight), log_variance)
     assert abs(slope) < 1e-10
 
 
 def test_in_training_the_gradient_is_that_at_the_optimal_noise_variance():
     theta, x, weight = normal(30, 4).requires_grad_(), normal(30, 4, seed=1), uniform_weight(30)
-    (found,) = torch.autograd.grad(Gaussian().double().reconstruction(theta, x, weight), theta)
+    (found,) = torch.autograd.grad(loss_of(Gaussian().double(), theta, x, weight), theta)
     fixed = Gaussian().double().eval()
     fixed.noise_variance.copy_(((x - theta) ** 2).mean().detach() + fixed.floor)
-    (expected,) = torch.autograd.grad(fixed.reconstruction(theta, x, weight), theta)
+    (expected,) = torch.autograd.grad(loss_of(fixed, theta, x, weight), theta)
     torch.testing.assert_close(found, expected)
 
 
 def test_a_perfect_reconstruction_has_a_finite_loss():
     x = torch.ones(3, 2, requires_grad=True)
-    loss = Gaussian().reconstruction(x, x.detach(), torch.full((3,), 1 / 3))
+    loss = loss_of(Gaussian(), x, x.detach(), torch.full((3,), 1 / 3))
     loss.backward()
     assert loss.isfinite()
     assert x.grad.isfinite().all()
 
 
 def test_the_noise_variance_is_a_running_mean_over_training_only():
-    likelihood, x, weight = Gaussian().double(), torch.zeros(10, 2), uniform_weight(10)
+    likelihood, x, weight = Gaussian(2).double(), torch.zeros(10, 2), uniform_weight(10)
     x = x.double()
     expected = 1.0
     for error in (2.0, 0.5, 3.0):
-        likelihood.reconstruction(x + error, x, weight)
-        new = error**2 + likelihood.floor
-        expected += likelihood.momentum * (new - expected)
+        running = likelihood.running(likelihood.misfit(x + error, x), weight)
         assert likelihood.noise_variance.item() == pytest.approx(expected, rel=1e-12)
+        expected += likelihood.momentum * (error**2 + likelihood.floor - expected)
+        assert running["noise_variance"].item() == pytest.approx(expected, rel=1e-12)
+        likelihood.noise_variance.copy_(running["noise_variance"])
     likelihood.log_prob(x + 9, x)
-    likelihood.eval()
-    likelihood.reconstruction(x + 9, x, weight)
+    loss_of(likelihood.eval(), x + 9, x, weight)
     assert likelihood.noise_variance.item() == pytest.approx(expected, rel=1e-12)
 
 
@@ -193,8 +199,9 @@ def test_the_noise_variance_is_saved_but_not_trained():
     likelihood, theta = Gaussian(), torch.ones(3, 2, requires_grad=True)
     assert list(likelihood.state_dict()) == ["noise_variance"]
     assert not list(likelihood.parameters())
-    likelihood.reconstruction(theta, torch.zeros(3, 2), torch.full((3,), 1 / 3))
-    assert not likelihood.noise_variance.requires_grad
+    misfit = likelihood.misfit(theta, torch.zeros(3, 2))
+    running = likelihood.running(misfit, torch.full((3,), 1 / 3))
+    assert not running["noise_variance"].requires_grad
 
 
 def test_gaussian_standardises_features():
@@ -384,12 +391,10 @@ def test_blocks_and_sparse_samples_change_nothing(name, training, monkeypatch):
     parts += likelihood.parameters()
     weight = torch.arange(1.0, 8).double() / 28
     hidden, head, bias = parts[:3]
-    dense = copy.deepcopy(likelihood).reconstruction(hidden @ head.T + bias, x, weight)
+    dense = loss_of(copy.deepcopy(likelihood), hidden @ head.T + bias, x, weight)
     theta = Blocks(hidden, head, bias, torch.float64)
-    sparse = likelihood.reconstruction(theta, x.to_sparse(), weight)
+    sparse = loss_of(likelihood, theta, x.to_sparse(), weight)
     torch.testing.assert_close(sparse, dense, rtol=1e-12, atol=1e-12)
-    expected = torch.autograd.grad(
-        likelihood.reconstruction(hidden @ head.T + bias, x, weight), parts
-    )
+    expected = torch.autograd.grad(loss_of(likelihood, hidden @ head.T + bias, x, weight), parts)
     for one, other in zip(torch.autograd.grad(sparse, parts), expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
