@@ -36,6 +36,7 @@ from sklearn_classvsc import (
     _persistence,
 )
 from sklearn_classvsc._net import VSCNet
+from sklearn_classvsc._training import Training
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_classvsc.CollapseWarning")
 each_estimator = pytest.mark.parametrize(
@@ -706,15 +707,14 @@ def test_a_second_control_c_leaves_the_estimator_as_it_was(in_place, monkeypatch
         estimator.fit(X, Y)
     twin, names = copy.deepcopy(estimator), set(vars(estimator))
     estimator.set_params(callbacks=[ControlC(EPOCHS * in_place + 2)])
-    finish = type(estimator)._finish
+    model = Training.model
 
-    def interrupted(self, dataset, reason):
-        finish(self, dataset, reason)
-        if reason == "interrupted":
-            press_control_c()
+    def interrupted(self, *args):
+        press_control_c()
+        return model(self, *args)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(type(estimator), "_finish", interrupted)
+        patch.setattr(Training, "model", interrupted)
         estimator.fit(X, Y)
     estimator.set_params(callbacks=None)
     assert in_place or set(vars(estimator)) == names
