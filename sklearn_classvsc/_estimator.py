@@ -27,7 +27,7 @@ from ._likelihoods import LIKELIHOODS
 from ._messages import brief
 from ._model import CodeMoments, Model, is_finite, stack
 from ._modules import ACTIVATIONS, SpikeSlabAutoencoder
-from ._net import VSCNet, divergence_error, split_device
+from ._net import VSCNet, check_device, divergence_error, split_device
 from ._objective import Objective
 from ._persistence import without_removed
 from ._sklearn import HasMethods, Interval, StrOptions, fit_context
@@ -49,8 +49,6 @@ EPOCHS, STEPS = 20, 2000
 HISTORY = 1000
 #: What a weight of the loss may be: far beyond use, and far below what float32 cannot hold.
 WEIGHT = Interval(Real, 0, 1e9, closed="both")
-
-
 #: Names of the state that `Fitted` holds.
 PUBLISHED = {
     *("n_features_in_", "feature_names_in_", "classes_", "history_", "n_iter_", "stop_reason_"),
@@ -290,9 +288,11 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         if saved:
             before, plan = saved
             check_same(self, identity, before, plan)
+            device = check_device(split_device(self.device)[0])  # it may be another than before
+            last = Fitted.from_state(before.__getstate__(), Header.of(self), device)
             if plan.finished:
-                return self._publish(before._now())
-            last = before._now()
+                self._fitted = last
+                return self
             training = last.training
         elif last is None:
             training = self._start(given)
@@ -313,12 +313,12 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             state = self._state(None) | known_state(given.header, given.labels, *of)
             file.check(type(self), state, training.net.module_, plan)
 
+        def make(stop_reason: str) -> Fitted:
+            return self._make(given._replace(data=train), training, stop_reason, last)
+
         def after_epoch() -> None:
             if file:
                 file.write_if_cheap(type(self), lambda: self._state(make("interrupted")), plan)
-
-        def make(stop_reason: str) -> Fitted:
-            return self._make(given._replace(data=train), training, stop_reason, last)
 
         interruption: BaseException | None = None  # what cut it short after an epoch
         try:
