@@ -206,11 +206,10 @@ def n_dims(X: Any) -> int:
 
 def positive_integers(value: Any) -> list[int] | None:
     """Return what a sequence of positive integers holds; None if it holds anything else."""
-    if not isinstance(value, Sequence | np.ndarray) or isinstance(value, str):
+    is_sequence = isinstance(value, Sequence | np.ndarray) and not isinstance(value, str)
+    if not is_sequence or not all(isinstance(x, Integral) and int(x) > 0 for x in value):
         return None
-    return (
-        [int(x) for x in value] if all(isinstance(x, Integral) and x > 0 for x in value) else None
-    )
+    return [int(x) for x in value]
 
 
 def check_image_shape(image_shape: Sequence[int] | None, n_features: int) -> tuple[int, ...] | None:
