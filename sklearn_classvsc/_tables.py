@@ -62,6 +62,8 @@ def as_table(X: Any, name: str = "X", chunk: bool = False) -> Any:
             f"{who} is {brief(X)} ({type(X).__name__}), which is no array, DataFrame or sparse "
             f"matrix: {way}."
         )
+    if not hasattr(X, "shape") and not isinstance(X, Sequence):
+        X = np.asarray(X)  # it has no more than a protocol
     if isinstance(X, np.ndarray) and X.dtype.names:
         raise ValueError(
             f"{who} is a structured array of the fields {brief(X.dtype.names)}: pass "
