@@ -136,7 +136,9 @@ def _labels_in(y: NDArray[Any], unlabeled: Any) -> NDArray[Any]:
 
 def _check_named(named: Any, unlabeled: Any) -> None:
     """Check that what a user names as classes is a list of labels."""
-    if np.ndim(named) != 1:
+    with prefix_errors("classes", named):
+        n_dims = np.ndim(named)
+    if n_dims != 1:
         raise ValueError(f"classes={brief(named)} must be a list of labels, or a 1-d array.")
     labels = np.asarray(named, dtype=object)
     if (missing := labels[pd.isna(labels)]).size:

@@ -64,8 +64,8 @@ def as_table(X: Any, name: str = "X", chunk: bool = False) -> Any:
             f"{who} is {brief(X)} ({type(X).__name__}), which is no array, DataFrame or sparse "
             f"matrix: {way}."
         )
-    if not hasattr(X, "shape") and hasattr(X, "__array__"):
-        X = np.asarray(X)
+    if not hasattr(X, "shape") and not isinstance(X, Sequence):
+        X = np.asarray(X)  # it has no more than a protocol
     if isinstance(X, np.ndarray) and X.dtype.names:
         raise ValueError(
             f"{who} is a structured array of the fields {brief(X.dtype.names)}: pass "
@@ -210,13 +210,10 @@ def n_dims(X: Any) -> int:
 
 def positive_integers(value: Any) -> list[int] | None:
     """Return what a sequence of positive integers holds; None if it holds anything else."""
-    if not isinstance(value, Sequence | np.ndarray) or isinstance(value, str):
+    is_sequence = isinstance(value, Sequence | np.ndarray) and not isinstance(value, str)
+    if not is_sequence or not all(isinstance(x, Integral) and int(x) > 0 for x in value):
         return None
-    return (
-        [int(x) for x in value]
-        if all(isinstance(x, Integral) and int(x) > 0 for x in value)
-        else None
-    )
+    return [int(x) for x in value]
 
 
 def check_image_shape(image_shape: Sequence[int] | None, n_features: int) -> tuple[int, ...] | None:

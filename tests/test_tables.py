@@ -61,6 +61,13 @@ class Samples(Dataset):
         return self.items[i]
 
 
+class Convertible:
+    """What NumPy can read, and no more."""
+
+    def __array__(self, dtype=None, copy=None):
+        return X
+
+
 class Unsized(Dataset):
     def __getitem__(self, i):
         return X[i]
@@ -189,6 +196,7 @@ SAME = {
     "objects": X.astype(object),
     "dok": sparse.dok_array(X),
     "coo": sparse.coo_array(X),
+    "protocol": Convertible(),
     "on disk": Stored(X),
     "sparse on disk": Stored(sparse.csr_array(X)),
 }
