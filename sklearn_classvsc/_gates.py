@@ -101,9 +101,9 @@ def label_gates(
         e_xj = 1 - prod_{c of x} (1 - pi_cj),
 
     and `conditional_entropy` is the cross-entropy of gamma and e, which is at least what any
-    function of the labels leaves open. pi_c is an EM step from `profile`: each gate is attributed to the
-    labels of its sample, in the ratio of what they were known to switch on. Where each sample has
-    one label, e_x and pi_c are that label's mean, and all is as in `class_gates`.
+    function of the labels leaves open. pi_c is an EM step from `profile`: each gate is attributed
+    to the labels of its sample, in the ratio of what they were known to switch on. Where each
+    sample has one label, e_x and pi_c are that label's mean, and all is as in `class_gates`.
 
     Parameters
     ----------

@@ -53,8 +53,8 @@ def _limit_threads_after_fork() -> None:
     """Give torch one thread in a process that was forked from one in which a model was used.
 
     A fork does not copy torch's other threads, and the first operation to share its work would wait
-    for them for ever. A process that never uses a model, or that is forked before one is used, keeps
-    its threads.
+    for them for ever. A process keeps its threads if it never uses a model, or was forked before
+    one was used.
     """
     global _used_in
     if _used_in != os.getpid():

@@ -1,4 +1,4 @@
-"""Room 3: the networks. x -> q(z | x) -> z -> theta, the decoder's output, on one screen."""
+"""Room 3: the networks, x -> q(z | x) -> z -> theta, the decoder's output."""
 
 from __future__ import annotations
 

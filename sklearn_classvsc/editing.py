@@ -1,4 +1,4 @@
-"""What a code is good for: edit its factors, go from one class to another, tell the untypical."""
+"""What a code is good for: edit its factors, and go from one class or sample to another."""
 
 from __future__ import annotations
 
