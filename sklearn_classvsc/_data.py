@@ -342,7 +342,7 @@ class ArrayDataset(Dataset[Batch]):
     def samples(self, indices: NDArray[np.intp] | slice, borrow: bool = False) -> Tensor:
         """Return the standardised samples of these rows, (n, p), dense or a coalesced COO tensor.
 
-        `borrow` lets a slice be a view of the caller's array, which the caller then must not change.
+        `borrow` lets a slice be a view of the caller's array, for code that only reads it.
         """
         x = self.X[indices]
         if self.sparse:
