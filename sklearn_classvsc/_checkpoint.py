@@ -139,7 +139,7 @@ class Checkpoint:
 
 
 def fingerprint(given: FitData) -> dict[str, Any]:
-    """Return what tells training data from others, by name."""
+    """Return what training data are recognised by, by name."""
     data, names = given.data, getattr(given.header, "feature_names_in_", None)
     classes = None if given.labels is None else given.labels.classes
     found = {"version": VERSION, "features": None if names is None else digest(names)}

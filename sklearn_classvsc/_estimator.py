@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from ._modules import Recipe
 
 #: `max_epochs="auto"`: so many passes, or as many as make so many gradient steps if that is more.
-#: `partial_fit` ramps its weights over the same number of steps.
+#: `partial_fit` lets weights rise as if training had the same number of steps.
 EPOCHS, STEPS = 20, 2000
 #: Calls of `partial_fit` that `history_` goes back: a stream may never end.
 HISTORY = 1000
@@ -610,8 +610,8 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Samples.
+        X : {array-like, sparse matrix} of shape (n_samples, n_features), or a source
+            Samples, see `score_samples`.
         y : Ignored, default=None
             Not used, present for API consistency by convention.
 
@@ -619,6 +619,11 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         -------
         elbo : float
             Mean of `score_samples`.
+
+        Raises
+        ------
+        ValueError
+            If the likelihood excludes a sample.
         """
         return float(self.score_samples(X).mean(dtype=np.float64))
 

@@ -763,7 +763,7 @@ class ClassVSCTransformer(SpikeSlabTransformer):
             Labels, required; `unlabeled`, or in an indicator zeros, where there is none.
         classes : array-like of shape (n_classes,) or None, default=None
             All labels that will ever come, needed at the first call unless its `y` has them all.
-            Of an indicator the names of the columns.
+            For an indicator, the names of the columns.
         sample_weight : array-like of shape (n_samples,), default=None
             Non-negative weights of the samples; None means 1.
 

@@ -46,11 +46,11 @@ class Model:
     architecture : dict
         What the network was built by: "n_features", "likelihood", "encoder", "decoder" and more.
     standardization : Standardization or None
-        Of the features, where the likelihood wants it.
+        Offset and scale of the features; None where the likelihood takes them as they are.
     labels : Labels, LabelSets or None
         The classes; None without labels.
     summary : ClassSummary or None
-        What the classes use of the code.
+        What the classes use of the code; None without labels.
     """
 
     def __init__(

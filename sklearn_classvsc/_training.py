@@ -55,12 +55,12 @@ class Training:
     architecture : dict
         What its module is built by, see `Model`.
     standardization : Standardization or None
-        Of the features.
+        Offset and scale of the features; None where the likelihood takes them as they are.
     saved : dict or None
         What `state` returned, if only the weights have been taken from it so far: the optimiser of
         a loaded estimator is built when it is needed.
     seen : Moments or None
-        Of all that came in chunks, while some features have no scale of their own yet.
+        Moments of all chunks so far, as long as later chunks may still change scales.
     """
 
     def __init__(
