@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 #: Largest part of the time of training that writing may take where epochs are short, and the
-#: longest time, in seconds, after which the end of an epoch is written all the same.
+#: longest time, in seconds, after which the end of an epoch is written anyway.
 COST, INTERVAL = 0.005, 2.0
-#: How data are recognised. In 1, by 1,000 rows; of pieces, by each one's first row.
+#: How data are recognised. Version 1 did so by 1,000 rows, or by the first row of each piece.
 VERSION = 2
 #: Parameters that may differ when a fit is resumed. Another device computes other last digits.
 FREE = {"callbacks", "checkpoint", "sparse_output", "threshold", "verbose", "warm_start"}
@@ -46,9 +46,9 @@ class Plan(NamedTuple):
 
 
 class NotWrittenError(Exception):
-    """A file could not be written, by the OSError that is its argument.
+    """A file could not be written; its argument is the OSError.
 
-    It tells that from an OSError of what a fit is given, such as a source on a network.
+    It tells that OSError from one of what a fit is given, such as a source on a network.
     """
 
 
@@ -139,7 +139,7 @@ class Checkpoint:
 
 
 def fingerprint(given: FitData) -> dict[str, Any]:
-    """Return what tells training data from others, by name."""
+    """Return what training data are recognised by, by name."""
     data, names = given.data, getattr(given.header, "feature_names_in_", None)
     classes = None if given.labels is None else given.labels.classes
     found = {"version": VERSION, "features": None if names is None else digest(names)}

@@ -14,9 +14,9 @@ from ._modules import SpikeSlabAutoencoder
 from ._streams import StreamDataset
 
 #: Samples that are summarised, divided among the classes: enough for every figure, and a bounded
-#: cost after training. Of each class at least so many, or all it has.
+#: cost after training. Each class has at least `OF_A_CLASS` of them, or all it has.
 SAMPLES, OF_A_CLASS = 10_000, 100
-#: Of them at a time: the sums are in double precision, and should need less memory than a step.
+#: Rows that are summed at a time, in double precision: they should need less memory than a step.
 ROWS = 256
 
 

@@ -22,7 +22,7 @@ from ._messages import cut
 
 #: Rows that are looked at together outside of training; bounds memory.
 CHUNK = 1024
-#: Of wide data fewer: about as many values, 64 MB in float32.
+#: Values in such rows: of wide data fewer rows are taken, about 64 MB in float32.
 VALUES = 2**24
 #: Features from which batches of a CSR array stay sparse.
 WIDE = 32_768
@@ -278,7 +278,7 @@ class Rows:
 def is_wide(X: Any) -> bool:
     """Return whether X is to stay sparse.
 
-    By its width alone: by its density, a sample's code could depend on those beside it.
+    Its width alone decides. If density did, a sample's code could depend on the samples beside it.
     """
     while isinstance(X, Rows):
         X = X.X
@@ -342,7 +342,7 @@ class ArrayDataset(Dataset[Batch]):
     def samples(self, indices: NDArray[np.intp] | slice, borrow: bool = False) -> Tensor:
         """Return the standardised samples of these rows, (n, p), dense or a coalesced COO tensor.
 
-        `borrow` lets a slice be a view of the caller's array, for who writes into nothing.
+        `borrow` lets a slice be a view of the caller's array, for code that only reads it.
         """
         x = self.X[indices]
         if self.sparse:

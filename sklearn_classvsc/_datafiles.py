@@ -1,6 +1,6 @@
 """Files of samples, for the command line: read as features and labels, or refused in one line.
 
-`read_table` knows the kinds of files, `take_columns` what their columns must hold.
+`read_table` knows the kinds of files, and `take_columns` knows what their columns must hold.
 """
 
 from __future__ import annotations
@@ -108,16 +108,16 @@ KINDS: dict[str, tuple[str, Callable[..., pd.DataFrame], bytes, str]] = {
 }
 #: What pandas decompresses.
 COMPRESSED = {".gz", ".bz2", ".xz", ".zst", ".zip", ".tar"}
-#: How files begin that are given the ending of text.
+#: How files begin that are no text, but may be named as if they were.
 BINARY = {b"PAR1": ".parquet", b"PK": ".npz or .xlsx", b"\x93NUMPY": ".npy", b"\x1f\x8b": ".csv.gz"}
 
 
 def read_table(path: Path, target: str | None = None, **text: str) -> pd.DataFrame:
     """Read a table with named columns; one row per sample, indexed from 0.
 
-    `target` is the array of a .npz file that becomes a column, beside those of the one 2-d array.
-    `text` are pandas' sep, decimal and encoding. A file that cannot be read is a ValueError or an
-    OSError, with a message for its owner.
+    `target` names the array of a .npz file that becomes a column beside those of its 2-d array.
+    `text` are pandas' sep, decimal and encoding. A file that cannot be read raises a ValueError or
+    an OSError, with a message for its owner.
     """
     ending, *inner = [suffix.lower() for suffix in reversed(path.suffixes)] or [""]
     compressed = ending in COMPRESSED
@@ -154,7 +154,7 @@ def read_table(path: Path, target: str | None = None, **text: str) -> pd.DataFra
 
 # -- columns ---------------------------------------------------------------------------------------
 
-#: What writers of tables call the index of the rows, and what identifiers are called.
+#: Names that writers of tables give to the index of the rows, and names of identifiers.
 UNNAMED = re.compile(r"|Unnamed: \d+.*|__index_level_\d+__|\.\.\.\d+")
 INDEX = re.compile(r"index(\.\d+)?|level_\d+", re.IGNORECASE)
 IDENTIFIER = re.compile(r"(?i:(^|[\W_])(id|uuid|guid|row|row_?(name|num|number))s?$)|[a-z]I[dD]$")
@@ -224,7 +224,7 @@ def _tells_rows_apart(name: str, values: NDArray[np.float64]) -> bool:
     """Return whether a column looks like an index or an identifier, by its name or its values.
 
     Values that count the rows are whole and rise (or fall) throughout, or change in equal steps, or
-    are all different although they fill a quarter of their range: measured values repeat there.
+    are all different although they fill a quarter of their range, where measured values repeat.
     """
     values = values[np.isfinite(values)]
     n, steps, whole = len(values), np.diff(values), bool(np.all(values % 1 == 0))
@@ -265,7 +265,7 @@ def _problem(
 
 
 def to_labels(column: pd.Series[Any]) -> NDArray[Any]:
-    """Return labels as int64 where they are whole numbers, else as text; no two become one."""
+    """Return labels as int64 if all are whole numbers, else as text; different ones stay so."""
 
     def plain(value: Any) -> Any:  # 1 for 1.0; but 1e300 may be rounded, and stays
         if isinstance(value, bytes):

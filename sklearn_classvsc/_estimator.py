@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from ._modules import Recipe
 
 #: `max_epochs="auto"`: so many passes, or as many as make so many gradient steps if that is more.
-#: `partial_fit` ramps its weights over the same number of steps.
+#: `partial_fit` lets weights rise as if training had the same number of steps.
 EPOCHS, STEPS = 20, 2000
 #: Calls of `partial_fit` that `history_` goes back: a stream may never end.
 HISTORY = 1000
@@ -67,7 +67,7 @@ class Fitted(NamedTuple):
 
     @classmethod
     def from_state(cls, state: dict[str, Any], header: Header, device: str) -> Fitted:
-        """Return what `state` described; training may go on on `device`, or where it is not."""
+        """Return what `state` described; training may go on, on `device` if it is there."""
         header.n_features_in_ = state["n_features_in_"]
         if "feature_names_in_" in state:
             header.feature_names_in_ = state["feature_names_in_"]
@@ -210,7 +210,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         raise NotImplementedError
 
     def _learn_labels(self, y: Any, classes: Any) -> Labels | LabelSets:
-        """Return the labels that are named, or else those in y; where labels are required."""
+        """Return the labels that are named, or else those in y, if the estimator takes labels."""
         raise NotImplementedError
 
     # -- training --------------------------------------------------------------------------------
@@ -225,20 +225,21 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features), or a source
-            Training samples, finite. Under the Bernoulli likelihood within [0, 1], counts not
-            negative, but for rounding (0.001). CSR data of 32,768 features or more are never made
-            dense, not even a batch, unless `encoder` is a body of your own. A source is read in
-            pieces, in every epoch anew and once before the first: a torch dataset, a Dask array or
-            DataFrame, a `pyarrow.dataset.Dataset`, or an iterable of chunks (X, y), or a function
-            that returns one. An iterator is read once, as by `partial_fit`.
+            Training samples, finite. The Bernoulli likelihood needs values in [0, 1], and counts
+            must not be negative; rounding (0.001) is tolerated. CSR data of 32,768 features or
+            more are never made dense, not even a batch, unless `encoder` is a body of your own.
+            A source is a torch dataset, a Dask array or DataFrame, an HDF5 or Zarr array, a
+            `pyarrow.dataset.Dataset`, an iterable of chunks (X, y), or a function that returns
+            one. It is read in pieces, once before the first epoch and anew in each. An iterator
+            can be read once only, and is trained on as by `partial_fit`.
         y : array-like of shape (n_samples,) or (n_samples, n_labels), or str, default=None
-            Labels; of a source with columns the name of one, and None where the source has them.
-            A binary indicator, an array, DataFrame or sparse matrix with a column for each label,
-            where samples have several; a row of zeros has none. Ignored by `VAETransformer` and
-            `VSCTransformer`.
+            Labels. Where samples have several, a binary indicator: an array, DataFrame or sparse
+            matrix with a column for each label; a row of zeros has none. For a source with
+            columns the name of one, and None where the chunks of a source hold the labels.
+            Ignored by `VAETransformer` and `VSCTransformer`.
         sample_weight : array-like of shape (n_samples,) or str, default=None
             Non-negative weights of the samples in every term of the loss, given as `y` is; None
-            means 1. They count relatively: one below 1e-38 of the largest counts as 0.
+            means 1. They count relatively: a weight below 1e-38 of the largest counts as 0.
         resume : bool, default=False
             Go on from the file `checkpoint`, if there is one, with the same data and parameters,
             to the result that an undisturbed fit would have had, bit for bit. A fit that was
@@ -257,8 +258,8 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             If the loss stops being finite. The estimator is then as it was before the call.
         OSError
             If `checkpoint` cannot be written. A file that was there is then as it was, and the
-            estimator is fitted as far as it came. After one of a source, as after any other error
-            of what it is given, the estimator is as it was before the call.
+            estimator is fitted as far as the last step. An OSError of a source, like any other
+            error of what `fit` is given, leaves the estimator as it was before the call.
         KeyboardInterrupt
             After Ctrl-C. The estimator is then fitted as far as the last step, or, if no epoch
             was finished, as it was before the call.
@@ -342,10 +343,11 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         """Train for one pass over a chunk of data, at a constant learning rate.
 
         The first call builds the model: its chunk decides what `likelihood="auto"` means and, of
-        counts, the total of decoded samples. The first 1,000 samples decide how features are
-        standardised; for a feature that is constant in them, the first chunk does in which it
-        varies. A warning tells of later chunks far outside these scales. Weights that ramp reach
-        their value after 2,000 steps.
+        counts, the total of decoded samples. The scales of the features follow the chunks up to
+        the first 1,000 samples, and then stay. A feature that is constant until then gets its
+        scale from the first chunk in which it varies. A warning tells of later chunks far outside
+        these scales. Weights that rise reach their value with the fraction `warmup` of 2,000
+        steps.
 
         Parameters
         ----------
@@ -366,7 +368,11 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         ValueError
             If an argument is not as described; the message names it.
         FloatingPointError
-            If the loss stops being finite. The estimator is then as it was before the call.
+            If the loss stops being finite. After this and any other error, also in a later piece
+            of a source, the estimator is as it was before the call.
+        KeyboardInterrupt
+            After Ctrl-C. The estimator is then as after the last step if a piece of a source was
+            finished, otherwise as it was before the call.
         """
         return self._partial_fit(X, y, sample_weight)
 
@@ -377,7 +383,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         return self._train_on(pieces, self._fitted, classes)
 
     def _fit_once(self, source: Source) -> Self:
-        """Fit to chunks that come one time only, as `partial_fit` does."""
+        """Fit to chunks that can be read one time only, as `partial_fit` does."""
         unfit = [
             f"{name}={brief(getattr(self, name))}"
             for name, fit_for_once in (
@@ -499,7 +505,8 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
     def transform(self, X: ArrayLike) -> Any:
         """Encode samples as sparse codes: mu * 1[gamma > threshold].
 
-        Deterministic, with exact zeros. A `VAETransformer` has gamma = 1, and dense codes mu.
+        It is deterministic, and zeros are exact. A `VAETransformer` has gamma = 1, and dense
+        codes mu.
 
         Parameters
         ----------
@@ -542,8 +549,9 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         Returns
         -------
         X : ndarray of shape (n_samples, n_features)
-            Means of p(x | z), float32, or float64 where standardised features were. Of counts, for
-            samples of the mean total of the training data, as codes do not tell the total.
+            Means of p(x | z): float64 where the features are standardised and those of the fit
+            were not float32, else float32. For counts, samples of the mean total of the training
+            data, since codes do not tell the total.
 
         Raises
         ------
@@ -572,21 +580,22 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
 
         E_q log p(x | z) - KL(q(z | x) || p(z)), a lower bound of log p(x). The expectation is a
         mean over 16 draws whose noise is the same for every sample, call and model: scores are
-        deterministic, do not depend on the batch, and compare models under common noise. Where the
-        prior is learned, a mixture, the divergence is bounded by that from the part of it that the
-        selector names, less the logarithm of its share: still a lower bound.
+        deterministic, do not depend on the batch, and compare models under common noise. A learned
+        prior is a mixture. Its divergence is replaced by an upper bound: the divergence from the
+        part that the selector names, less the logarithm of the share of that part. The score is
+        still a lower bound.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features), or a source
-            Samples, see `transform`. Under the Bernoulli likelihood within [0, 1], counts not
-            negative; rounding is tolerated. `transform` takes any.
+            Samples, see `transform`, in the range of the likelihood: in [0, 1] for the Bernoulli
+            likelihood, not negative for counts; rounding is tolerated. `transform` takes any.
 
         Returns
         -------
         elbo : ndarray of shape (n_samples,), float32
-            In nats, for densities in the units of X. Higher is better. Of counts,
-            given the total of each sample.
+            In nats, for densities in the units of X. Higher is better. For counts it is
+            conditional on the total of each sample.
 
         Raises
         ------
@@ -601,8 +610,8 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
 
         Parameters
         ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Samples.
+        X : {array-like, sparse matrix} of shape (n_samples, n_features), or a source
+            Samples, see `score_samples`.
         y : Ignored, default=None
             Not used, present for API consistency by convention.
 
@@ -610,6 +619,11 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         -------
         elbo : float
             Mean of `score_samples`.
+
+        Raises
+        ------
+        ValueError
+            If the likelihood excludes a sample.
         """
         return float(self.score_samples(X).mean(dtype=np.float64))
 
@@ -676,27 +690,27 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
 
     @property
     def feature_names_in_(self) -> NDArray[Any]:
-        """Names of the features, if X had string column names."""
+        """Names of the features; only there if X had column names that are all strings."""
         return self._published("feature_names_in_").header.feature_names_in_
 
     @property
     def likelihood_(self) -> str:
-        """The likelihood of the model, what `likelihood="auto"` stands for."""
+        """Name of the model's likelihood: the parameter, or what "auto" chose."""
         return str(self._published("likelihood_").model.architecture["likelihood"])
 
     @property
     def n_iter_(self) -> int:
-        """Epochs trained."""
+        """Epochs trained; a chunk of `partial_fit` counts as one."""
         return self._published("n_iter_").n_iter
 
     @property
     def stop_reason_(self) -> str:
-        """What ended the last fit."""
+        """What ended the last training."""
         return self._published("stop_reason_").stop_reason
 
     @property
     def history_(self) -> pd.DataFrame:
-        """The terms of the loss in each epoch."""
+        """Mean of the loss and of each of its terms in each epoch, in nats per sample."""
         return self._published("history_").history
 
     @property
@@ -706,7 +720,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
 
     @property
     def module_(self) -> SpikeSlabAutoencoder:
-        """The fitted model."""
+        """The fitted model, a copy that no later training changes."""
         return self._published("module_").model.module
 
     @property
@@ -755,14 +769,14 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         Returns
         -------
         estimator : object
-            As it was saved: it transforms, and continues `partial_fit`, identically. Of an
-            unfinished fit, as it was after an epoch.
+            As it was saved: it transforms, and continues `partial_fit`, identically. The
+            checkpoint of an unfinished fit holds the estimator as it was after an epoch.
 
         Raises
         ------
         ModelFileError
             If the file is damaged, of another class or a newer version, or anything else than
-            `save` writes. A ValueError that names the path, what was found and what to do.
+            `save` writes. It is a ValueError that names the path, what was found and what to do.
         """
         estimator = _persistence.load(path, cls)
         estimator.__dict__.pop("_checkpoint", None)

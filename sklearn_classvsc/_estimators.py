@@ -1,4 +1,4 @@
-"""Room 12: the three transformers: parameters, model and objective."""
+"""Room 12: the three transformers, siblings: parameters, prior and loss."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ class VAETransformer(SpikeSlabTransformer):
     activation : {"relu", "gelu", "silu", "tanh"}, default="relu"
         Activation of the hidden layers, each normalised by LayerNorm before it.
     likelihood : str, default="auto"
-        "bernoulli" for features in [0, 1]; "gaussian" standardises the features and learns one
-        noise level. "auto" is "bernoulli" for bits, and for shades of grey in [0, 1] of which many
-        are black or white, as of images; else "gaussian", in whatever unit X is. For counts, such
-        as words or molecules, "multinomial", "poisson" or, with one dispersion learned for each
-        feature, "negative_binomial": of means l softmax(theta), where l is the total of the
-        sample. The encoder then sees log(1 + x).
+        "bernoulli" is for features in [0, 1]. "gaussian" standardises the features and learns one
+        noise level. "auto" chooses "bernoulli" for bits, and for images: shades of grey in [0, 1],
+        many of them black or white. It chooses "gaussian" for all else, in whatever unit X is.
+        "multinomial", "poisson" and "negative_binomial", which learns one dispersion for each
+        feature, are for counts, such as words or molecules. Their means are l softmax(theta),
+        where l is the total of the sample, and the encoder sees log(1 + x).
     encoder : nn.Module, recipe or None, default=None
         Body of the encoder, (n, n_features) -> (n, n_hidden), in place of the MLP. A recipe, such
         as `bodies.ConvEncoder()`, builds one for every fit; of a module of your own, every fit
@@ -115,17 +115,17 @@ class VAETransformer(SpikeSlabTransformer):
     n_features_in_ : int
         Number of features.
     feature_names_in_ : ndarray of shape (n_features,)
-        Names of the features, if X had string column names.
+        Names of the features; only there if X had column names that are all strings.
     n_iter_ : int
-        Epochs trained.
+        Epochs trained, those before a warm start included; a chunk of `partial_fit` counts as one.
     stop_reason_ : str
-        What ended the last fit: "max_epochs", "steps" (the 2,000 steps of "auto"),
+        What ended the last training: "max_epochs", "steps" (the 2,000 steps of "auto"),
         "early_stopping", "callback" or "partial_fit"; "interrupted" after Ctrl-C.
     history_ : DataFrame
-        Mean of the loss and of each of its terms in each epoch, in nats per sample; of the last
-        1,000 calls of `partial_fit`.
+        Mean of the loss and of each of its terms in each epoch, in nats per sample. After
+        `partial_fit` it has the last 1,000 chunks.
     likelihood_ : str
-        The likelihood of the model, which "auto" stands for.
+        Name of the model's likelihood: the parameter, or what "auto" chose.
     net_ : skorch.NeuralNet
         The net that was trained.
     module_ : torch.nn.Module
@@ -264,12 +264,12 @@ class VSCTransformer(SpikeSlabTransformer):
     activation : {"relu", "gelu", "silu", "tanh"}, default="relu"
         Activation of the hidden layers, each normalised by LayerNorm before it.
     likelihood : str, default="auto"
-        "bernoulli" for features in [0, 1]; "gaussian" standardises the features and learns one
-        noise level. "auto" is "bernoulli" for bits, and for shades of grey in [0, 1] of which many
-        are black or white, as of images; else "gaussian", in whatever unit X is. For counts, such
-        as words or molecules, "multinomial", "poisson" or, with one dispersion learned for each
-        feature, "negative_binomial": of means l softmax(theta), where l is the total of the
-        sample. The encoder then sees log(1 + x).
+        "bernoulli" is for features in [0, 1]. "gaussian" standardises the features and learns one
+        noise level. "auto" chooses "bernoulli" for bits, and for images: shades of grey in [0, 1],
+        many of them black or white. It chooses "gaussian" for all else, in whatever unit X is.
+        "multinomial", "poisson" and "negative_binomial", which learns one dispersion for each
+        feature, are for counts, such as words or molecules. Their means are l softmax(theta),
+        where l is the total of the sample, and the encoder sees log(1 + x).
     encoder : nn.Module, recipe or None, default=None
         Body of the encoder, (n, n_features) -> (n, n_hidden), in place of the MLP. A recipe, such
         as `bodies.ConvEncoder()`, builds one for every fit; of a module of your own, every fit
@@ -322,17 +322,17 @@ class VSCTransformer(SpikeSlabTransformer):
     n_features_in_ : int
         Number of features.
     feature_names_in_ : ndarray of shape (n_features,)
-        Names of the features, if X had string column names.
+        Names of the features; only there if X had column names that are all strings.
     n_iter_ : int
-        Epochs trained.
+        Epochs trained, those before a warm start included; a chunk of `partial_fit` counts as one.
     stop_reason_ : str
-        What ended the last fit: "max_epochs", "steps" (the 2,000 steps of "auto"),
+        What ended the last training: "max_epochs", "steps" (the 2,000 steps of "auto"),
         "early_stopping", "callback" or "partial_fit"; "interrupted" after Ctrl-C.
     history_ : DataFrame
-        Mean of the loss and of each of its terms in each epoch, in nats per sample; of the last
-        1,000 calls of `partial_fit`.
+        Mean of the loss and of each of its terms in each epoch, in nats per sample. After
+        `partial_fit` it has the last 1,000 chunks.
     likelihood_ : str
-        The likelihood of the model, which "auto" stands for.
+        Name of the model's likelihood: the parameter, or what "auto" chose.
     net_ : skorch.NeuralNet
         The net that was trained.
     module_ : torch.nn.Module
@@ -500,12 +500,12 @@ class ClassVSCTransformer(SpikeSlabTransformer):
     activation : {"relu", "gelu", "silu", "tanh"}, default="relu"
         Activation of the hidden layers, each normalised by LayerNorm before it.
     likelihood : str, default="auto"
-        "bernoulli" for features in [0, 1]; "gaussian" standardises the features and learns one
-        noise level. "auto" is "bernoulli" for bits, and for shades of grey in [0, 1] of which many
-        are black or white, as of images; else "gaussian", in whatever unit X is. For counts, such
-        as words or molecules, "multinomial", "poisson" or, with one dispersion learned for each
-        feature, "negative_binomial": of means l softmax(theta), where l is the total of the
-        sample. The encoder then sees log(1 + x).
+        "bernoulli" is for features in [0, 1]. "gaussian" standardises the features and learns one
+        noise level. "auto" chooses "bernoulli" for bits, and for images: shades of grey in [0, 1],
+        many of them black or white. It chooses "gaussian" for all else, in whatever unit X is.
+        "multinomial", "poisson" and "negative_binomial", which learns one dispersion for each
+        feature, are for counts, such as words or molecules. Their means are l softmax(theta),
+        where l is the total of the sample, and the encoder sees log(1 + x).
     encoder : nn.Module, recipe or None, default=None
         Body of the encoder, (n, n_features) -> (n, n_hidden), in place of the MLP. A recipe, such
         as `bodies.ConvEncoder()`, builds one for every fit; of a module of your own, every fit
@@ -556,21 +556,21 @@ class ClassVSCTransformer(SpikeSlabTransformer):
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        The labels; of an indicator the names or numbers of its columns.
+        The class labels, sorted; of an indicator the names or numbers of its columns.
     n_features_in_ : int
         Number of features.
     feature_names_in_ : ndarray of shape (n_features,)
-        Names of the features, if X had string column names.
+        Names of the features; only there if X had column names that are all strings.
     n_iter_ : int
-        Epochs trained.
+        Epochs trained, those before a warm start included; a chunk of `partial_fit` counts as one.
     stop_reason_ : str
-        What ended the last fit: "max_epochs", "steps" (the 2,000 steps of "auto"),
+        What ended the last training: "max_epochs", "steps" (the 2,000 steps of "auto"),
         "early_stopping", "callback" or "partial_fit"; "interrupted" after Ctrl-C.
     history_ : DataFrame
-        Mean of the loss and of each of its terms in each epoch, in nats per sample; of the last
-        1,000 calls of `partial_fit`.
+        Mean of the loss and of each of its terms in each epoch, in nats per sample. After
+        `partial_fit` it has the last 1,000 chunks.
     likelihood_ : str
-        The likelihood of the model, which "auto" stands for.
+        Name of the model's likelihood: the parameter, or what "auto" chose.
     net_ : skorch.NeuralNet
         The net that was trained.
     module_ : torch.nn.Module
@@ -579,7 +579,8 @@ class ClassVSCTransformer(SpikeSlabTransformer):
     Warns
     -----
     CollapseWarning
-        If dimensions died, the classes share everything, or a class has no active dimension.
+        By `fit`, if more than a tenth of the dimensions died, the classes share everything, or a
+        class has no active dimension or no labeled sample.
 
     See Also
     --------
@@ -712,7 +713,7 @@ class ClassVSCTransformer(SpikeSlabTransformer):
 
     @property
     def classes_(self) -> NDArray[Any]:
-        """The class labels, sorted; of an indicator its columns."""
+        """The class labels, sorted; of an indicator the names or numbers of its columns."""
         labels = self._published("classes_").model.labels
         assert labels is not None
         return labels.classes
@@ -747,11 +748,12 @@ class ClassVSCTransformer(SpikeSlabTransformer):
     ) -> Self:
         """Train for one pass over a chunk of labeled data, at a constant learning rate.
 
-        The first call builds the model: its chunk decides what `likelihood="auto"` means. The
-        first 1,000 samples decide how features are standardised; for a feature that is constant
-        in them, the first chunk does in which it varies. A warning tells of later chunks far
-        outside these scales. Weights that ramp reach their value with the fraction `warmup` of
-        2,000 steps.
+        The first call builds the model: its chunk decides what `likelihood="auto"` means and, of
+        counts, the total of decoded samples. The scales of the features follow the chunks up to
+        the first 1,000 samples, and then stay. A feature that is constant until then gets its
+        scale from the first chunk in which it varies. A warning tells of later chunks far outside
+        these scales. Weights that rise reach their value with the fraction `warmup` of 2,000
+        steps.
 
         Parameters
         ----------
@@ -761,7 +763,7 @@ class ClassVSCTransformer(SpikeSlabTransformer):
             Labels, required; `unlabeled`, or in an indicator zeros, where there is none.
         classes : array-like of shape (n_classes,) or None, default=None
             All labels that will ever come, needed at the first call unless its `y` has them all.
-            Of an indicator the names of the columns.
+            For an indicator, the names of the columns.
         sample_weight : array-like of shape (n_samples,), default=None
             Non-negative weights of the samples; None means 1.
 
@@ -776,7 +778,11 @@ class ClassVSCTransformer(SpikeSlabTransformer):
             If an argument is not as described, or `y` has a label that the first call did not
             name.
         FloatingPointError
-            If the loss stops being finite. The estimator is then as it was before the call.
+            If the loss stops being finite. After this and any other error, also in a later piece
+            of a source, the estimator is as it was before the call.
+        KeyboardInterrupt
+            After Ctrl-C. The estimator is then as after the last step if a piece of a source was
+            finished, otherwise as it was before the call.
         """
         return self._partial_fit(X, y, sample_weight, classes)
 

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all. It imports the standard library only."""
+"""Files that are written whole or not at all. This module imports the standard library only."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ except ImportError:  # on Windows, which does not let anyone delete an open file
 def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a new file that takes the place of `path` at the end of the block, if all went well.
 
-    Until then `path` is as it was, and after an error nothing is left of the new file. It keeps
-    the permissions of the file that it replaces and, where the system lets it, owner and group; a
-    symbolic link stays one. After the block, file and directory are on the disk. What killed
-    writes to the same path left is deleted; what others write now is locked, and stays.
+    Until then `path` is as it was, and after an error nothing is left of the new file. The new file
+    keeps the permissions of the file that it replaces and, where the system lets it, owner and
+    group; a symbolic link stays one. After the block, file and directory are on the disk. Files
+    that killed writes to the same path have left are deleted. A file that another process is
+    writing is locked, and stays.
 
     Parameters
     ----------
@@ -34,7 +35,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     Raises
     ------
     OSError
-        If the file cannot be written, or `path` is something else than a regular file.
+        If the file cannot be written, or `path` is no regular file.
     """
     target, old = _target(path)
     _clear(target)
@@ -47,7 +48,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             if old is not None:
                 _take_after(descriptor, old)
             os.fsync(descriptor)
-            if fcntl is not None:  # while it is locked, lest another process deletes it
+            if fcntl is not None:  # while it is locked, so that no other process deletes it
                 os.replace(temporary, target)
         finally:
             os.close(descriptor)
@@ -98,12 +99,12 @@ def _prefix(target: Path) -> str:
 
 
 def _create(path: Path, mode: int) -> int:
-    """Create a file and lock it until it is closed; the lock goes when the process dies."""
+    """Create a file and lock it until it is closed; the system unlocks it if the process dies."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     while True:
         descriptor = os.open(path, flags, mode)
         if fcntl is not None:
-            with suppress(OSError):  # of file systems without locks, where nothing is cleared
+            with suppress(OSError):  # a file system has no locks, and nothing is cleared there
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
         if path.exists():
             return descriptor
@@ -124,7 +125,7 @@ def _take_after(descriptor: int, old: os.stat_result) -> None:
 
 
 def _clear(target: Path) -> None:
-    """Delete what killed writes to this target left: files that no process has locked."""
+    """Delete what killed writes to this target have left: files that no process has locked."""
     with suppress(OSError):
         for name in os.listdir(target.parent):
             if name.startswith(_prefix(target)) and name.endswith(".tmp"):
@@ -145,7 +146,7 @@ def _delete_unlocked(path: Path) -> None:
 
 
 def _sync(directory: Path) -> None:
-    """Have the name of a new file survive a crash of the system, where it can be asked to."""
+    """Let the name of a new file survive a crash of the system, where the system can do that."""
     with suppress(OSError):
         descriptor = os.open(directory, os.O_RDONLY)
         try:

@@ -1,4 +1,4 @@
-"""What tells data from others: checksums of samples, labels and weights, however they are held."""
+"""Recognise data: checksums of samples, labels and weights, however they are held in memory."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-#: Bytes of a memory map up to which every row counts; of a larger one, so many rows, evenly spread.
+#: Bytes of a memory map up to which every row is read, and how many rows of a larger one are.
 FULL, ROWS = 2**30, 1000
 #: Bytes of samples that are looked at together.
 BLOCK = 2**22
 
 
 def checksum(X: Any) -> str:
-    """Return a checksum of samples, dense or CSR, which do not change by how a zero is stored.
+    """Return a checksum of samples, dense or CSR, which does not depend on how zeros are stored.
 
-    It reads every row, at some 1 GB/s, but of a memory map of more than 1 GiB 1,000 rows only.
+    It reads every row, at some 1 GB/s. Of a memory map of more than 1 GiB it reads 1,000 rows,
+    evenly spread.
     """
     n, width = X.shape
     step = max(1, BLOCK // max(1, width * X.dtype.itemsize))
@@ -40,7 +41,7 @@ def checksum(X: Any) -> str:
 def digest(*values: Any) -> str:
     """Return a hash of labels, names and weights, in their order: arrays, numbers, strings, None.
 
-    It tells types of numbers apart, but not how strings are held.
+    It depends on the types of numbers, but not on how strings are held.
     """
     found = hashlib.sha256()
     for value in values:
@@ -49,7 +50,7 @@ def digest(*values: Any) -> str:
 
 
 def _parts(block: Any) -> list[NDArray[Any]]:
-    """Return the arrays that rows consist of; of sparse ones without zeros, in columns' order."""
+    """Return the arrays that rows consist of; sparse rows without zeros, in order of columns."""
     if not hasattr(block, "toarray"):
         return [np.asarray(block)]
     block = block.tocsr(copy=True)

@@ -38,7 +38,7 @@ def class_gates(
     weight: Tensor,
     balanced: bool = False,
 ) -> ClassGates:
-    """Summarise the gates of a batch: one matrix product over the classes.
+    """Summarise the gates of a batch, by one matrix product over the classes.
 
     Parameters
     ----------
@@ -76,12 +76,12 @@ def class_gates(
             rows[-1] = 0
         rows[n_classes] = weight
         rows[n_classes + 1] = weight - rows[-1]
-    # Few products, and one entropy, for all: of so small matrices it is their number that counts.
+    # Few products and one entropy serve all: for such small matrices their number sets the time.
     means, entropies = rows[: n_classes + 1] @ gamma, rows[n_classes + 1 :] @ h
     h_labeled, h_unlabeled = entropies
     (pi_c, pi), (h_c, h_pi) = (x.split([n_classes, 1]) for x in (means, bernoulli_entropy(means)))
-    # The same sum of those without a label in both: where there are no others they are equal, and
-    # what is inconsistent is divided by a share of 0.
+    # Both add the same sum over samples without a label. If there are no others the two are equal,
+    # so that nothing is inconsistent where the share that it is divided by is 0.
     conditional, entropy = share @ h_c + h_unlabeled, h_labeled + h_unlabeled
     return ClassGates(weight, share, pi.squeeze(0), h_pi.squeeze(0), pi_c, conditional, entropy)
 
@@ -100,10 +100,10 @@ def label_gates(
 
         e_xj = 1 - prod_{c of x} (1 - pi_cj),
 
-    and `conditional_entropy` is the cross-entropy of gamma and e, at least what any function of
-    the labels leaves open. pi_c is an EM step from `profile`: each gate is attributed to the
-    labels of its sample, in the ratio of what they were known to switch on. Where each sample has
-    one label, e_x and pi_c are that label's mean, and all is as in `class_gates`.
+    and `conditional_entropy` is the cross-entropy of gamma and e, which is at least what any
+    function of the labels leaves open. pi_c is an EM step from `profile`: each gate is attributed
+    to the labels of its sample, in the ratio of what they were known to switch on. Where each
+    sample has one label, e_x and pi_c are that label's mean, and all is as in `class_gates`.
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ def label_gates(
             present = (share > 0).to(weight.dtype)
             share = present / present.sum().clamp_min(1)
             weight = average @ share
-        before = profile.clamp(0.01, 1 - info.eps)  # from 0 there is no way back
+        before = profile.clamp(0.01, 1 - info.eps)  # a step from 0 would stay at 0
         cause = -torch.expm1(member @ torch.log1p(-before))  # (n, d)
         labeled = weight * (count[:, 0] > 0)
         unlabeled = weight - labeled
@@ -145,7 +145,7 @@ def label_gates(
     log_on = torch.log(-torch.expm1(log_off.clamp_max(-info.eps)))
     surprise = -(gamma * log_on + (1 - gamma) * log_off)
     pi = share @ pi_c if balanced else weight @ gamma
-    h_unlabeled = unlabeled @ h  # the same sum in both, see `class_gates`
+    h_unlabeled = unlabeled @ h  # both add the same sum, see `class_gates`
     return ClassGates(
         weight=weight,
         share=share,
@@ -168,12 +168,13 @@ class ClassProfiles(NamedTuple):
     def of(cls, labels: Tensor, whole: Tensor) -> tuple[Tensor, ClassProfiles]:
         """Return the labels as indices of `rows`, and the profiles.
 
-        Where classes are more than samples, those in the batch are enough: time grows with them.
+        If there are more classes than samples, only those in the batch are taken: time grows with
+        their number.
         """
         if labels.ndim == 2 or len(whole) <= len(labels):
             return labels, cls(whole, whole, None)
         classes = labels.unique()
-        n_none = int(classes[0] < 0)  # to which no label belongs
+        n_none = int(classes[0] < 0)  # -1 is no class
         labels, classes = torch.searchsorted(classes, labels) - n_none, classes[n_none:]
         return labels, cls(whole, whole[classes], classes)
 
@@ -184,7 +185,7 @@ class ClassProfiles(NamedTuple):
         return class_gates(gamma, labels, len(self.rows), weight, balanced)
 
     def after(self, gates: ClassGates) -> ClassProfiles:
-        """Return the profiles when this batch has been taken in."""
+        """Return the profiles after this batch."""
         step = MOMENTUM * (gates.share > 0)[:, None].to(self.rows.dtype)
         rows = self.rows.lerp(gates.pi_c.detach(), step)
         if self.classes is None:
@@ -207,8 +208,8 @@ def pairwise_divergence(gamma: Tensor, labels: Tensor, n_classes: int, weight: T
 
     The mean over classes of the mean over distinct pairs of
     sum_j h((gamma_aj + gamma_bj) / 2) - h(gamma_aj) / 2 - h(gamma_bj) / 2. Parameters as for
-    `class_gates`; time and memory grow with the number of pairs, and a pair has the product of
-    its weights. At most d log 2 nats.
+    `class_gates`; time and memory grow with the number of pairs, and the weight of a pair is the
+    product of its samples' weights. At most d log 2 nats.
     """
     h = bernoulli_entropy(gamma).sum(1)  # (n,)
     means = []
@@ -247,10 +248,10 @@ class Dimensions(NamedTuple):
 def free_usage(pi: Tensor, dimensions: Dimensions) -> Tensor:
     """Return the usage closest to `pi`, (d,), that the balanced objective does not charge for.
 
-    With e the excess of alpha over 0.12, about its value for ten classes: alpha - 0.1 e to
-    alpha + 0.8 e, at most one half. Where classes are few and alpha is large, one may have a
-    dimension of its own, or two may share one instead of each having a copy. From alpha 0.12
-    down, and for global dimensions, alpha alone is free.
+    Let e be the excess of alpha over 0.12, which is about alpha's value for ten classes. Free is
+    what lies from alpha - 0.1 e to alpha + 0.8 e, at most one half. Where classes are few and alpha
+    is large, a class may then have a dimension of its own, or two may share one instead of each
+    having a copy. If alpha is 0.12 or less, and for global dimensions, only alpha is free.
     """
     # Where a divergence from it is 0, so is its derivative.
     return pi.detach().clamp(dimensions.least, dimensions.most)
@@ -281,7 +282,7 @@ def profile_terms(pi_c: Tensor, share: Tensor, dimensions: Dimensions) -> tuple[
 
 
 class _ProfileTerms(torch.autograd.Function):
-    """In closed form: on matrices of a few classes it is the number of operations that counts."""
+    """In closed form: for matrices of a few classes the number of operations sets the time."""
 
     @staticmethod
     def forward(
@@ -326,7 +327,8 @@ class _ProfileTerms(torch.autograd.Function):
 def recognition_loss(scores: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
     """Cross-entropy of the labels given class scores (n, C), in nats; -1 is no label.
 
-    Of several labels (n, C), the mean cross-entropy of each against those that the sample has not.
+    If samples have several labels, (n, C), it is the mean cross-entropy of each label of a sample
+    against those that the sample has not.
     """
     if labels.ndim == 1:
         losses = F.cross_entropy(scores, labels, reduction="none", ignore_index=-1)

@@ -1,4 +1,4 @@
-"""What goes on around a model's work, and must not reach it: settings, threads, forks, signals."""
+"""Keeps what goes on around a model's work away from it: settings, threads, forks, signals."""
 
 from __future__ import annotations
 
@@ -33,12 +33,13 @@ _imported: set[str] = set()
 def own_settings(gradients: bool = False) -> Iterator[None]:
     """Compute in the block as the model says, whatever torch is set to around it.
 
-    Autocast is off, the default device is the processor, and there are gradients or there is
-    inference mode; afterwards all is as it was. These settings are of one thread. The default dtype
-    is one for all threads, so it is left alone, and whoever makes a tensor names its dtype.
+    Autocast is off, the default device is the processor, and `gradients` chooses between gradients
+    and inference mode. Afterwards all is as it was. Each thread has its own such settings. All
+    threads have one default dtype, so it is left alone, and code that makes a tensor names its
+    dtype.
     """
     _limit_threads_after_fork()
-    # The outermost puts back, too, what Ctrl-C on the way into a `no_grad` has left behind.
+    # The outermost block also undoes what Ctrl-C on the way into a `no_grad` leaves behind.
     with torch.inference_mode(not gradients), ExitStack() as stack:
         if torch.empty(0).device.type != "cpu":
             stack.enter_context(torch.device("cpu"))
@@ -51,8 +52,9 @@ def own_settings(gradients: bool = False) -> Iterator[None]:
 def _limit_threads_after_fork() -> None:
     """Give torch one thread in a process that was forked from one in which a model was used.
 
-    Torch's other threads were not copied, and the first operation to share its work would wait for
-    them for ever. A process that never uses a model, or forks before it does, keeps its threads.
+    A fork does not copy torch's other threads, and the first operation to share its work would wait
+    for them for ever. A process keeps its threads if it never uses a model, or was forked before
+    one was used.
     """
     global _used_in
     if _used_in != os.getpid():
@@ -65,7 +67,7 @@ def _limit_threads_after_fork() -> None:
 
 
 def _renew_turns() -> None:
-    """Forget the locks: in a process just forked, those that hold them are not there."""
+    """Forget the locks: a process just forked does not have the threads that hold them."""
     global _turns, _making_turn
     _turns, _making_turn = WeakKeyDictionary(), threading.Lock()
 
@@ -80,7 +82,7 @@ if hasattr(os, "register_at_fork"):  # not on Windows
 def turn(estimator: Any) -> Any:
     """Return the lock under which an estimator is trained, by one thread at a time.
 
-    Not an attribute, which copies and pickles would have to leave out.
+    It is no attribute of the estimator: copies and pickles would have to leave it out.
     """
     with _making_turn:
         return _turns.setdefault(estimator, threading.RLock())
@@ -103,12 +105,12 @@ def undisturbed(method: F) -> F:
 def import_undisturbed(name: str) -> None:
     """Import a module in a thread of its own, which Ctrl-C does not reach.
 
-    Ctrl-C ends the wait for it only. An import that is cut short leaves modules half made, and
-    every later one fails.
+    Ctrl-C ends the wait for the import, and not the import. One that is cut short leaves modules
+    half made, and every later import of them fails.
     """
 
     def work() -> None:
-        with suppress(Exception):  # whoever needs the module will see it
+        with suppress(Exception):  # the code that needs the module will meet the error
             import_module(name)
         _imported.add(name)
 

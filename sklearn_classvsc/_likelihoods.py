@@ -4,8 +4,9 @@ A likelihood is two methods and, where it must learn something, a buffer or a pa
 one: write the class, and name it in `LIKELIHOODS`.
 
 For sparse x of many features theta comes in `Blocks`, and a log-probability is written as a sum
-over all features that does not depend on x, plus one over the values of x. So it does for large
-batches of dense x, of the likelihoods that are sums over features which stand alone.
+over all features that does not depend on x, plus one over the values of x. Theta also comes in
+blocks for large batches of dense x, if the likelihood sets `dense_blocks`: its log-probability must
+be a sum over features.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class Likelihood(nn.Module):
         """Return log p(x | theta) in nats, of shape (n,), for x and theta of shape (n, p).
 
         x is in the range of the likelihood; what rounding took beyond it counts as its end. x may
-        be sparse. Where theta comes in blocks it is, unless `dense_blocks` is set.
+        be sparse. If theta comes in blocks, x is sparse, unless `dense_blocks` is set.
         """
         raise NotImplementedError
 
@@ -191,7 +192,7 @@ class Multinomial(Poisson):
     """The counts of l draws from softmax(theta)."""
 
     def log_prob(self, theta: Tensor | Blocks, x: Tensor) -> Tensor:
-        # Of Poisson counts, given their sum: divided by its probability, l^l exp(-l) / l!.
+        # That of Poisson counts, divided by the probability of their sum, l^l exp(-l) / l!.
         return super().log_prob(theta, x) + _log_factorial_rest(_cells(x).size)
 
 
@@ -244,7 +245,7 @@ class Cells(NamedTuple):
 
 
 def _cells(x: Tensor) -> Cells:
-    """Return the non-zero values of x: few, as a rule, and all that logarithms of x are due for."""
+    """Return the non-zero values of x: the few for which logarithms of x are needed."""
     if x.is_sparse:
         (rows, columns), values = x.indices(), x.values()
     else:

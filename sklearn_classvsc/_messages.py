@@ -1,4 +1,4 @@
-"""What a user is told: values in messages, shortened, and warnings at the user's own line."""
+"""What users are told: values in messages, shortened, and warnings at the user's own line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import sklearn
 
 #: Longest text of a value.
 LONGEST = 300
-#: Code between a user and a warning: ours, and what calls ours for the user.
+#: Folders of the code between a user and a warning: ours, and what calls ours for the user.
 INSIDE = tuple(
     os.path.join(os.path.dirname(str(file)), "")
     for file in (__file__, sklearn.__file__, joblib.__file__)
@@ -47,7 +47,7 @@ _BRIEF = _Brief()
 
 
 def brief(value: Any) -> str:
-    """Return the repr of a value, on one line, of what is long the beginning."""
+    """Return the repr of a value on one line; of a long one the beginning."""
     return cut(_BRIEF.repr(value))
 
 
@@ -57,7 +57,7 @@ def cut(text: str, longest: int = LONGEST) -> str:
 
 
 def warn(message: str, category: type[Warning]) -> None:
-    """Warn, of the line that called this package, if by way of scikit-learn or joblib."""
+    """Warn at the line that called this package, directly or through scikit-learn or joblib."""
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and frame.f_code.co_filename.startswith(INSIDE):
         frame, level = frame.f_back, level + 1

@@ -25,7 +25,7 @@ DRAWS = 16
 
 
 class CodeMoments(NamedTuple):
-    """Independent spike-and-slab dimensions to draw codes from; or a mixture of m such."""
+    """Independent spike-and-slab dimensions to draw codes from, or a mixture of m such codes."""
 
     pi: NDArray[Any]  # P(on), (d,) or (m, d)
     mean: NDArray[Any]  # of the slabs
@@ -36,7 +36,8 @@ class CodeMoments(NamedTuple):
 class Model:
     """A trained autoencoder and what goes with it. Nothing here ever changes it.
 
-    Tables X are checked already: real numbers, dense or CSR, in the units of the data.
+    The methods take tables X that are already checked: real numbers, dense or CSR, in the units of
+    the data.
 
     Parameters
     ----------
@@ -45,11 +46,11 @@ class Model:
     architecture : dict
         What the network was built by: "n_features", "likelihood", "encoder", "decoder" and more.
     standardization : Standardization or None
-        Of the features, where the likelihood wants it.
+        Offset and scale of the features; None where the likelihood takes them as they are.
     labels : Labels, LabelSets or None
         The classes; None without labels.
     summary : ClassSummary or None
-        What the classes use of the code.
+        What the classes use of the code; None without labels.
     """
 
     def __init__(
@@ -73,7 +74,8 @@ class Model:
         """Whether a value that is not finite leaves nothing finite of its sample.
 
         A layer that normalises, as ours do, sees to that. It is then enough to look at what comes
-        out, which takes far less time than all of X. Gates that are always open do not tell.
+        out, which takes far less time than to look at all of X. Gates that are always open do not
+        tell.
         """
         own, sizes = self.architecture["encoder"], self.architecture["hidden_layer_sizes"]
         return self.module.gated and own is None and len(sizes) > 0
@@ -132,7 +134,7 @@ class Model:
             return np.concatenate([mean(z) for z in self._chunks(ArrayDataset(Z))])
 
     def prior(self) -> CodeMoments:
-        """Return what codes are distributed by."""
+        """Return the prior distribution of codes."""
         module = self.module
         if module.pseudo_inputs is not None:
             with own_settings():
@@ -145,7 +147,7 @@ class Model:
     def draw(
         self, n_samples: int, of: CodeMoments, rng: np.random.Generator
     ) -> NDArray[np.float64]:
-        """Return codes of independent dimensions with these moments, (n_samples, d)."""
+        """Draw codes of independent dimensions with these moments, (n_samples, d)."""
         pi, mean, variance, mixture = of
         if mixture is not None:
             part = rng.choice(len(mixture), n_samples, p=mixture / mixture.sum())

@@ -1,4 +1,4 @@
-"""Room 3: the networks. x -> q(z | x) -> z -> theta, the decoder's output, on one screen."""
+"""Room 3: the networks, x -> q(z | x) -> z -> theta, the decoder's output."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ class SpikeSlabAutoencoder(nn.Module):
 
     def _posterior(self, features: Tensor) -> SpikeSlab:
         parameters = self.encoder_head(features)  # (n, 3 d), or (n, 2 d) without gates
-        # Of lower precision, and then back, under autocast only.
+        # Under autocast they come in lower precision, and are converted back.
         # Views, not copies: over rows of their own a sigmoid rounds alike, whatever the batch.
         mu, log_var, *logits = parameters.to(self.alpha.dtype).split(len(self.alpha), dim=1)
         # Far outside what any code uses, and inside what exp and its gradient stand.

@@ -74,7 +74,7 @@ class SteppingNet(NeuralNet):
     verbose : int
         1 shows a progress bar.
     precision : {"float32", "bfloat16"}
-        Of the networks' matrix products in training.
+        Precision of the networks' matrix products in training.
     """
 
     module_: SpikeSlabAutoencoder
@@ -109,7 +109,7 @@ class SteppingNet(NeuralNet):
         self.generator = generator
         self.precision = precision
         self.noise_generator = generator
-        #: Who train this net together, while they do; and where this one then draws its noise from.
+        #: The processes that train this net together, and where this one draws its noise from.
         self.processes: Alone = ALONE
         self._noise: torch.Generator | None = None
         if torch.device(device).type != "cpu":

@@ -8,10 +8,10 @@ batch, the spike's divergence splits exactly (Y the label)::
         + h(pi) - mean_c h(pi_c)                   information:   I(Gamma; Y)
         + mean_c h(pi_c) - mean_x h(gamma_x)       inconsistency: I(Gamma; X | Y)
 
-so that VAE, VSC and the paper's ClassVSC differ in the weights of these terms alone. A sample
-without a label is a class of its own: its spike informs about itself, and is never inconsistent.
-Where a sample may have several labels, pi_c is replaced by what its labels together predict, see
-`label_gates`: the sum is as exact, and inconsistency is what the spike tells beyond the labels.
+so VAE, VSC and the paper's ClassVSC differ only in the weights of these terms. A sample without a
+label is a class of its own: its spike informs about itself, and is never inconsistent. Where
+samples may have several labels, pi_c is replaced by what the labels of a sample together predict,
+see `label_gates`. The sum is as exact, and inconsistency is what the spike tells beyond the labels.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Weight(NamedTuple):
     """Weight of a term, going linearly from `start` to `value` over the first part of training."""
 
     value: float
-    warmup: float = 0.0  # the part, as a fraction
+    warmup: float = 0.0  # this part of training, as a fraction
     start: float = 0.0
 
     def at(self, progress: float) -> float:
@@ -52,7 +52,7 @@ class Weight(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """What the loss needs to know of a batch, the whole of it."""
+    """What the loss needs to know of a whole batch."""
 
     q: SpikeSlab  # posterior of the codes, (n, d)
     z: Tensor  # sampled codes, (n, d)
@@ -73,7 +73,7 @@ class Terms(NamedTuple):
 class Objective:
     """A weighted sum of named terms. Each loss below adds its weights and its terms."""
 
-    #: The terms in use.
+    #: Weights of the terms in use, by their names.
     weights: Mapping[str, Weight]
 
     def terms(self, model: SpikeSlabAutoencoder, seen: Evidence) -> Terms:
@@ -197,8 +197,9 @@ class LearnedPriorObjective(Objective):
     Notes
     -----
     "selection" is the cross-entropy of the selector's scores, with the cheapest prior as the
-    label. An expected cost under their softmax has a gradient that vanishes where they are sure:
-    after a few steps they are, and nearly all the priors are left aside.
+    label. An expected cost under the softmax of the scores would have a gradient that vanishes
+    where the scores are sure. After a few steps they are, and nearly all priors would be left
+    aside.
     """
 
     #: Step of the running mean of how often each pseudo-input is selected.

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     T = TypeVar("T", bound=BaseEstimator)
 
 FORMAT, SCHEMA_VERSION = "sklearn-classvsc", 2
-#: The schema versions that are read. In 1, a history had its batches, and names were JSON.
+#: The schema versions that are read. In version 1 a history had its batches, and names were JSON.
 READABLE = {str(version) for version in range(1, SCHEMA_VERSION + 1)}
 CLASSES = ("VAETransformer", "VSCTransformer", "ClassVSCTransformer")
 #: Largest header, in bytes and in brackets: some 1,000 layers. Parsing it takes less than 100 MB.
@@ -317,7 +317,7 @@ STATE = {
     "_seen": Kind(_is_seen, "moments of the features", needed=False),
     "_checkpoint": Kind(_is_plan, "the plan of a fit", needed=False),
     "_sklearn_output_config": Kind(_is_config, "what set_output sets", needed=False),
-    # Of schema version 1, and not used: what the history says too, and parameters of a subclass.
+    # Only files of schema version 1 have these. They are not used.
     "history_": Kind(lambda x: type(x) is dict, "a dict", needed=False),
     "total_correlation_weight": Kind(_is_number, "a number", needed=False),
     "covariance_weight": Kind(_is_number, "a number", needed=False),

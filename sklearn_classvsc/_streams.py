@@ -1,7 +1,7 @@
 """Room 7: data that come in pieces: torch datasets, Dask, Parquet, any chunks of (X, y).
 
-A source is read anew in every epoch, and only a piece of it is in memory. Nothing is imported for
-it here: who passes an object of Dask's or of pyarrow's has them.
+A source is read anew in every epoch, and only a piece of it is in memory. Neither Dask nor pyarrow
+is imported here: a user who passes an object of theirs has them.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What is a table, (n_samples, n_features), that scikit-learn can read, and the way to one.
+"""What can be passed as X, a table of shape (n_samples, n_features), and what to pass instead.
 
-Only kinds and shapes are looked at, so that what is refused is refused at once.
+Only kinds and shapes are looked at, so that an object that is refused is refused at once.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ WAYS = {
 
 
 def as_table(X: Any, name: str = "X", chunk: bool = False) -> Any:
-    """Return what scikit-learn can read as a table; tensors and clean masked arrays as arrays.
+    """Return a table that scikit-learn can read; tensors and unmasked arrays become arrays.
 
     Parameters
     ----------
@@ -47,15 +47,15 @@ def as_table(X: Any, name: str = "X", chunk: bool = False) -> Any:
     name : str
         The argument it was passed as.
     chunk : bool
-        Whether it is what a source yields, which may be empty.
+        Whether X is what a source yields, which may be empty.
 
     Raises
     ------
     TypeError
-        If it is no array, DataFrame, sparse matrix, or list of rows. The message names what is,
-        where X has it.
+        If X is no array, DataFrame, sparse matrix, or list of rows. The message says what to pass
+        instead.
     ValueError
-        If values are masked or complex, or if it has not two dimensions.
+        If values are masked, complex or times, or if X has not two dimensions.
     """
     who = f"A chunk of {name}" if chunk else name
     X = to_numpy(X, who)
@@ -118,7 +118,7 @@ def _from_tensor(tensor: Tensor, name: str) -> NDArray[Any]:
         tensor = tensor.float()  # NumPy has no bfloat16
     try:
         array: NDArray[Any] = tensor.numpy(force=True)
-    except (RuntimeError, TypeError) as error:  # a layout, device or dtype that NumPy has not
+    except (RuntimeError, TypeError) as error:  # a layout or dtype that NumPy does not have
         kind = f"{tensor.layout} on {tensor.device}"
         raise TypeError(
             f"{name} is a tensor of {kind}: pass a dense one, {name}.to_dense()."
@@ -146,7 +146,7 @@ def _way_on(X: Any, name: str) -> str | None:
 
 
 def _not_two_dimensional(X: Any, name: str, who: str, chunk: bool) -> str:
-    """Say how what has other dimensions than two becomes a table."""
+    """Say how to make a table of X, which has not two dimensions."""
     n, is_list = n_dims(X), isinstance(X, list | tuple)
     found = f"has the shape {brief(shape_of(X))}"
     if is_list:
@@ -168,7 +168,7 @@ def _not_two_dimensional(X: Any, name: str, who: str, chunk: bool) -> str:
 
 @contextmanager
 def columns_named(X: Any) -> Iterator[None]:
-    """Name the columns of a DataFrame that are no numbers, if something cannot read it."""
+    """Name the columns of a DataFrame that are no numbers, if the block cannot read it."""
     try:
         yield
     except (TypeError, ValueError) as error:

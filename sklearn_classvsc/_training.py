@@ -55,12 +55,12 @@ class Training:
     architecture : dict
         What its module is built by, see `Model`.
     standardization : Standardization or None
-        Of the features.
+        Offset and scale of the features; None where the likelihood takes them as they are.
     saved : dict or None
-        What `state` returned, where only the weights have been taken from it yet: the optimiser
-        of what was just loaded is built when it is needed.
+        What `state` returned, if only the weights have been taken from it so far: the optimiser of
+        a loaded estimator is built when it is needed.
     seen : Moments or None
-        Of all that came in chunks, while some features have no scale of their own yet.
+        Moments of all chunks so far, as long as later chunks may still change scales.
     """
 
     def __init__(
@@ -136,9 +136,9 @@ class Training:
     def follow_scales(self, data: ArrayDataset | StreamDataset, first: bool = False) -> None:
         """Let later chunks tell the scales that the first ones cannot; warn of what is far outside.
 
-        As long as few samples have come, the scales of all features; then of those that have had
-        one value only, of which the network has seen nothing but zeros. `first` says that the
-        scales are of these data.
+        As long as few samples have come, chunks change the scales of all features. Later they
+        change those of features that have had one value only, of which the network has seen
+        nothing but zeros. `first` says that the scales are of these data.
         """
         if self.standardization is None:
             return
@@ -176,7 +176,7 @@ class Training:
         patience: int = 1,
         after_epoch: Callable[[], None] = noop,
     ) -> str | None:
-        """Train for at most `epochs` epochs; return what ended it before, see `VSCNet.train`."""
+        """Train for at most `epochs` epochs; return what ended it early, see `VSCNet.train`."""
         return self.net.train(data, epochs, valid, patience, after_epoch)
 
     @property
@@ -193,7 +193,7 @@ class Training:
     ) -> Model:
         """Return the model as it is now: a copy that no later training touches.
 
-        `summarize` returns what the classes use of the code of a module.
+        `summarize` returns what the classes use of the code that a module makes.
         """
         module = self.net.module_ if self.net.initialized_ else self.net.module
         frozen = copy.deepcopy(module).eval().requires_grad_(False).to(self.net.device)
@@ -226,7 +226,7 @@ def _module(architecture: dict[str, Any], generator: torch.Generator) -> SpikeSl
 
 
 def _net(architecture: dict[str, Any], seed: int, device: str) -> VSCNet:
-    """Return a net around a new module, which goes on drawing where that stopped."""
+    """Return a net around a new module; it draws on from where the weights' draws stopped."""
     generator = torch.Generator().manual_seed(seed)
     module = _module(architecture, generator)
     return VSCNet(module, None, generator, lr=0.0, batch_size=1, device=device)

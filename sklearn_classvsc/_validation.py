@@ -26,8 +26,8 @@ from .labels import Indicator, check_y, has_label, pick
 class Header(BaseEstimator):
     """How many features there are, and their names: what scikit-learn checks every table by.
 
-    scikit-learn writes both to the object that it is given. That is not the estimator, which is
-    published at once, when all has gone well.
+    scikit-learn writes both to the object that it is given. The estimator is not that object,
+    because nothing of a fit may show in it before all has gone well.
     """
 
     n_features_in_: int
@@ -41,7 +41,7 @@ class Header(BaseEstimator):
 
 
 class FitData(NamedTuple):
-    """What a training is given."""
+    """What goes into a training."""
 
     data: ArrayDataset | StreamDataset
     header: Header
@@ -49,7 +49,7 @@ class FitData(NamedTuple):
 
 
 class Known(NamedTuple):
-    """What the data of a training that goes on are held against."""
+    """What is known from an earlier training, which further data must agree with."""
 
     header: Header
     labels: Labels | LabelSets | None
@@ -70,15 +70,15 @@ def check_table(
     Parameters
     ----------
     estimator : SpikeSlabTransformer
-        Whose parameters say what is allowed; nothing is written to it.
+        Its parameters say what is allowed; nothing is written to it.
     X, y, sample_weight : object
         What a user passed.
     known : Known or None
-        What is known from an earlier training; None: all is learned from these data.
+        What an earlier training has fixed; None: all is learned from these data.
     classes : array-like or None
         The labels that the user named.
     largest_weight : float or None
-        Weights count relatively: to this, or to the largest here.
+        What weights count relatively to; None: the largest of these.
     """
     header = Header.of(estimator) if known is None else known.header
     reset = known is None
@@ -191,7 +191,7 @@ def check_labels(estimator: Any, X: Any, y: Any) -> NDArray[Any] | Indicator:
 
 
 def _check_range(data: ArrayDataset | StreamDataset, likelihood: str) -> None:
-    """Check that the likelihood allows the values, if it is not to be chosen by them."""
+    """Check that the likelihood allows the values, unless they are to choose it."""
     if likelihood != "auto" and not LIKELIHOODS[likelihood].standardize:
         survey = data.survey(False)
         check_range(likelihood, survey.low, survey.high)
@@ -218,8 +218,8 @@ def _check_weight(X: Any, sample_weight: Any) -> NDArray[np.float64]:
 def _relative(weight: NDArray[np.float64], largest: float) -> NDArray[np.float32]:
     """Return the weights, the `largest` about 1: they count relatively.
 
-    0 for those that float32 cannot hold beside it, in full precision.
+    Weights that float32 cannot hold beside it in full precision become 0.
     """
-    # By a power of two, which rounds nothing and keeps sums in float32's range.
+    # Dividing by a power of two rounds nothing and keeps sums in float32's range.
     relative = np.ldexp(weight, -np.frexp(largest)[1])
     return np.where(relative < np.finfo(np.float32).tiny, 0, relative).astype(np.float32)

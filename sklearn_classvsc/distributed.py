@@ -47,8 +47,8 @@ def data_parallel(timeout: float = 50.0) -> Iterator[Accelerator]:
     together. Each must call them with the same data and parameters. Afterwards each has the same,
     ordinary fitted estimator. Other methods are not affected, nor is any other thread.
 
-    Outside ``torchrun`` there is one process, and `fit` is as ever. The processes stay connected
-    when the context ends, for the next one.
+    Outside ``torchrun`` there is one process, and `fit` trains as usual. The processes stay
+    connected when the context ends, for the next one.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What a code is good for: edit its factors, go from one class to another, tell the untypical."""
+"""What a code is good for: edit its factors, and go from one class or sample to another."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def edit(
         class `label` of `profile`, in all classes of `profile` if `label` is None, or in `X` if
         there is no `profile`.
     profile : ClassProfile or None, default=None
-        Of `class_profile`; where a typical value comes from.
+        What `class_profile` returns: where a typical value comes from.
     label : object, default=None
         One of the profile's classes.
 
@@ -236,7 +236,7 @@ def counterfactual(
     X : {array-like, sparse matrix} of shape (n_samples, n_features)
         Samples, of any classes.
     profile : ClassProfile
-        Of `class_profile`, of the same estimator.
+        What `class_profile` returns for the same estimator.
     to : object
         The class to go to, one of the profile's.
     min_activity : float, default=0.5

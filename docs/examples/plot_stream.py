@@ -60,9 +60,9 @@ print({name: round(float(value), 2) for name, value in scores(whole).items()})
 # --------------------------------------
 #
 # Each call is one pass over its chunk. The first one must know all classes, of its own samples or
-# by ``classes=``; it also decides how features are standardised. As nobody knows when a stream
-# ends, the learning rate stays as it is, and the weights of the loss reach their values after 2,000
-# steps.
+# by ``classes=``. The scales of the features follow the first 1,000 samples, here two chunks, and
+# then stay. As nobody knows when a stream ends, the learning rate stays as it is, and the weights
+# of the loss reach their values after 1,000 steps.
 
 stream = ClassVSCTransformer(batch_size=60, **settings)
 seen, found = [], []
