@@ -23,7 +23,13 @@ from sklearn.utils import estimator_checks, get_tags
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch import nn
 
-from sklearn_classvsc import ClassVSCTransformer, VAETransformer, VSCTransformer, _modules
+from sklearn_classvsc import (
+    ClassVSCTransformer,
+    VAETransformer,
+    VSCTransformer,
+    _estimator,
+    _modules,
+)
 from sklearn_classvsc._spike_slab import SpikeSlab
 from sklearn_classvsc.metrics import contrast_scorer
 
@@ -42,7 +48,15 @@ def digits():
     return X[:300], y[:300]
 
 
+@pytest.fixture
+def few_steps(monkeypatch):
+    """Train for two epochs, not 2,000 steps, where `max_epochs` is "auto", the default."""
+    monkeypatch.setattr(_estimator, "EPOCHS", 2)
+    monkeypatch.setattr(_estimator, "STEPS", 2)
+
+
 @pytest.mark.filterwarnings("ignore::sklearn_classvsc.CollapseWarning")
+@pytest.mark.usefixtures("few_steps")
 @parametrize_with_checks(
     [cls() for cls in ESTIMATORS], expected_failed_checks=expected_failures, xfail_strict=True
 )
