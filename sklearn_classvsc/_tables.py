@@ -161,7 +161,8 @@ def _not_two_dimensional(X: Any, name: str, who: str, chunk: bool) -> str:
     if chunk:
         return f"{what}: let {name} yield several samples at a time, or (X, y) with labels."
     return (
-        f"Expected 2D array, got {n}D array instead: {what}. Reshape your data, by "
+        f"{who} must be a table of shape (n_samples, n_features). Expected 2D array, got {n}D "
+        f"array instead: {who} {found}. Reshape your data, by "
         f"numpy.reshape({name}, (-1, 1)) if it is a single feature and (1, -1) if a single sample."
     )
 

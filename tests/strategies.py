@@ -151,10 +151,10 @@ SPARSE = {
 #: What is no table of numbers, made of one, and what the error must say.
 NOT_SAMPLES: dict[str, tuple[Any, str]] = {
     "1-D": (lambda X: X[:, 0], r"\bX\b.*1D array"),
-    "3-D": (lambda X: X[:, :, None], r"\bX\b.*dim 3"),
+    "3-D": (lambda X: X[:, :, None], r"\bX\b.*flatten each sample"),
     "no samples": (lambda X: X[:0], r"\bX\b.*0 sample"),
     "no features": (lambda X: X[:, :0], r"\bX\b.*0 feature"),
-    "scalar": (lambda X: 1.5, r"\bX\b.*(scalar|0D) array"),
+    "scalar": (lambda X: 1.5, r"\bX\b.*(0D|is no) array"),
     "None": (lambda X: None, r"\bX\b.*None"),
     "dict": (lambda X: {"a": [1.0]}, r"\bX\b.*dict"),
     "text": (lambda X: "samples", r"\bX\b.*samples"),
@@ -264,7 +264,7 @@ NOT_LABELS: dict[str, tuple[Any, str]] = {
     "bytes": (lambda y: y.astype("S"), r"\by\b.*bytes"),
     "complex": (lambda y: y + 1j, r"\by\b.*[Cc]omplex"),
     "sparse": (lambda y: sparse.csr_array(y[:, None]), r"Sparse.*\by\b"),
-    "text": (lambda y: "labels", r"\by\b.*\(\)"),
+    "text": (lambda y: "labels", r"\by\b.*(\(\)|names a column)"),
 }
 
 
