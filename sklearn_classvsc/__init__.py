@@ -18,7 +18,7 @@ lower numbers only.
 
 **A Training makes a Model, an estimator holds both, a file knows neither.**
 
-Beside them `_blocks` decodes sparse samples of many features, `_tables` says what X may be,
+Beside them `_blocks` decodes samples of many features, `_tables` says what X may be,
 `labels` has hierarchies of classes, `bodies` has networks for images and deep ones, `testing`
 checks networks of your own, `_guard` keeps what goes on around a fit away from it, `_messages`
 tells users what is wrong, `_files` writes whole files or none, `_fingerprints` recognises data,

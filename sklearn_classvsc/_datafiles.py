@@ -53,7 +53,7 @@ def _read_csv(path: Path, sep: str = ",", encoding: str = "utf-8", **options: st
         raise UnusableError(
             f"{path} looks separated by {likely!r}: add --sep {likely!r}{decimal} to read it."
         )
-    with warnings.catch_warnings():  # of rows longer than the header, which would be cut
+    with warnings.catch_warnings():  # rows longer than the header would be cut
         warnings.simplefilter("error", pd.errors.ParserWarning)
         return read(sep=sep, index_col=False, low_memory=False, **options)
 

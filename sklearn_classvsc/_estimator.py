@@ -414,7 +414,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
                     training = self._start(given) if last is None else last.training.copy()
                     training.prepare(self._how())
                     if last is None or training.net.decay:
-                        done = 0 if last is None else STEPS  # what `fit` trained is past ramps
+                        done = 0 if last is None else STEPS  # after `fit`, weights have risen
                         training.net.schedule(STEPS, done, decay=False)
                 training.follow_scales(given.data, first=made is None)
                 given.data.standardization = training.standardization
@@ -663,7 +663,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             table = check_samples(fitted.header, piece, finite=not fitted.model.spreads_nan)
             part = function(fitted.model, table)
             if not is_finite(part):
-                check_samples(fitted.header, piece)  # raises if it is for the samples
+                check_samples(fitted.header, piece)  # raises if X itself is not finite
                 raise _not_finite("X", table)
             parts.append(part)
         return stack(parts)

@@ -160,9 +160,9 @@ def label_gates(
 class ClassProfiles(NamedTuple):
     """The running mean gates of the classes that a batch is compared with."""
 
-    whole: Tensor  # of all classes, (C, d)
-    rows: Tensor  # of those that count here, (c, d)
-    classes: Tensor | None  # which these are, (c,); None: all
+    whole: Tensor  # the profiles of all classes, (C, d)
+    rows: Tensor  # the profiles of the classes that count here, (c, d)
+    classes: Tensor | None  # which classes count here, (c,); None: all
 
     @classmethod
     def of(cls, labels: Tensor, whole: Tensor) -> tuple[Tensor, ClassProfiles]:

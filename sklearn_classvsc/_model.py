@@ -107,7 +107,7 @@ class Model:
 
         def bound(x: Tensor) -> NDArray[np.float32]:
             low, high = _range(x)
-            # What is not finite is reported with all that it spreads to.
+            # If X is not finite, neither are the scores, and the caller reports that.
             if not self.spreads_nan or math.isfinite(high - low):
                 check_range(self.architecture["likelihood"], low, high)
             q = self.module.encode(x)

@@ -301,7 +301,7 @@ class PaperObjective(Objective):
         labels, profile = ClassProfiles.of(seen.labels, model.class_profile)
         gates = profile.gates(q.gamma, labels, weight, balanced=False)
         reconstruction, running = reconstruction_terms(model, seen, weight)
-        if model.training and labels.ndim == 2:  # of one label, the gates do not depend on it
+        if model.training and labels.ndim == 2:  # with one label each, gates need no profile
             running["class_profile"] = profile.after(gates).whole
         conditional = gates.conditional_entropy.sum()
         if self.consistency == "centroid":
