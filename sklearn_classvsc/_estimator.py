@@ -422,7 +422,12 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
                 del training.net.history[:-HISTORY]
                 made = self._make(given, training, "partial_fit", made)
         except KeyboardInterrupt:
-            if made is not last and made is not None and training is not None:
+            if (
+                made is not last
+                and made is not None
+                and training is not None
+                and (training.net.is_finite())
+            ):
                 model = training.model(made.model.labels, lambda _: made.model.summary)
                 self._publish(made._replace(model=model, stop_reason="interrupted"))
             raise

@@ -234,7 +234,7 @@ class SteppingNet(NeuralNet):
         terms = self.criterion_.terms(self.module_, of_all(seen, self.processes))
         loss = self.criterion_.loss(terms, progress)
         for name, value in terms.running.items():
-            self.module_.get_buffer(name).copy_(value)
+            self.module_.get_buffer(name).copy_(value.detach())
         return {"loss": loss, "terms": terms.values, "y_pred": out.theta}
 
 

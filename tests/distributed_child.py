@@ -111,7 +111,7 @@ def gradients(name, n, likelihood="gaussian"):
     return {
         "terms": {key: value.item() for key, value in terms.values.items()},
         "gradients": torch.cat([p.grad.flatten() for p in module.parameters()]).numpy(),
-        "running": {key: value.numpy() for key, value in terms.running.items()},
+        "running": {key: value.detach().numpy() for key, value in terms.running.items()},
     }
 
 

@@ -1,5 +1,13 @@
 """What several test files share."""
 
+from itertools import cycle, islice
+
+
+def covering(*axes):
+    """Return few tuples in which each value of each axis comes at least once, not each pair."""
+    n = max(map(len, axes))
+    return list(zip(*(islice(cycle(axis), n) for axis in axes), strict=True))
+
 
 def small(cls, **parameters):
     """Return an estimator that fits in a moment."""

@@ -4,7 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
-from helpers import small
+from helpers import covering, small
 
 from sklearn_classvsc import ClassVSCTransformer, CollapseWarning
 from sklearn_classvsc._collapse import ClassSampler, summarize, warn_of_collapse
@@ -29,9 +29,8 @@ def large():
     return small(ClassVSCTransformer, max_epochs=1, batch_size=8192)
 
 
-@pytest.mark.parametrize("piece", [N, 100, 7], ids=lambda size: f"pieces of {size}")
 @pytest.mark.parametrize("several", [False, True], ids=["labels", "indicator"])
-@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize(("order", "piece"), covering(ORDERS, [N, 100, 7]))
 def test_every_class_has_its_share_whatever_the_order_of_rows(order, several, piece):
     labels, n_each = ORDERS[order], 200
     sampler, found = ClassSampler(3, n_each), []
@@ -67,8 +66,7 @@ def test_the_summary_of_many_samples_is_about_that_of_all():
 
 
 @quiet
-@pytest.mark.parametrize("source", [False, True], ids=["array", "pieces"])
-@pytest.mark.parametrize("rare", [False, True], ids=["interleaved", "rare"])
+@pytest.mark.parametrize(("source", "rare"), [(True, False), (False, True)])
 def test_every_class_of_many_samples_can_be_drawn(source, rare):
     n = 20_000
     x = rng.random((n, 3)).astype(np.float32)

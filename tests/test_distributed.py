@@ -1,6 +1,7 @@
 """Processes that train together find what one finds, alike, and none waits for a lost one."""
 
 import contextlib
+import json
 import os
 import pickle
 import re
@@ -31,10 +32,11 @@ def environment(**variables):
     return kept | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths} | variables
 
 
-def torchrun(*command, n=2):
+def torchrun(*command, n=2, cwd=None):
     """Run a command in n processes."""
     return subprocess.run(
         [*TORCHRUN, f"--nproc_per_node={n}", *command],
+        cwd=cwd,
         env=environment(),
         capture_output=True,
         text=True,
@@ -42,13 +44,55 @@ def torchrun(*command, n=2):
     )
 
 
-@pytest.fixture(scope="module", params=[2, 4])
-def found(request, tmp_path_factory):
-    """Return what each process of a launch has found."""
-    folder = tmp_path_factory.mktemp(f"{request.param}_processes")
-    launch = torchrun(TESTS / "distributed_child.py", folder, n=request.param)
+#: More than two, and no divisor of the numbers of samples.
+N_PROCESSES = 3
+#: Runs programs one after the other, keeps what each has printed, and tells its threads at the end.
+RUN_EACH = """
+import atexit, contextlib, json, os, runpy, sys
+from pathlib import Path
+
+@atexit.register  # before any other, to be called after them
+def tell():
+    tasks = Path("/proc/self/task").glob("*/comm")
+    print("threads", sorted(task.read_text().strip() for task in tasks), flush=True)
+
+for name, argv in json.loads(sys.argv[1]).items():
+    sys.argv = argv
+    run = runpy.run_path if argv[0].endswith(".py") else runpy.run_module
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.suppress(SystemExit))
+        for stream in ("stdout", "stderr"):
+            file = stack.enter_context(open(f"{name}.{os.environ['RANK']}.{stream}", "w"))
+            stack.enter_context(getattr(contextlib, f"redirect_{stream}")(file))
+        run(argv[0], run_name="__main__")
+"""
+EXAMPLE = TESTS.parent / "docs" / "examples" / "distributed_fit.py"
+PROGRAMS = {
+    "example": [str(EXAMPLE), "."],
+    "command": ["sklearn_classvsc", "--max-epochs=1", "--out", "written"],
+    "wrong": ["sklearn_classvsc", "--data", "no.csv", "--target", "y"],
+    "child": [str(TESTS / "distributed_child.py"), "."],
+}
+
+
+@pytest.fixture(scope="module")
+def launched(tmp_path_factory):
+    """Return the folder in which one launch has run all programs, and what it printed at last."""
+    folder = tmp_path_factory.mktemp("processes")
+    X, y = child.table(300)
+    np.save(folder / "X.npy", X)
+    np.save(folder / "y.npy", y)
+    (folder / "run_each.py").write_text(RUN_EACH)
+    launch = torchrun("run_each.py", json.dumps(PROGRAMS), n=N_PROCESSES, cwd=folder)
     assert launch.returncode == 0, launch.stderr
-    return [pickle.loads((folder / f"{rank}.pickle").read_bytes()) for rank in range(request.param)]
+    return folder, launch.stdout
+
+
+@pytest.fixture(scope="module")
+def found(launched):
+    """Return what each process has found."""
+    folder, _ = launched
+    return [pickle.loads((folder / f"{rank}.pickle").read_bytes()) for rank in range(N_PROCESSES)]
 
 
 @pytest.fixture(scope="module")
@@ -216,56 +260,41 @@ def test_a_lost_process_is_an_error_in_the_others(how, message, tmp_path):
     assert found["as before"] and found["seconds"] < 60
 
 
-def test_the_example_trains_and_saves_one_model(tmp_path):
-    X, y = child.table(300)
-    np.save(tmp_path / "X.npy", X)
-    np.save(tmp_path / "y.npy", y)
-    example = TESTS.parent / "docs" / "examples" / "distributed_fit.py"
-    assert len(re.findall(r"^\S|^ +\S", example.read_text(), re.MULTILINE)) <= 13
-    launch = torchrun(example, tmp_path)
-    assert launch.returncode == 0, launch.stderr
-    est = child.ClassVSCTransformer.load(tmp_path / "model.safetensors")
-    assert est.n_iter_ == 5 and est.transform(X).shape == (300, 32)
-
-
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="asks Linux for the threads")
-def test_no_thread_of_the_connection_outlives_python(tmp_path):
+def test_no_thread_of_the_connection_outlives_python(launched):
     """It would abort the process, now and then: here 4 of 12, on busy processors."""
-    (tmp_path / "last.py").write_text(
-        """
-import atexit, sys
-from pathlib import Path
-
-@atexit.register  # before any other, to be called after them
-def tell():
-    tasks = Path("/proc/self/task").glob("*/comm")
-    print("threads", sorted(task.read_text().strip() for task in tasks), flush=True)
-
-import numpy as np
-from sklearn_classvsc import VAETransformer
-from sklearn_classvsc.distributed import data_parallel
-
-with data_parallel():
-    VAETransformer(max_epochs=1).fit(np.eye(9))
-"""
-    )
-    launch = torchrun(tmp_path / "last.py")
-    assert launch.returncode == 0, launch.stderr
-    assert launch.stdout.count("threads") == 2 and "python" in launch.stdout
-    assert "gloo" not in launch.stdout
+    _, at_the_end = launched
+    assert at_the_end.count("threads") == N_PROCESSES and "python" in at_the_end
+    assert "gloo" not in at_the_end
 
 
-def test_the_command_line_prints_once(tmp_path):
-    """Both processes print the same, but only the first is heard; so are errors."""
-    launch = torchrun("-m", "sklearn_classvsc", "--max-epochs=1", "--out", tmp_path)
-    assert launch.returncode == 0, launch.stderr
-    assert launch.stdout.count("1797 samples") == launch.stdout.count("Written: ") == 1
-    assert {path.name for path in tmp_path.iterdir()} >= {"factor_report.html", "table.csv"}
+def printed(folder, name, stream):
+    """Return what all processes of a program have printed."""
+    files = list(folder.glob(f"{name}.*.{stream}"))
+    assert len(files) == N_PROCESSES
+    return "".join(file.read_text() for file in files)
 
 
-def test_the_command_line_says_once_what_is_wrong(tmp_path):
-    launch = torchrun("-m", "sklearn_classvsc", "--data", tmp_path / "no.csv", "--target", "y")
-    assert launch.stdout == "" and launch.stderr.count("error: No file") == 1
+def test_the_example_trains_and_saves_one_model(launched):
+    folder, _ = launched
+    assert len(re.findall(r"^\S|^ +\S", EXAMPLE.read_text(), re.MULTILINE)) <= 13
+    est = child.ClassVSCTransformer.load(folder / "model.safetensors")
+    assert est.n_iter_ == 5 and est.transform(child.table(300)[0]).shape == (300, 32)
+
+
+def test_the_command_line_prints_once(launched):
+    """All processes print the same, but only the first is heard; so are errors."""
+    folder, _ = launched
+    out = printed(folder, "command", "stdout")
+    assert out.count("1797 samples") == out.count("Written: ") == 1
+    written = {path.name for path in (folder / "written").iterdir()}
+    assert written >= {"factor_report.html", "table.csv"}
+
+
+def test_the_command_line_says_once_what_is_wrong(launched):
+    folder, _ = launched
+    assert printed(folder, "wrong", "stdout") == ""
+    assert printed(folder, "wrong", "stderr").count("error: No file") == 1
 
 
 # -- one process -----------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers import small
+from helpers import covering, small
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.datasets import load_digits, load_iris
 from sklearn.exceptions import NotFittedError
@@ -86,8 +86,7 @@ def assert_same(model, est, method, values):
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("kind", [np.float32, np.float64])
-@pytest.mark.parametrize("cls", ESTIMATORS)
+@pytest.mark.parametrize(("cls", "kind"), covering(ESTIMATORS, [np.float32, np.float64]))
 def test_a_model_is_the_estimator_on_data_in_0_1(cls, kind, method, digits, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxscript", None)  # torch's exporter is for other bodies
     X, y = digits[0].astype(kind), digits[1]
@@ -97,8 +96,7 @@ def test_a_model_is_the_estimator_on_data_in_0_1(cls, kind, method, digits, monk
     assert_same(to_onnx(est, method=method, dtype=dtype), est, method, values)
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("cls", ESTIMATORS)
+@pytest.mark.parametrize(("method", "cls"), covering(METHODS, ESTIMATORS))
 def test_a_model_is_the_estimator_on_a_table(cls, method, table):
     X, y = table
     est = small(cls, max_epochs=60).fit(X, y)
@@ -135,8 +133,10 @@ def test_data_of_float32_make_a_model_of_float32(table):
     assert_same(decoder, est, "inverse_transform", est.transform(X))
 
 
-@pytest.mark.parametrize("activation", ["relu", "gelu", "silu", "tanh"])
-@pytest.mark.parametrize("hidden", [(), (8,)])
+@pytest.mark.parametrize(
+    ("activation", "hidden"),
+    [("relu", (8,)), ("gelu", (8,)), ("silu", (8,)), ("tanh", (8,)), ("relu", ())],
+)
 def test_every_activation(activation, hidden, digits):
     X, _ = digits
     est = small(VSCTransformer, activation=activation, hidden_layer_sizes=hidden).fit(X)
@@ -308,8 +308,7 @@ def test_a_body_that_cannot_be_exported_is_refused_by_name(digits):
 # -- pipelines ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", [np.float32, np.float64])
-@pytest.mark.parametrize("cls", ESTIMATORS)
+@pytest.mark.parametrize(("cls", "kind"), covering(ESTIMATORS, [np.float32, np.float64]))
 def test_skl2onnx_converts_a_pipeline(cls, kind, digits):
     skl2onnx = pytest.importorskip("skl2onnx")
     X, y = digits[0].astype(kind), digits[1]

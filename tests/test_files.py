@@ -10,6 +10,7 @@ import threading
 
 import numpy as np
 import pytest
+from helpers import covering
 
 from sklearn_classvsc import VAETransformer
 from sklearn_classvsc._files import check_writable, replacing
@@ -27,7 +28,7 @@ def vae():
 
 @pytest.fixture(params=WRITERS)
 def write(request, vae):
-    """Return what writes a file of each kind."""
+    """Return what writes a file of this kind, of each one where a test says nothing else."""
     if request.param == "ONNX":
         pytest.importorskip("onnx")
     return {
@@ -48,7 +49,11 @@ def mode(path):
 
 
 @posix
-@pytest.mark.parametrize("old", [0o600, 0o640, 0o664, 0o444, 0o755])
+@pytest.mark.parametrize(
+    ("old", "write"),
+    covering([0o600, 0o640, 0o664, 0o444, 0o755], WRITERS),
+    indirect=["write"],
+)
 def test_a_replaced_file_keeps_its_permissions(write, old, tmp_path):
     (tmp_path / "m").write_bytes(b"old")
     (tmp_path / "m").chmod(old)
@@ -58,7 +63,9 @@ def test_a_replaced_file_keeps_its_permissions(write, old, tmp_path):
 
 
 @posix
-@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
+@pytest.mark.parametrize(
+    ("umask", "write"), covering([0o022, 0o077, 0o002], WRITERS), indirect=["write"]
+)
 def test_a_new_file_has_the_permissions_of_any_new_file(umask, write, tmp_path):
     before = os.umask(umask)
     try:
@@ -110,7 +117,9 @@ def test_an_error_leaves_the_old_file_and_nothing_else(error, tmp_path):
     assert (tmp_path / "m").read_bytes() == b"old" and os.listdir(tmp_path) == ["m"]
 
 
-@pytest.mark.parametrize("call", ["fsync", "replace"])
+@pytest.mark.parametrize(
+    ("call", "write"), covering(["fsync", "replace"], WRITERS), indirect=["write"]
+)
 def test_a_failed_write_leaves_the_old_file(write, call, tmp_path, monkeypatch):
     def fail(*args):
         raise OSError("disk full")
@@ -152,6 +161,7 @@ with replacing(sys.argv[1]) as file:
 
 
 @posix
+@pytest.mark.parametrize("write", ["model"], indirect=True)
 def test_what_a_killed_write_left_goes_with_the_next_write(write, tmp_path):
     result = subprocess.run([sys.executable, "-c", KILLED, tmp_path / "m"], check=False)
     assert result.returncode == -signal.SIGKILL and len(os.listdir(tmp_path)) == 1
@@ -196,7 +206,11 @@ def test_threads_that_replace_one_file_do_not_disturb_each_other(tmp_path):
 
 
 @posix
-@pytest.mark.parametrize("kind", ["directory", "pipe", "device", "descriptor", "link to one"])
+@pytest.mark.parametrize(
+    ("kind", "write"),
+    covering(["directory", "pipe", "device", "descriptor", "link to one"], WRITERS),
+    indirect=["write"],
+)
 def test_what_is_no_regular_file_is_refused_and_left_alone(kind, write, tmp_path):
     path = tmp_path / "m"
     if kind == "directory":

@@ -20,7 +20,7 @@ from gate_examples import (
     quick,
     terms_of,
 )
-from helpers import small
+from helpers import covering, small
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
@@ -439,8 +439,7 @@ def partly(request, iris):
         return est.fit(X, y), X, y, labeled
 
 
-@pytest.mark.parametrize("container", CONTAINERS)
-@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize(("reader", "container"), covering(READERS, CONTAINERS))
 def test_samples_without_a_label_are_left_out_in_any_container(partly, reader, container):
     est, X, y, labeled = partly
     expected = READERS[reader](est, X[labeled], y[labeled])
@@ -456,22 +455,23 @@ def test_objects_are_read_as_what_they_are(partly):
     assert contrast_scorer(PCA(2).fit(X), X, y.astype(object)) == 0
 
 
-@pytest.mark.parametrize("reader", READERS)
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (
-            lambda y, none: np.full(150, none),
-            r"y holds no label: its 150 .*unlabeled=.*fewer folds",
-        ),
-        (lambda y, none: y[:9], "inconsistent numbers of samples: X has 150 and y 9"),
-        (lambda y, none: [*y[:-1].tolist(), None], "y holds (None|nan), which is no label"),
-        (lambda y, none: [[1, 2], [1]] * 75, "y is no array of labels .*MultiLabelBinarizer"),
-        (lambda y, none: np.ones((150, 2, 2)), r"y has the shape \(150, 2, 2\), but must be"),
-    ],
-)
-def test_labels_that_cannot_be_read_are_named(partly, reader, spoil, message):
+#: What spoils y, given it and what means "no label" in it, and the message that comes of it.
+SPOILT = {
+    "no label": (
+        lambda y, none: np.full(150, none),
+        r"y holds no label: its 150 .*unlabeled=.*fewer folds",
+    ),
+    "short": (lambda y, none: y[:9], "inconsistent numbers of samples: X has 150 and y 9"),
+    "None": (lambda y, none: [*y[:-1].tolist(), None], "y holds (None|nan), which is no label"),
+    "lists": (lambda y, none: [[1, 2], [1]] * 75, "y is no array of labels .*MultiLabelBinarizer"),
+    "3-D": (lambda y, none: np.ones((150, 2, 2)), r"y has the shape \(150, 2, 2\), but must be"),
+}
+
+
+@pytest.mark.parametrize(("reader", "spoilt"), covering(READERS, SPOILT))
+def test_labels_that_cannot_be_read_are_named(partly, reader, spoilt):
     est, X, y, _ = partly
+    spoil, message = SPOILT[spoilt]
     with pytest.raises(ValueError, match=message):
         READERS[reader](est, X, spoil(y, est.unlabeled))
 
@@ -599,14 +599,17 @@ AS_NONE = {  # y, and values that mean "no label" in another type than it has
     "objects": (np.array(["a", "b", "-1"] * 4, object), [-1, -1.0, b"-1"]),
     "mixed": (np.array(["a", "b", -1] * 4, object), ["-1", "-1.0"]),
 }
+WAYS = ["fit", "partial_fit", "source"]
 
 
 @pytest.mark.parametrize(
-    "y, unlabeled",
-    [pytest.param(y, u, id=f"{k}-{u!r}") for k, (y, us) in AS_NONE.items() for u in us],
+    "case, way",
+    covering([(k, u) for k, (_, us) in AS_NONE.items() for u in us], WAYS),
+    ids=str,
 )
-@pytest.mark.parametrize("way", ["fit", "partial_fit", "source"])
-def test_no_label_in_another_type_than_y_is_refused(y, unlabeled, way):
+def test_no_label_in_another_type_than_y_is_refused(case, way):
+    kind, unlabeled = case
+    y, _ = AS_NONE[kind]
     X = np.arange(36.0).reshape(12, 3)
     est = small(ClassVSCTransformer, unlabeled=unlabeled)
     with pytest.raises(ValueError, match=r"unlabeled=.* cannot be in y"):
@@ -614,19 +617,18 @@ def test_no_label_in_another_type_than_y_is_refused(y, unlabeled, way):
 
 
 @pytest.mark.parametrize(
-    "y, unlabeled, n",
+    "y, unlabeled, n, pieces",
     [
-        (np.array([0, 1, -1] * 4), -1.0, 2),
-        (np.array([0, 1, -1] * 4), np.int8(-1), 2),
-        (np.array([0.0, 1, -1] * 4), -1, 2),
-        (np.array(["a", "b", ""] * 4), np.str_(""), 2),
-        (np.array(["a", "b", -1] * 4, object), -1, 2),
-        (np.array(["a", "b", "c"] * 4, object), -1, 3),
-        (np.array(["a", "b"] * 6), "unlabeled", 2),
-        (np.array([0, 1, 2] * 4), -1, 3),
+        (np.array([0, 1, -1] * 4), -1.0, 2, False),
+        (np.array([0, 1, -1] * 4), np.int8(-1), 2, True),
+        (np.array([0.0, 1, -1] * 4), -1, 2, False),
+        (np.array(["a", "b", ""] * 4), np.str_(""), 2, True),
+        (np.array(["a", "b", -1] * 4, object), -1, 2, True),
+        (np.array(["a", "b", "c"] * 4, object), -1, 3, False),
+        (np.array(["a", "b"] * 6), "unlabeled", 2, True),
+        (np.array([0, 1, 2] * 4), -1, 3, False),
     ],
 )
-@pytest.mark.parametrize("pieces", [False, True])
 @pytest.mark.filterwarnings("ignore::sklearn_classvsc.CollapseWarning")
 def test_no_label_is_found_where_y_can_hold_it(y, unlabeled, n, pieces):
     X = np.arange(36.0).reshape(12, 3)

@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from helpers import expected_failures, small
+from helpers import covering, expected_failures, small
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
@@ -309,8 +309,9 @@ def test_the_loss_is_the_weighted_sum_of_its_terms(iris):
     np.testing.assert_allclose(history["train_loss"], weighted, rtol=1e-5)
 
 
-@pytest.mark.parametrize("likelihood", sorted(LIKELIHOODS))
-@pytest.mark.parametrize("container", [np.asarray, sparse.csr_array])
+@pytest.mark.parametrize(
+    ("likelihood", "container"), covering(sorted(LIKELIHOODS), [np.asarray, sparse.csr_array])
+)
 def test_every_method_works_under_every_likelihood(likelihood, container, digits, monkeypatch):
     monkeypatch.setattr(_data, "WIDE", 50)  # for what is sparse
     X = container((digits > 8) * 1.0 if likelihood == "bernoulli" else digits)

@@ -13,6 +13,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import covering
 from hostile_files import (
     CRAFTED,
     DATA,
@@ -85,8 +86,9 @@ def assert_same(one, two, X=X):
 # Round trips -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("cls", ESTIMATORS)
-@pytest.mark.parametrize("data", ["gaussian", "float32", "bernoulli"])
+@pytest.mark.parametrize(
+    ("cls", "data"), covering(ESTIMATORS, ["gaussian", "float32", "bernoulli"])
+)
 def test_a_loaded_model_is_the_saved_one_and_continues_identically(cls, data, tmp_path):
     samples = {"gaussian": X, "float32": X.astype("f4"), "bernoulli": (X > X.mean(0)) * 1.0}[data]
     estimator = cls(**TINY).fit(samples, Y)
@@ -169,8 +171,7 @@ BODIES = [
 ]
 
 
-@pytest.mark.parametrize("bodies", BODIES)
-@pytest.mark.parametrize("cls", ESTIMATORS)
+@pytest.mark.parametrize(("bodies", "cls"), covering(BODIES, ESTIMATORS))
 def test_bodies_of_the_package_come_back_with_their_weights(cls, bodies, tmp_path):
     X, Y = PIXELS
     estimator = cls(**TINY | bodies).fit(X, Y)
@@ -257,8 +258,9 @@ def _skops(estimator, folder):
     return skops.load(folder / "m", trusted=untrusted)
 
 
-@pytest.mark.parametrize("copy", [round_trip, _pickle, _joblib, _skops])
-@pytest.mark.parametrize("cls", ESTIMATORS)
+@pytest.mark.parametrize(
+    ("copy", "cls"), covering([round_trip, _pickle, _joblib, _skops], ESTIMATORS)
+)
 def test_a_chain_of_copies_stays_the_model_while_it_learns(cls, copy, tmp_path):
     names = np.array(["b", "ä", "", "cc"])[Y]
     one = two = cls(**TINY).partial_fit(X, names)
@@ -381,22 +383,6 @@ def test_weights_that_are_not_finite_are_refused(tmp_path):
 # Atomic writes ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("call", ["fsync", "replace"])
-@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(
-    model, tmp_path, monkeypatch, call, error
-):
-    def fail(*args):
-        raise error
-
-    (tmp_path / "m").write_bytes(b"old")
-    monkeypatch.setattr(os, call, fail)
-    with pytest.raises(type(error)):
-        model.save(tmp_path / "m")
-    assert (tmp_path / "m").read_bytes() == b"old"
-    assert os.listdir(tmp_path) == ["m"]
-
-
 def test_a_full_disk_leaves_the_old_file(model, tmp_path):
     resource = pytest.importorskip("resource")
     (tmp_path / "m").write_bytes(b"old")
@@ -420,13 +406,6 @@ def test_a_directory_that_takes_no_files_raises(model, tmp_path):
         tmp_path.chmod(0o500)
         with pytest.raises(PermissionError):
             model.save(tmp_path / "m")
-
-
-def test_a_symbolic_link_stays_one(model, tmp_path):
-    (tmp_path / "link").symlink_to(tmp_path / "m")
-    model.save(tmp_path / "link")
-    assert (tmp_path / "link").is_symlink()
-    assert_same(load(tmp_path / "link", ClassVSCTransformer), model)
 
 
 # Damaged and hostile files ---------------------------------------------------------------------
@@ -566,13 +545,13 @@ def test_what_is_no_file_is_refused(tmp_path):
         load("a\0b", VAETransformer)
 
 
-@pytest.mark.parametrize("cls", ESTIMATORS)
-@pytest.mark.parametrize("other", ESTIMATORS)
+@pytest.mark.parametrize(
+    ("cls", "other"), zip(ESTIMATORS, [*ESTIMATORS[1:], ESTIMATORS[0]], strict=True)
+)
 def test_a_model_of_another_class_is_refused_naming_both(cls, other, tmp_path):
-    if cls is not other:
-        cls(**TINY).fit(X, Y).save(tmp_path / "m")
-        data = (tmp_path / "m").read_bytes()
-        refused(data, tmp_path, rf"'{cls.__name__}'; expected {other.__name__}\.", other)
+    cls(**TINY).fit(X, Y).save(tmp_path / "m")
+    data = (tmp_path / "m").read_bytes()
+    refused(data, tmp_path, rf"'{cls.__name__}'; expected {other.__name__}\.", other)
 
 
 def test_a_file_cut_anywhere_is_refused(content, tmp_path):
@@ -590,7 +569,7 @@ def test_a_flipped_bit_anywhere_is_refused(content, tmp_path):
 
 
 @settings(
-    max_examples=300,
+    max_examples=100,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
@@ -604,7 +583,7 @@ def test_any_mutation_is_refused(content, tmp_path, data):
         refused(mutated, tmp_path)
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(4))
 def test_damage_of_every_kind_is_refused(seed, content, tmp_path):
     rng = np.random.default_rng(seed)
     for damaged in [damage(content, rng) for _ in range(20)]:
@@ -612,7 +591,7 @@ def test_damage_of_every_kind_is_refused(seed, content, tmp_path):
             refused(damaged, tmp_path)
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(4))
 def test_a_lie_is_refused_or_makes_a_model_that_does_no_harm(seed, content, tmp_path):
     """What passes every check is data: at worst of a model that computes nonsense."""
     rng = np.random.default_rng(seed)

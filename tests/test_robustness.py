@@ -6,6 +6,7 @@ Also what was found to break that, case by case. `benchmarks/fuzz.py` runs more 
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import covering
 from hypothesis import HealthCheck, given, settings
 from scipy import sparse
 from strategies import ESTIMATORS, TINY, VALUES, Part, cases
@@ -34,7 +35,7 @@ def examples(n):
 
 @pytest.mark.parametrize("part", PARTS)
 def test_an_argument_of_any_kind(part):
-    @examples(100)
+    @examples(100 if part == "params" else 40)
     @given(cases([part]))
     def run(case):
         assert trial(case) in {"accepted", "refused"}
@@ -42,7 +43,7 @@ def test_an_argument_of_any_kind(part):
     run()
 
 
-@examples(150)
+@examples(60)
 @given(cases())
 def test_arguments_of_any_kind_together(case):
     assert trial(case) in {"accepted", "refused"}
@@ -86,15 +87,20 @@ def test_every_parameter_is_tried(cls):
 # What was found, by argument ---------------------------------------------------------------------
 
 
-@each_estimator
 @pytest.mark.parametrize(
     "dates",
     [np.full((12, 3), "2020-01-01", "M8[D]"), np.full((12, 3), 5, "m8[s]")],
     ids=["dates", "durations"],
 )
+<<<<<<< HEAD
 def test_dates_are_no_numbers(cls, dates):
     with pytest.raises(ValueError, match=r"real numbers, but X has the dtype (datetime|timedelta)"):
         cls(**TINY).fit(dates, Y)
+=======
+def test_dates_are_no_numbers(dates):
+    with pytest.raises(ValueError, match=r"X .*Expected real numbers, found (datetime|timedelta)"):
+        ClassVSCTransformer(**TINY).fit(dates, Y)
+>>>>>>> h-quick
 
 
 @each_estimator
@@ -108,9 +114,10 @@ def test_a_data_frame_of_categories_holds_numbers_or_is_refused(cls):
         cls(**TINY).fit(frame.replace(0.0, np.inf).astype("category"), Y)
 
 
-@each_estimator
 @pytest.mark.parametrize("bad", [X[:, 0], X[:, :0], X.astype(str), X + 1j, [[1.0], [2.0, 3.0]]])
-@pytest.mark.parametrize("method", ["fit", "partial_fit", "transform", "score_samples"])
+@pytest.mark.parametrize(
+    ("method", "cls"), covering(["fit", "partial_fit", "transform", "score_samples"], ESTIMATORS)
+)
 def test_errors_about_samples_name_them(cls, method, bad):
     estimator = cls(**TINY)
     arguments = [bad, Y] if "fit" in method else [bad]
@@ -156,11 +163,10 @@ def test_errors_about_labels_name_them(y, match):
         ClassVSCTransformer(**TINY).fit(X, y)
 
 
-@each_estimator
 @pytest.mark.parametrize("callbacks", [["print"], [1], [("name", 1)], [None]])
-def test_what_is_no_callback_is_named(cls, callbacks):
+def test_what_is_no_callback_is_named(callbacks):
     with pytest.raises(TypeError, match=r"callbacks=.* must hold skorch callbacks"):
-        cls(**TINY, callbacks=callbacks).fit(X, Y)
+        VSCTransformer(**TINY, callbacks=callbacks).fit(X, Y)
 
 
 @pytest.mark.parametrize("classes", [["a", 1, None], [[0, 1], [2]], {}])
@@ -169,8 +175,7 @@ def test_errors_about_classes_name_them(classes):
         ClassVSCTransformer(**TINY).partial_fit(X, Y, classes=classes)
 
 
-@each_estimator
-@pytest.mark.parametrize("factor", [1e300, 1e38, 2.0**-40, 1e-300])
+@pytest.mark.parametrize(("factor", "cls"), covering([1e300, 1e38, 2.0**-40, 1e-300], ESTIMATORS))
 def test_weights_count_relatively_however_large_or_small(cls, factor):
     """Their sum overflowed float32, or all of them were 0 in it."""
     weight = 2.0 ** (np.arange(12) % 4)
@@ -179,7 +184,6 @@ def test_weights_count_relatively_however_large_or_small(cls, factor):
     np.testing.assert_allclose(scaled, codes, rtol=1e-5)
 
 
-@each_estimator
 @pytest.mark.parametrize(
     ("weight", "match"),
     [
@@ -191,9 +195,9 @@ def test_weights_count_relatively_however_large_or_small(cls, factor):
     ],
     ids=["negative", "zeros", "2-D", "complex", "text"],
 )
-def test_errors_about_weights_name_them(cls, weight, match):
+def test_errors_about_weights_name_them(weight, match):
     with pytest.raises(ValueError, match=match):
-        cls(**TINY).fit(X, Y, sample_weight=weight)
+        ClassVSCTransformer(**TINY).fit(X, Y, sample_weight=weight)
 
 
 @each_estimator

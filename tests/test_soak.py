@@ -1,4 +1,4 @@
-"""The quick part of every row of the page on reliability; see benchmarks/soak.py."""
+"""The quick part of rows of the page on reliability; see benchmarks/soak.py."""
 
 import gc
 import subprocess
@@ -14,17 +14,7 @@ from sklearn_classvsc import ClassVSCTransformer, VAETransformer, VSCTransformer
 
 SOAK = Path(__file__).parents[1] / "benchmarks" / "soak.py"
 #: Not here: what other tests run anyway, times, and Dask, which is slow to start.
-ROWS = [
-    "backends",
-    "kill",
-    "full",
-    "read_only",
-    "interrupt",
-    "round_trips",
-    "threads",
-    "large_file",
-    "leak",
-]
+ROWS = ["kill", "read_only", "large_file", "leak"]
 
 
 @pytest.mark.slow

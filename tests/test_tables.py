@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import sklearn
 import torch
-from helpers import small
+from helpers import covering, small
 from scipy import sparse
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
@@ -131,8 +131,7 @@ def fitted():
     return small(VSCTransformer, max_epochs=1).fit(X)
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("kind", REFUSED)
+@pytest.mark.parametrize(("kind", "method"), covering(REFUSED, METHODS))
 def test_what_is_no_table_is_refused_at_once_with_the_way_to_one(kind, method, fitted):
     value, way = REFUSED[kind]
     estimator = small(VSCTransformer) if "fit" in method else fitted
@@ -145,8 +144,13 @@ def test_what_is_no_table_is_refused_at_once_with_the_way_to_one(kind, method, f
     assert vars(estimator) == before
 
 
-@pytest.mark.parametrize("cls", [VAETransformer, VSCTransformer, ClassVSCTransformer])
-@pytest.mark.parametrize("kind", ["AnnData", "LazyFrame", "masked", "images"])
+@pytest.mark.parametrize(
+    ("kind", "cls"),
+    covering(
+        ["AnnData", "LazyFrame", "masked", "images"],
+        [VAETransformer, VSCTransformer, ClassVSCTransformer],
+    ),
+)
 def test_every_estimator_refuses_what_is_no_table(kind, cls):
     value, way = REFUSED[kind]
     with pytest.raises((TypeError, ValueError), match=way):
@@ -178,8 +182,9 @@ NO_SOURCES = {
 }
 
 
-@pytest.mark.parametrize("method", ["fit", "partial_fit", "transform"])
-@pytest.mark.parametrize("kind", NO_SOURCES)
+@pytest.mark.parametrize(
+    ("kind", "method"), covering(NO_SOURCES, ["fit", "partial_fit", "transform"])
+)
 def test_what_yields_no_chunks_is_refused_with_the_way_to_do_it(kind, method, fitted):
     value, way = NO_SOURCES[kind]
     estimator = small(VAETransformer) if "fit" in method else fitted

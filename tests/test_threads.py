@@ -8,15 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from helpers import small
+from helpers import covering, small
 from sklearn.datasets import load_iris
 
 from sklearn_classvsc import ClassVSCTransformer, VAETransformer, VSCTransformer, _net
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_classvsc.CollapseWarning")
-each_estimator = pytest.mark.parametrize(
-    "cls", [VAETransformer, VSCTransformer, ClassVSCTransformer]
-)
+ESTIMATORS = [VAETransformer, VSCTransformer, ClassVSCTransformer]
 X, Y = load_iris(return_X_y=True)
 THREADS = 8
 #: All that a fitted estimator does, deterministically.
@@ -75,8 +73,7 @@ def during(train, use):
     return seen
 
 
-@pytest.mark.parametrize("use", USES)
-@each_estimator
+@pytest.mark.parametrize(("use", "cls"), covering(USES, ESTIMATORS))
 def test_calls_at_once_return_what_one_returns(cls, use):
     estimator = small(cls).fit(X, Y)
     expected = USES[use](estimator)
@@ -84,9 +81,8 @@ def test_calls_at_once_return_what_one_returns(cls, use):
         assert all(np.array_equal(one, expected) for one in found)
 
 
-@each_estimator
-def test_an_estimator_just_unpickled_serves_all_threads(cls):
-    estimator = small(cls).fit(X, Y)
+def test_an_estimator_just_unpickled_serves_all_threads():
+    estimator = small(ClassVSCTransformer).fit(X, Y)
     expected, content = estimator.transform(X), pickle.dumps(estimator)
     for _ in range(5):
         copy = pickle.loads(content)
@@ -94,18 +90,16 @@ def test_an_estimator_just_unpickled_serves_all_threads(cls):
             assert np.array_equal(found, expected)
 
 
-@each_estimator
-def test_fits_at_once_are_the_fits_one_after_the_other(cls):
+def test_fits_at_once_are_the_fits_one_after_the_other():
     def fit(seed):
-        return codes_and_next(small(cls, random_state=seed).fit(X, Y))
+        return codes_and_next(small(ClassVSCTransformer, random_state=seed).fit(X, Y))
 
     expected = [fit(seed) for seed in range(THREADS)]
     for found, alone in zip(at_once(fit, *range(THREADS)), expected, strict=True):
         assert np.array_equal(found, alone)
 
 
-@pytest.mark.parametrize("training", ["partial_fit", "fit", "warm_start"])
-@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize(("use", "training"), covering(USES, ["partial_fit", "fit", "warm_start"]))
 def test_what_is_used_during_training_is_the_model_before_or_after(use, training):
     """Training on data of another scale, of which a mixture of old and new would be neither."""
     estimator = small(ClassVSCTransformer, max_epochs=20, warm_start=training == "warm_start")
@@ -127,9 +121,8 @@ def test_a_class_is_sampled_from_one_model_during_training():
     assert all(np.array_equal(one, before) or np.array_equal(one, after) for one in seen)
 
 
-@each_estimator
-def test_files_saved_during_partial_fit_are_of_some_moment_between(cls, tmp_path):
-    estimator, twin = (small(cls).fit(X, Y) for _ in range(2))
+def test_files_saved_during_partial_fit_are_of_some_moment_between(tmp_path):
+    estimator, twin = (small(ClassVSCTransformer).fit(X, Y) for _ in range(2))
     files = []
 
     def save():
@@ -145,7 +138,7 @@ def test_files_saved_during_partial_fit_are_of_some_moment_between(cls, tmp_path
         codes_and_next(copy.deepcopy(twin.partial_fit(X, Y) if i else twin)) for i in range(11)
     ]
     for file in files:
-        found = codes_and_next(cls.load(file))
+        found = codes_and_next(ClassVSCTransformer.load(file))
         assert any(np.array_equal(found, moment) for moment in moments)
 
 
@@ -183,15 +176,15 @@ def test_a_training_that_fails_is_not_seen():
 
 
 @pytest.mark.parametrize(
-    ("methods", "warm_start"),
+    ("methods", "warm_start", "fitted"),
     [
-        (["partial_fit"] * 3, False),
-        (["fit"] * 2, True),
-        (["fit"] * 2, False),
-        (["fit", "partial_fit"], False),
+        (["partial_fit"] * 3, False, False),
+        (["partial_fit"] * 3, False, True),
+        (["fit"] * 2, True, True),
+        (["fit"] * 2, False, False),
+        (["fit", "partial_fit"], False, True),
     ],
 )
-@pytest.mark.parametrize("fitted", [False, True])
 def test_threads_that_train_one_estimator_take_turns(methods, warm_start, fitted):
     estimator = small(VSCTransformer, warm_start=warm_start)
     if fitted:

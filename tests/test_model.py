@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers import small
+from helpers import covering, small
 from scipy import sparse
 from sklearn.datasets import load_digits
 
@@ -19,9 +19,16 @@ def bernoulli(request):
     return small(request.param).fit(DIGITS)
 
 
-@pytest.mark.parametrize("value", [-5.0, -0.01, 1.01, 5.0, 1e10])
-@pytest.mark.parametrize("container", [np.asarray, sparse.csr_array])
-@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize(
+    ("value", "container", "wide"),
+    [
+        (-5.0, np.asarray, False),
+        (-0.01, sparse.csr_array, False),
+        (1.01, sparse.csr_array, True),
+        (5.0, np.asarray, True),
+        (1e10, sparse.csr_array, False),
+    ],
+)
 def test_a_bernoulli_model_has_no_score_outside_of_0_and_1(
     bernoulli, value, container, wide, monkeypatch
 ):
@@ -43,8 +50,10 @@ def test_a_sample_beyond_by_rounding_has_the_score_of_the_end(bernoulli):
     )
 
 
-@pytest.mark.parametrize("likelihood", ["multinomial", "negative_binomial", "poisson"])
-@pytest.mark.parametrize("container", [np.asarray, sparse.csr_array])
+@pytest.mark.parametrize(
+    ("likelihood", "container"),
+    covering(["multinomial", "negative_binomial", "poisson"], [np.asarray, sparse.csr_array]),
+)
 def test_a_model_of_counts_has_no_score_of_negative_ones(likelihood, container):
     est = small(VSCTransformer, likelihood=likelihood).fit(container(COUNTS))
     outlier = COUNTS.copy()
