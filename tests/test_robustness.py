@@ -92,15 +92,9 @@ def test_every_parameter_is_tried(cls):
     [np.full((12, 3), "2020-01-01", "M8[D]"), np.full((12, 3), 5, "m8[s]")],
     ids=["dates", "durations"],
 )
-<<<<<<< HEAD
-def test_dates_are_no_numbers(cls, dates):
-    with pytest.raises(ValueError, match=r"real numbers, but X has the dtype (datetime|timedelta)"):
-        cls(**TINY).fit(dates, Y)
-=======
 def test_dates_are_no_numbers(dates):
-    with pytest.raises(ValueError, match=r"X .*Expected real numbers, found (datetime|timedelta)"):
+    with pytest.raises(ValueError, match=r"real numbers, but X has the dtype (datetime|timedelta)"):
         ClassVSCTransformer(**TINY).fit(dates, Y)
->>>>>>> h-quick
 
 
 @each_estimator
