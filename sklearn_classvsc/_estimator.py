@@ -6,7 +6,7 @@ import copy
 import os
 from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar, overload
 
 import numpy as np
 import pandas as pd
@@ -27,7 +27,7 @@ from ._likelihoods import LIKELIHOODS
 from ._messages import brief
 from ._model import CodeMoments, Model, is_finite, stack
 from ._modules import ACTIVATIONS, SpikeSlabAutoencoder
-from ._net import VSCNet, check_device, divergence_error, split_device
+from ._net import check_device, divergence_error, split_device
 from ._objective import Objective
 from ._persistence import without_removed
 from ._sklearn import HasMethods, Interval, StrOptions, fit_context
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from ._modules import Recipe
 
+T = TypeVar("T")
 #: `max_epochs="auto"`: so many passes, or as many as make so many gradient steps if that is more.
 #: `partial_fit` lets weights rise as if training had the same number of steps.
 EPOCHS, STEPS = 20, 2000
@@ -62,7 +63,8 @@ class Fitted(NamedTuple):
     header: Header
     training: Training
     model: Model
-    history: pd.DataFrame
+    history: pd.DataFrame  # which a user may change
+    n_iter: int
     stop_reason: str
 
     @classmethod
@@ -78,7 +80,8 @@ class Fitted(NamedTuple):
         seen = state.get("_seen")
         training = Training.from_state(*of, device, seen and Moments(**seen))
         model = training.model(labels, lambda _: state.get("_class_summary"))
-        return cls(header, training, model, pd.DataFrame(state["history_"]), state["stop_reason_"])
+        of_fit = training.history(), int(state["n_iter_"]), state["stop_reason_"]
+        return cls(header, training, model, *of_fit)
 
     def state(self) -> dict[str, Any]:
         """Return it as NumPy arrays and primitives, by the names that files have for them."""
@@ -88,22 +91,48 @@ class Fitted(NamedTuple):
             state["_class_summary"] = model.summary
         if self.training.seen is not None:
             state["_seen"] = self.training.seen._asdict()
+        history = self.training.history()
         return state | {
             "_pending_state": self.training.state(),
-            "history_": {name: self.history[name].to_numpy() for name in self.history},
+            "history_": {name: history[name].to_numpy() for name in history},
             "n_iter_": self.n_iter,
             "stop_reason_": self.stop_reason,
         }
 
     @property
-    def n_iter(self) -> int:
-        """Epochs trained; the history may not go back to the first."""
-        return int(self.history["epoch"].iloc[-1])
-
-    @property
     def known(self) -> Known:
         """What the data of a training that goes on are held against."""
         return Known(self.header, self.model.labels, self.model.architecture["likelihood"])
+
+
+class Published(Generic[T]):
+    """A fitted attribute: there once a fit is, and read from what that has published.
+
+    It may be set, as a subclass does whose `fit` validates its data first. What is set stands.
+
+    Parameters
+    ----------
+    read : callable
+        Returns the value, of a `Fitted`.
+    """
+
+    def __init__(self, read: Callable[[Fitted], T]) -> None:
+        self.read = read
+
+    def __set_name__(self, owner: type[Any], name: str) -> None:
+        self.name = name
+
+    @overload
+    def __get__(self, estimator: None, owner: type[Any]) -> Published[T]: ...
+    @overload
+    def __get__(self, estimator: Any, owner: type[Any]) -> T: ...
+    def __get__(self, estimator: Any, owner: type[Any]) -> Published[T] | T:
+        """Return the value; an AttributeError says that there is none yet."""
+        if estimator is None:
+            return self
+        if estimator._fitted is None:
+            raise AttributeError(f"{owner.__name__} is not fitted, and has no {self.name!r} yet.")
+        return self.read(estimator._fitted)
 
 
 def known_state(
@@ -276,6 +305,8 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         file = None if self.checkpoint is None else Checkpoint(self.checkpoint)
         saved = file.read(type(self)) if file and resume else None
         last = self._fitted if self.warm_start and saved is None else None
+        if saved and saved[1].start:  # of a fit that went on from another
+            last = saved[0]._now()
 
         with current().raise_in_all():
             known = None if last is None else last.known
@@ -492,14 +523,16 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             return before + found if stop_reason == "partial_fit" else found.filled_from(before)
 
         model = training.model(given.labels, summary)
-        return Fitted(given.header, training, model, training.history(), stop_reason)
+        history = training.history()  # it may not go back to the first epoch
+        n_iter = int(history["epoch"].iloc[-1])
+        return Fitted(given.header, training, model, history, n_iter, stop_reason)
 
     def _publish(self, made: Fitted) -> Self:
-        """Become what a training has made."""
-        self._fitted = made
+        """Become what a training has made; a warning that is an error leaves all as it was."""
         labels, summary = made.model.labels, made.model.summary
         if labels and summary and made.stop_reason not in ("partial_fit", "interrupted"):
             warn_of_collapse(summary.on, labels.classes)
+        self._fitted = made
         return self
 
     def _seed(self) -> int:
@@ -655,8 +688,8 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
     def _sample(self, n_samples: int, moments: Callable[[Model], CodeMoments]) -> NDArray[Any]:
         """Decode draws of codes with the moments that a model has for them."""
         model = self._now().model
-        if n_samples < 1:
-            raise ValueError(f"n_samples={n_samples!r} must be at least 1.")
+        if not isinstance(n_samples, Integral) or int(n_samples) < 1:
+            raise ValueError(f"n_samples={n_samples!r} must be at least 1, and an integer.")
         rng = np.random.default_rng(self._seed())
         return self._decode(model, model.draw(n_samples, moments(model), rng))
 
@@ -688,54 +721,15 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
     def __sklearn_is_fitted__(self) -> bool:
         return self._fitted is not None
 
-    @property
-    def n_features_in_(self) -> int:
-        """Number of features."""
-        return self._published("n_features_in_").header.n_features_in_
-
-    @property
-    def feature_names_in_(self) -> NDArray[Any]:
-        """Names of the features; only there if X had column names that are all strings."""
-        return self._published("feature_names_in_").header.feature_names_in_
-
-    @property
-    def likelihood_(self) -> str:
-        """Name of the model's likelihood: the parameter, or what "auto" chose."""
-        return str(self._published("likelihood_").model.architecture["likelihood"])
-
-    @property
-    def n_iter_(self) -> int:
-        """Epochs trained; a chunk of `partial_fit` counts as one."""
-        return self._published("n_iter_").n_iter
-
-    @property
-    def stop_reason_(self) -> str:
-        """What ended the last training."""
-        return self._published("stop_reason_").stop_reason
-
-    @property
-    def history_(self) -> pd.DataFrame:
-        """Mean of the loss and of each of its terms in each epoch, in nats per sample."""
-        return self._published("history_").history
-
-    @property
-    def net_(self) -> VSCNet:
-        """The net that was trained."""
-        return self._published("net_").training.net
-
-    @property
-    def module_(self) -> SpikeSlabAutoencoder:
-        """The fitted model, a copy that no later training changes."""
-        return self._published("module_").model.module
-
-    @property
-    def _n_features_out(self) -> int:
-        return self._published("_n_features_out").model.n_components
-
-    def _published(self, name: str) -> Fitted:
-        if self._fitted is None:
-            raise AttributeError(f"{type(self).__name__!r} is not fitted, and has no {name!r} yet.")
-        return self._fitted
+    n_features_in_ = Published(lambda fitted: fitted.header.n_features_in_)
+    feature_names_in_ = Published(lambda fitted: fitted.header.feature_names_in_)
+    likelihood_ = Published(lambda fitted: str(fitted.model.architecture["likelihood"]))
+    n_iter_ = Published(lambda fitted: fitted.n_iter)
+    stop_reason_ = Published(lambda fitted: fitted.stop_reason)
+    history_ = Published(lambda fitted: fitted.history)
+    net_ = Published(lambda fitted: fitted.training.net)
+    module_ = Published(lambda fitted: fitted.model.module)
+    _n_features_out = Published(lambda fitted: fitted.model.n_components)
 
     # -- files -----------------------------------------------------------------------------------
 

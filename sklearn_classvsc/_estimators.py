@@ -13,7 +13,7 @@ from sklearn.utils import Tags
 
 from ._classes import Labels, LabelSets, one_label_only
 from ._data import prefix_errors
-from ._estimator import WEIGHT, SpikeSlabTransformer
+from ._estimator import WEIGHT, Published, SpikeSlabTransformer
 from ._messages import brief
 from ._model import CodeMoments, Model
 from ._objective import (
@@ -711,12 +711,7 @@ class ClassVSCTransformer(SpikeSlabTransformer):
             raise one_label_only("consistency", self.consistency, y)
         return LabelSets.learn(y, self.unlabeled, classes)
 
-    @property
-    def classes_(self) -> NDArray[Any]:
-        """The class labels, sorted; of an indicator the names or numbers of its columns."""
-        labels = self._published("classes_").model.labels
-        assert labels is not None
-        return labels.classes
+    classes_ = Published(lambda fitted: _classes(fitted.model))
 
     def labels_of(self, y: ArrayLike) -> NDArray[Any]:
         """Return labels as `fit` reads them: checked, as an array.
@@ -865,3 +860,8 @@ def _check_alpha(alpha: Any, n_components: int) -> NDArray[np.float32]:
 def default_to(default: float, value: float | None) -> float:
     """Return a weight, or the objective's own where it is None."""
     return default if value is None else value
+
+
+def _classes(model: Model) -> NDArray[Any]:
+    assert model.labels is not None
+    return model.labels.classes

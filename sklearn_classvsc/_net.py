@@ -500,6 +500,8 @@ def _check_settings(callbacks: list[tuple[str, Callback]], validates: bool) -> N
 
 def split_device(device: str) -> tuple[str, str]:
     """Return the device and the precision of matrix products: "cuda+bfloat16" names both."""
+    if not isinstance(device, str):  # partial_fit does not validate parameters again
+        raise ValueError(f"device={device!r} must be a string, such as 'cpu'.")
     name, _, precision = device.partition("+")
     if precision not in ("", "bfloat16"):
         raise ValueError(

@@ -470,6 +470,8 @@ def _assemble(
     first = metadata["schema_version"] == "1"
     _check_names("", state, {k: x for k, x in STATE.items() if first or k not in UNUSED})
     _check_names("_architecture/", state["_architecture"], ARCHITECTURE)
+    if type(rows := state["_pending_state"].get("history")) is list:  # of schema version 1
+        state["_pending_state"]["history"] = History(_columns(rows))
     estimator = cls(**params)
     try:
         estimator._validate_params()
@@ -485,8 +487,6 @@ def _check_state(
     """Check names, shapes and dtypes against those of a model of the declared architecture."""
     architecture, saved = state["_architecture"], state["_pending_state"]
     hidden, n_features = architecture["hidden_layer_sizes"], architecture["n_features"]
-    if type(saved.get("history")) is list:  # of schema version 1
-        saved["history"] = History(_columns(saved["history"]))
     _check_names("_pending_state/", saved, TRAINING)
     valid = architecture["gated"] is estimator.gated
     takes_labels = get_tags(estimator).target_tags.required

@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._estimator import SpikeSlabTransformer
 from .._messages import brief
-from .._tables import check_image_shape
+from .._tables import as_table, check_image_shape
 from ..inspection import feature_names as names_at_fit
 from ..labels import labeled_rows
 from ..metrics._counts import check_labels, random_rows
@@ -47,6 +47,7 @@ def check_inputs(
 ) -> Inputs:
     """Check everything; parameters and errors are those of `factor_report`."""
     _check_estimator(est)
+    X = as_table(X)
     n_given = X.shape[0] if hasattr(X, "shape") else len(X)
     X, read = labeled_rows(est, X, y)
     classes, labels = check_labels(read, X)
