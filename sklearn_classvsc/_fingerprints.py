@@ -8,6 +8,7 @@ import zlib
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 #: Bytes of a memory map up to which every row is read, and how many rows of a larger one are.
@@ -63,6 +64,8 @@ def _is_mapped(X: Any) -> bool:
     while X is not None:
         if isinstance(X, np.memmap | mmap.mmap):
             return True
+        if isinstance(X, torch.Tensor):  # whose `data` is a tensor again, without end
+            return False
         if isinstance(X, memoryview):
             X = X.obj
         elif isinstance(X, np.ndarray):

@@ -28,6 +28,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
 from sklearn.utils import get_tags
 
 from . import bodies
@@ -40,8 +41,6 @@ from ._modules import ACTIVATIONS
 from ._training import new_module
 
 if TYPE_CHECKING:
-    from sklearn.base import BaseEstimator
-
     T = TypeVar("T", bound=BaseEstimator)
 
 FORMAT, SCHEMA_VERSION = "sklearn-classvsc", 2
@@ -922,8 +921,16 @@ def _version(package: str) -> str:
         return "unknown"
 
 
-def _short(value: Any) -> str:
-    return reprlib.repr(value)
+class _Short(reprlib.Repr):
+    """Names a body or an estimator by its class: of a hostile file, its own repr takes minutes."""
+
+    def repr_instance(self, x: Any, level: int) -> str:
+        if isinstance(x, BaseEstimator):
+            return f"{type(x).__name__}(...)"
+        return super().repr_instance(x, level)
+
+
+_short = _Short().repr
 
 
 def _same_specs(where: str, found: dict[str, Any], expected: dict[str, NDArray[Any]]) -> None:

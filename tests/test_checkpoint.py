@@ -343,7 +343,7 @@ def test_a_long_history_of_unlike_epochs_is_written(file):
     ("params", "named"),
     [
         ({"max_epochs": 10**6 + 1}, "1000001 epochs.*lower max_epochs"),
-        ({"hidden_layer_sizes": (1,) * 70_000}, "hidden layers is 70000.*1000 at most"),
+        ({"hidden_layer_sizes": (1,) * 1001}, "hidden layers is 1001.*1000 at most"),
     ],
 )
 def test_what_no_file_holds_is_refused_before_training(params, named, file, monkeypatch):

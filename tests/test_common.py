@@ -308,9 +308,12 @@ def test_history_and_attributes(cls, iris):
     assert not est.module_.training
 
 
-def test_by_default_a_fit_has_2000_steps_at_least(iris):
+def test_by_default_a_fit_has_2000_steps_at_least(iris, monkeypatch):
+    assert _estimator.STEPS == 2000
+    monkeypatch.setattr(_estimator, "EPOCHS", 2)
+    monkeypatch.setattr(_estimator, "STEPS", 100)
     est = VAETransformer(hidden_layer_sizes=(4,), n_components=2, batch_size=1)
-    assert est.fit(iris[0][::5]).stop_reason_ == "steps" and est.n_iter_ == 67
+    assert est.fit(iris[0][::5]).stop_reason_ == "steps" and est.n_iter_ == 4
 
 
 @each_estimator

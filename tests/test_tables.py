@@ -162,7 +162,7 @@ NO_SOURCES = {
     "class": (Samples, r"X is the class Samples: pass a dataset, Samples\(\.\.\.\)"),
     "arguments": (lambda path: [X], "function with arguments .*path"),
     "nothing": (lambda: None, "returned None, but a function must return"),
-    "array": (lambda: X, "returned array.*, but a function must return"),
+    "array": (lambda: X, r"returned \[\[0.*, but a function must return"),
     "rows": (lambda: iter(X), r"chunk of X has the shape \(12,\).*several samples at a time"),
     "samples": (lambda: zip(X, Y, strict=True), "chunk of X is a tuple .*'ndarray', 'int64'"),
     "numbers": (lambda: range(3), r"chunk of X is 0 \(int\)"),
