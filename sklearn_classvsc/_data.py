@@ -205,9 +205,9 @@ class Survey:
         """Whether the data are bits, or shades of grey between them, as images are.
 
         All values are in [0, 1], up to rounding. Of the features that hold more than 0 and 1, at
-        least a quarter of the values are 0 or 1, and one in a thousand is 1. Measurements do not pile up there,
-        in whatever unit they are small; nor when a MinMaxScaler makes two values of each feature
-        0 and 1.
+        least a quarter of the values are 0 or 1, and one in a thousand is 1. Measurements do not
+        pile up there, in whatever unit they are small; nor when a MinMaxScaler makes two values of
+        each feature 0 and 1.
         """
         if not self._in_unit_interval:
             return False
