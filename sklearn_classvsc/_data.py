@@ -205,9 +205,9 @@ class Survey:
         """Whether the data are bits, or shades of grey between them, as images are.
 
         All values are in [0, 1], up to rounding. Of the features that hold more than 0 and 1, at
-        least a quarter of the values are 0 or 1, and one in a thousand is 1. Measurements do not
-        pile up there, in whatever unit they are small; nor when a MinMaxScaler makes two values of
-        each feature 0 and 1.
+        least a quarter of the values are 0 or 1, and one in a thousand is 1, three at least.
+        Measurements do not pile up there, in whatever unit they are small; nor when a MinMaxScaler
+        makes two values of each feature 0 and 1.
         """
         if not self._in_unit_interval:
             return False
@@ -216,7 +216,8 @@ class Survey:
         if not grey.any():
             return bool(self._ones.any()) or self.low == self.high == 0
         piled_up = ends[grey].mean() >= self.n_samples / 4
-        return bool(piled_up and self._ones[grey].mean() >= ONES * self.n_samples)
+        white = self._ones[grey].sum()
+        return bool(piled_up and white >= max(3, ONES * grey.sum() * self.n_samples))
 
     def moments(self) -> Moments:
         """Return the moments of the features."""
