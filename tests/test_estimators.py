@@ -1,5 +1,7 @@
 """What sets the three transformers apart; what they share is in test_common.py."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,6 +10,7 @@ from sklearn.datasets import load_digits, load_iris
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import explained_variance_score
 from sklearn.model_selection import GridSearchCV, train_test_split
+from sklearn.utils.validation import validate_data
 
 from sklearn_classvsc import (
     ClassVSCTransformer,
@@ -365,3 +368,51 @@ def test_more_classes_than_a_batch_holds():
     X, y = rng.normal(size=(120, 5)), np.arange(120) % 40
     est = small(ClassVSCTransformer, batch_size=16).fit(X, y)
     assert np.isfinite(est.transform(X)).all() and len(est.classes_) == 40
+
+
+# What is published -----------------------------------------------------------------------------
+
+
+def test_what_a_user_does_to_the_history_changes_no_estimator(digits, tmp_path):
+    est = small(VSCTransformer).fit(digits[0])
+    codes = est.transform(digits[0])
+    est.history_["epoch"] -= 1
+    est.history_.set_index("epoch", inplace=True)
+    assert est.n_iter_ == 3
+    est.save(tmp_path / "model")
+    loaded = VSCTransformer.load(tmp_path / "model")
+    assert loaded.n_iter_ == 3 and list(loaded.history_["epoch"]) == [1, 2, 3]
+    assert np.array_equal(loaded.transform(digits[0]), codes)
+
+
+def test_a_subclass_may_validate_its_data_first(digits):
+    class Own(VSCTransformer):
+        def fit(self, X, y=None, **parameters):
+            return super().fit(validate_data(self, X), y, **parameters)
+
+    est = small(Own)
+    assert not hasattr(est, "n_features_in_")
+    est.fit(digits[0])
+    assert est.n_features_in_ == 64 and est.transform(digits[0]).shape == (len(digits[0]), 6)
+
+
+def test_a_warning_that_is_an_error_leaves_the_estimator_as_it_was():
+    rng = np.random.default_rng(0)
+    est = small(ClassVSCTransformer, max_epochs=1)
+    with warnings.catch_warnings(), pytest.raises(CollapseWarning):
+        warnings.simplefilter("error", CollapseWarning)
+        est.fit(rng.normal(size=(60, 6)), np.arange(60) % 3)
+    assert not hasattr(est, "n_iter_")
+
+
+@pytest.mark.parametrize("n_samples", [0, 2.5, "3"])
+def test_numbers_of_samples_are_checked(n_samples, digits):
+    est = small(VSCTransformer, max_epochs=1).fit(digits[0])
+    with pytest.raises(ValueError, match=r"n_samples=.* at least 1"):
+        est.sample(n_samples)
+
+
+def test_a_device_is_a_string_in_partial_fit_too(digits):
+    est = small(VSCTransformer).partial_fit(digits[0])
+    with pytest.raises(ValueError, match="device=None must be a string"):
+        est.set_params(device=None).partial_fit(digits[0])

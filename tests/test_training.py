@@ -72,6 +72,12 @@ def test_auto_is_the_same_in_every_fold_of_scaled_data(n_features):
     assert len(found) == 1
 
 
+def test_zeros_among_measurements_make_no_bits():
+    rng = np.random.default_rng(0)
+    X = np.where(rng.random((300, 10)) < 0.5, 0, rng.random((300, 10)))  # one or two are near 1
+    assert {chosen(part) for part in (X, 0.99 * X, X[:30], X[240:270])} == {"gaussian"}
+
+
 def test_the_likelihood_of_the_model_is_an_attribute(tmp_path):
     y = np.arange(60) % 2
     est = small(ClassVSCTransformer, max_epochs=1)
