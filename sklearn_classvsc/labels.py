@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from pandas.api.extensions import ExtensionArray
 from sklearn.utils.validation import assert_all_finite, column_or_1d
 
 from ._messages import brief, cut
@@ -134,6 +135,8 @@ def check_y(
     """
     indicator = as_indicator(y)
     if indicator is None:
+        if isinstance(y, pd.Series | ExtensionArray) and pd.api.types.is_bool_dtype(y):
+            y = np.asarray(y, dtype=object)  # scikit-learn makes numbers of pandas' own booleans.
         y = column_or_1d(y, warn=warn)
         assert_all_finite(y, input_name="y")
         if (missing := y[pd.isna(y)]).size:
