@@ -423,8 +423,8 @@ def _blobs(n_factors: int, image_shape: list[int]) -> NDArray[np.float64]:
     n_cells = ceil(n_factors**0.5)
     if min(height, width) < n_cells:
         raise ValueError(
-            f"image_shape is {brief(image_shape)}, but {n_factors} factors need at least {n_cells} "
-            "pixels a side: enlarge it, or lower the number of factors."
+            f"image_shape is {brief(tuple(image_shape))}, but {n_factors} factors need at least "
+            f"{n_cells} pixels a side: enlarge it, or lower the number of factors."
         )
     row, column = np.divmod(np.arange(n_factors), n_cells)
 

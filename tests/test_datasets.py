@@ -131,7 +131,7 @@ def test_images_are_blobs_that_hardly_overlap():
         ({"weights": [1, 2]}, r"weights is \[1, 2\], but must be 5 positive numbers"),
         ({"weights": [1, 1, 1, 1, 0]}, "must be 5 positive numbers"),
         ({"n_samples": 3}, "n_samples is 3, so few that 2 of the 5 classes"),
-        ({"image_shape": (3, 3)}, r"image_shape is .3, 3., but 10 factors need at least 4"),
+        ({"image_shape": (3, 3)}, r"image_shape is \(3, 3\), but 10 factors need at least 4"),
     ],
 )
 def test_parameters_out_of_range_are_named(params, message):

@@ -209,7 +209,8 @@ SAME = {
 
 @pytest.mark.parametrize("kind", SAME)
 def test_what_holds_the_same_numbers_gives_the_same_codes(kind, fitted):
-    np.testing.assert_allclose(fitted.transform(SAME[kind]), fitted.transform(X), atol=1e-6)
+    same = X.astype(np.float64) if kind == "objects" else X  # objects are read as float64
+    np.testing.assert_array_equal(fitted.transform(SAME[kind]), fitted.transform(same))
 
 
 def test_tensors_are_read_under_array_api_dispatch(monkeypatch):
