@@ -552,8 +552,8 @@ TASKS = {
     "round_trips": Task(round_trips, 1000, 30),
     "files": Task(fuzzed, 10_000, 100, "files"),
     "threads": Task(threads, 1000, 20),
-    # 950: a tenth, the cap, is just above what large batches take.
-    "large_file": Task(large_file, 1000, 950),
+    # 800: a tenth, the cap, is just above what large batches take.
+    "large_file": Task(large_file, 1000, 800),
     "leak": Task(leak, 1000, 60),
     "cost": Task(checkpoint_cost, 25, 1),
 }

@@ -134,6 +134,8 @@ class Survey:
     ----------
     moments : bool
         Gather the means and standard deviations of the features too.
+    ends : bool, default=False
+        Count the zeros and ones of the features too, for `black_and_white`.
 
     Attributes
     ----------
@@ -145,12 +147,12 @@ class Survey:
         float32 for data of that type, else float64.
     """
 
-    def __init__(self, moments: bool) -> None:
+    def __init__(self, moments: bool, ends: bool = False) -> None:
         self.n_samples = self.n_features = 0
         self.low, self.high = math.inf, -math.inf
         self.dtype: np.dtype[Any] = np.dtype(np.float32)
         self._zeros = self._ones = np.zeros((), np.intp)  # of each feature, (p,), within [0, 1]
-        self._moments, self._wide = moments, False
+        self._moments, self._ends, self._wide = moments, ends, False
         self._scaler: StandardScaler | None = None
         self._least, self._most = np.array(math.inf), np.array(-math.inf)  # of each feature, (p,)
         self._exponent = 0  # of the unit of the weights
@@ -162,7 +164,7 @@ class Survey:
         self.n_samples += X.shape[0]
         self.n_features = X.shape[1]
         self.low, self.high = min(self.low, float(X.min())), max(self.high, float(X.max()))
-        if self._in_unit_interval:
+        if self._ends and self._in_unit_interval:
             zeros, ones = _count_ends(X)
             self._zeros, self._ones = self._zeros + zeros, self._ones + ones
         if self._moments:
@@ -209,6 +211,7 @@ class Survey:
         Measurements do not pile up there, in whatever unit they are small; nor when a MinMaxScaler
         makes two values of each feature 0 and 1.
         """
+        assert self._ends
         if not self._in_unit_interval:
             return False
         ends = self._zeros + self._ones
@@ -413,9 +416,10 @@ class ArrayDataset(Dataset[Batch]):
             self.standardization,
         )
 
-    def survey(self, moments: bool) -> Survey:
-        """Return what the rows hold, looking at a chunk of them at a time."""
-        survey, size = Survey(moments), CHUNK if is_wide(self.X) else chunk_size(self.X.shape[1])
+    def survey(self, moments: bool, ends: bool = False) -> Survey:
+        """Return what the rows hold, looking at a chunk of them at a time; see `Survey`."""
+        survey = Survey(moments, ends)
+        size = CHUNK if is_wide(self.X) else chunk_size(self.X.shape[1])
         for start in range(0, len(self), size):
             rows = slice(start, start + size)
             survey.add(self.X[rows], None if self.weight is None else self.weight[rows])

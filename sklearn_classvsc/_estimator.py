@@ -467,8 +467,9 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
 
     def _start(self, given: FitData) -> Training:
         """Return the training of a new model for such data."""
-        likelihood, survey = self.likelihood, given.data.survey(False)
-        if likelihood == "auto":
+        likelihood, is_open = self.likelihood, self.likelihood == "auto"
+        survey = given.data.survey(False, ends=is_open)
+        if is_open:
             likelihood = "bernoulli" if survey.black_and_white else "gaussian"
         standardization = means = None
         if LIKELIHOODS[likelihood].standardize:

@@ -386,7 +386,7 @@ class StreamDataset(IterableDataset[Batch]):
     def __len__(self) -> int:
         return self._survey.n_samples
 
-    def survey(self, moments: bool) -> Survey:
+    def survey(self, moments: bool, ends: bool = False) -> Survey:
         """Return what the first reading found."""
         return self._survey
 

@@ -107,7 +107,7 @@ def check_source(estimator: Any, source: Source, known: Known | None) -> FitData
     likelihood = estimator.likelihood if known is None else known.likelihood
     unlabeled = getattr(estimator, "unlabeled", None)
     largest, seen = 0.0, []
-    survey = Survey(moments=likelihood != "bernoulli")
+    survey = Survey(moments=likelihood != "bernoulli", ends=likelihood == "auto")
 
     def check(chunk: Chunk) -> ArrayDataset:
         part = check_table(estimator, *chunk, settled, largest_weight=largest).data

@@ -1,7 +1,6 @@
 """Specification of what can be passed as X, and of what an error says about what cannot."""
 
 import itertools
-import time
 from functools import partial
 
 import numpy as np
@@ -32,8 +31,7 @@ class Annotated:
         return len(X)
 
     def __getitem__(self, rows):
-        time.sleep(0.1)
-        return Annotated()
+        pytest.fail("it was read, before it was refused")
 
 
 class Lazy:
@@ -136,10 +134,8 @@ def test_what_is_no_table_is_refused_at_once_with_the_way_to_one(kind, method, f
     value, way = REFUSED[kind]
     estimator = small(VSCTransformer) if "fit" in method else fitted
     before = dict(vars(estimator))
-    start = time.perf_counter()
     with pytest.raises((TypeError, ValueError), match=way) as caught:
         call(estimator, method, value)
-    assert time.perf_counter() - start < 1
     assert len(str(caught.value)) < 500
     assert vars(estimator) == before
 
