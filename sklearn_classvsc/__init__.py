@@ -21,12 +21,12 @@ lower numbers only.
 Beside them `_blocks` decodes samples of many features, `_tables` says what X may be,
 `labels` has hierarchies of classes, `bodies` has networks for images and deep ones, `testing`
 checks networks of your own, `_guard` keeps what goes on around a fit away from it, `_messages`
-tells users what is wrong, `_files` writes whole files or none, `_fingerprints` recognises data,
-`_persistence` saves and loads, `_checkpoint` lets a training go on after a crash, `distributed`
-has several processes train one model, `metrics` judges any codes, `inspection` says what a
-dimension does to the features, `displays` and `report` show it, `editing` changes samples by
-their codes, `export` writes ONNX models, `_datafiles` reads the files of the command line, and
-`datasets` makes data whose factors are known.
+tells users what is wrong, `_files` writes whole files or none and holds trees of arrays,
+`_fingerprints` recognises data, `_persistence` says what a model file holds, `_checkpoint` lets a
+training go on after a crash, `distributed` has several processes train one model, `metrics`
+judges any codes, `inspection` says what a dimension does to the features, `displays` and `report`
+show it, `editing` changes samples by their codes, `export` writes ONNX models, `_datafiles` reads
+the files of the command line, and `datasets` makes data whose factors are known.
 """
 
 from importlib import import_module
@@ -35,13 +35,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ._collapse import CollapseWarning
     from ._estimators import ClassVSCTransformer, VAETransformer, VSCTransformer
-    from ._persistence import ModelFileError
+    from ._files import ModelFileError
 
 #: Where each public name lives.
 _HOMES = {
     "ClassVSCTransformer": "._estimators",
     "CollapseWarning": "._collapse",
-    "ModelFileError": "._persistence",
+    "ModelFileError": "._files",
     "VAETransformer": "._estimators",
     "VSCTransformer": "._estimators",
 }

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import numpy as np
 
 from . import _persistence
-from ._files import check_writable
+from ._files import ModelFileError, check_writable, is_tree
 from ._fingerprints import checksum, digest
 from ._messages import brief
 from ._streams import StreamDataset
@@ -82,7 +82,7 @@ class Checkpoint:
         plan = estimator.__dict__.pop("_checkpoint", None)
         n_epochs = len(estimator.history_)
         if not (plan and 0 <= plan["start"] < n_epochs <= plan["start"] + plan["epochs"]):
-            raise _persistence.ModelFileError(
+            raise ModelFileError(
                 f"{self.path}: found a model without the plan of its training; expected a "
                 f"checkpoint, written by fit. Name another file, {ADVICE}"
             )
@@ -104,7 +104,7 @@ class Checkpoint:
                 "set checkpoint=None."
             ) from error
         check_writable(self.path)
-        if self.path.exists() and not _persistence.is_model_file(self.path):
+        if self.path.exists() and not is_tree(self.path):
             raise ValueError(
                 f"checkpoint={os.fspath(self.path)!r} is a file that neither fit nor save wrote: "
                 "name another path, so that it is not replaced."

@@ -1,20 +1,58 @@
-"""Files that are written whole or not at all. This module imports the standard library only."""
+"""Files that are written whole or not at all, and a tree of arrays and JSON as one of them.
+
+Such a tree is in the safetensors format, and reading it runs nothing. Its arrays are tensors named
+by their place in it, such as `_pending_state/module/encoder.0.weight`; the rest is JSON in the
+file's metadata. A SHA-256 of all other bytes detects damage. It does not tell who wrote the file.
+
+This module imports NumPy and the standard library only, and knows no model.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
+import math
 import os
+import re
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from reprlib import repr as short
+from typing import Any, BinaryIO, NamedTuple, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
 
 try:
     import fcntl
 except ImportError:  # on Windows, which does not let anyone delete an open file
     fcntl = None  # type: ignore[assignment]
+
+FORMAT = "sklearn-classvsc"
+#: Largest header, in bytes and in brackets: some 1,000 layers. Parsing it takes less than 100 MB.
+HEADER_LIMIT, BRACKET_LIMIT = 4 * 2**20, 200_000
+#: Bytes of labels once they are an array: what a small file may say, and a load would take.
+LABEL_LIMIT = 2**24
+#: Ends each of the strings in a tensor: no UTF-8 has this byte.
+END = b"\xff"
+#: How a header begins; the 64 digits of the hash follow.
+PREFIX = b'{"__metadata__": {"sha256": "'
+DTYPES = {
+    "BOOL": "?", "F16": "<f2", "F32": "<f4", "F64": "<f8", "I8": "i1", "I16": "<i2",
+    "I32": "<i4", "I64": "<i8", "U8": "u1", "U16": "<u2", "U32": "<u4", "U64": "<u8",
+}  # fmt: skip
+CODES = {np.dtype(dtype): code for code, dtype in DTYPES.items()}
+#: The next step, where there is no better one.
+STEP = "Copy the file again from where it came, or save the model anew."
+
+
+class ModelFileError(ValueError):
+    """A file is not a model that this version can load, or is damaged."""
+
+
+# -- files that are written whole or not at all --------------------------------------------------
 
 
 @contextmanager
@@ -153,3 +191,353 @@ def _sync(directory: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+# -- a tree as a file -----------------------------------------------------------------------------
+
+
+class Labels(NamedTuple):
+    """Labels or names in a file, from which `label_array` makes an array once all is checked."""
+
+    items: Any  # a list or, of strings, their UTF-8 bytes, each string ended by `END`
+    dtype: str
+
+
+class History(NamedTuple):
+    """The history of a training in a file, from which `rows` makes rows once all is checked."""
+
+    columns: dict[str, Any]  # of each row, or (numbers of rows, values in them)
+
+
+def header(metadata: dict[str, Any], tensors: dict[str, NDArray[Any]], reserve: int = 0) -> bytes:
+    """Return the header of a file, with nothing where the hash belongs.
+
+    Raises
+    ------
+    ValueError
+        If it is larger than those that are read, with `reserve` bytes more.
+    """
+    strings = {name: x if isinstance(x, str) else json.dumps(x) for name, x in metadata.items()}
+    entries: dict[str, Any] = {"__metadata__": {"sha256": ""} | strings}
+    end = 0
+    for name in _in_order(tensors):
+        array = tensors[name]
+        begin, end = end, end + array.nbytes
+        code = CODES[array.dtype]
+        entries[name] = {"dtype": code, "shape": array.shape, "data_offsets": [begin, end]}
+    text = json.dumps(entries).encode()
+    text += b" " * (-len(text) % 8)
+    if not _is_small(text, reserve):
+        raise ValueError(
+            f"All but the arrays takes {len(text) + reserve} bytes and {_brackets(text)} brackets "
+            f"as JSON, of {HEADER_LIMIT} and {BRACKET_LIMIT} at most: use fewer layers and shorter "
+            "parameters, or joblib.dump, whose files run code when loaded."
+        )
+    return text
+
+
+def write_tree(
+    path: str | os.PathLike[str], metadata: dict[str, Any], tensors: dict[str, NDArray[Any]]
+) -> None:
+    """Write a file of strings and JSON by name, and of tensors, all of it or nothing."""
+    text = header(metadata, tensors)
+    blocks = [_bytes(tensors[name]) for name in _in_order(tensors)]
+    digest = hashlib.sha256(text)
+    for block in blocks:
+        digest.update(block)
+    text = PREFIX + digest.hexdigest().encode() + text[len(PREFIX) :]
+    with replacing(path) as file:
+        file.writelines([len(text).to_bytes(8, "little"), text, *blocks])
+
+
+def is_tree(path: str | os.PathLike[str]) -> bool:
+    """Return whether a file begins as those that `write_tree` writes."""
+    with open(path, "rb") as file:
+        return file.read(8 + len(PREFIX))[8:] == PREFIX
+
+
+class Reading:
+    """A file of `write_tree`, open: first what it declares, and its tensors once that is checked.
+
+    What the header declares is bounded by the size of the file, before memory is taken for it.
+
+    Parameters
+    ----------
+    file : binary file
+        It is read from its beginning.
+
+    Attributes
+    ----------
+    metadata : dict
+        What `write_tree` was given; what was not a string is JSON, see `part`.
+    data_size : int
+        Bytes of all tensors.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        size = os.fstat(file.fileno()).st_size
+        length = int.from_bytes(file.read(8), "little")
+        expect(size > 8, f"{size} bytes", "a safetensors file")
+        found = f"a header of {length} bytes in a file of {size}"
+        fits = length <= min(size - 8, HEADER_LIMIT)
+        expect(fits, found, f"at most {HEADER_LIMIT} bytes, within the file")
+        self.text = file.read(length)
+        expect(
+            _is_small(self.text), "a header of too many parts", f"at most {BRACKET_LIMIT} brackets"
+        )
+        try:
+            self._entries = json.loads(self.text.decode())
+            self.metadata = self._entries.pop("__metadata__")
+            found = self.metadata["format"]
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            refuse("no readable header", "a file written by save")
+        expect(found == FORMAT, f"format {short(found)}", repr(FORMAT))
+        self.data_size = size - 8 - length
+
+    def part(self, name: str) -> Any:
+        """Return what the metadata hold as JSON."""
+        text = self.metadata[name]
+        expect(_is_small(text.encode("utf-8", "surrogatepass")), f"large {name}", "less")
+        return json.loads(text)
+
+    def layout(self) -> list[tuple[str, np.dtype[Any], list[int]]]:
+        """Return (name, dtype, shape) of each tensor in the file's order; they tile its data."""
+        end, data_size = 0, self.data_size
+        layout = []
+        for name, entry in sorted(self._entries.items(), key=lambda item: item[1]["data_offsets"]):
+            dtype, shape = np.dtype(DTYPES[entry["dtype"]]), entry["shape"]
+            span = entry["data_offsets"]
+            what = f"tensor {short(name)} of shape {short(shape)} at bytes {short(span)}"
+            fits = len(shape) <= 4 and all(type(n) is int and 0 <= n <= data_size for n in shape)
+            # Where there is a 0, too.
+            fits = fits and math.prod(max(n, 1) for n in shape) <= data_size
+            expect(fits, what, f"sizes within the {data_size} bytes of data")
+            begin, end = end, end + math.prod(shape) * dtype.itemsize
+            expect(span == [begin, end], what, f"bytes [{begin}, {end}], by its shape and place")
+            layout.append((name, dtype, shape))
+        expect(end == data_size, f"{data_size} bytes of data", f"{end}, by the header")
+        return layout
+
+    def blank(self) -> dict[str, NDArray[Any]]:
+        """Return tensors of zeros, as they are declared, which take no memory."""
+        return {
+            name: np.broadcast_to(np.zeros((), dtype), shape)
+            for name, dtype, shape in self.layout()
+        }
+
+    def tensors(self) -> dict[str, NDArray[Any]]:
+        """Return the tensors, which may be read once; refuse a file that is not as written."""
+        digest_at = slice(len(PREFIX), len(PREFIX) + 64)
+        digest = hashlib.sha256(self.text[: digest_at.start] + self.text[digest_at.stop :])
+        arrays: dict[str, NDArray[Any]] = {}
+        for name, dtype, shape in self.layout():
+            array = arrays[name] = np.empty(shape, dtype)
+            count = self.file.readinto(_bytes(array))  # type: ignore[attr-defined]
+            expect(count == array.nbytes, f"{count} bytes of {name}", str(array.nbytes))
+            digest.update(_bytes(array))
+        intact = self.text.startswith(PREFIX)
+        intact = intact and self.text[digest_at] == digest.hexdigest().encode()
+        expect(intact, "contents whose SHA-256 is not the one in the file", "undamaged ones")
+        return arrays
+
+
+class Codec:
+    """Values as JSON and tensors, and back.
+
+    They are numbers, booleans, strings, None, numeric arrays, labels, lists, tuples and dicts of
+    these; and what a schema names.
+
+    Parameters
+    ----------
+    records : tuple of types
+        Kinds of named tuples.
+    bodies : callable
+        Returns, by name, the classes whose objects are known by their parameters.
+    """
+
+    def __init__(
+        self, records: tuple[type[Any], ...], bodies: Callable[[], dict[str, Any]]
+    ) -> None:
+        kinds: tuple[Any, ...] = (tuple, *records)
+        self.records = {kind.__name__: kind for kind in kinds}
+        self.bodies = bodies
+
+    def is_body(self, value: Any) -> bool:
+        """Return whether a value is one of the bodies: a name and parameters."""
+        return type(value) in self.bodies().values()
+
+    def encode(self, value: Any, path: str, tensors: dict[str, NDArray[Any]]) -> Any:
+        """Return `value` as JSON; its arrays go to `tensors` under their path."""
+
+        def encode(item: Any, name: Any) -> Any:
+            return self.encode(item, f"{path}/{name}" if path else str(name), tensors)
+
+        if isinstance(value, np.generic) and value.dtype in CODES:
+            return {"$": "scalar", "dtype": CODES[value.dtype], "value": value.item()}
+        if isinstance(value, np.ndarray) and value.dtype.newbyteorder("<") in CODES:
+            if path in tensors:
+                raise ValueError(f"two arrays are named {path}.")
+            tensors[path] = np.require(value, value.dtype.newbyteorder("<"), "C")
+            return {"$": "array", "tensor": path}
+        small = isinstance(value, np.ndarray) and (
+            value.dtype.kind == "O" or value.nbytes < LABEL_LIMIT
+        )
+        if small and value.dtype.kind in "UO" and value.ndim == 1:
+            items = [x.item() if isinstance(x, np.generic) else x for x in value.tolist()]
+            if all(type(x) is str for x in items):
+                data = b"".join(x.encode("utf-8", "surrogatepass") + END for x in items)
+                node = encode(np.frombuffer(data, np.uint8), "utf-8")
+                return {"$": "strings", "dtype": value.dtype.str, "items": node}
+            if are_plain(items):
+                return {"$": "labels", "dtype": value.dtype.str, "items": items}
+        elif value is None or isinstance(value, str | int | float):
+            return value
+        elif type(value) in self.records.values():
+            items = [encode(x, i) for i, x in enumerate(value)]
+            return {"$": type(value).__name__, "items": items}
+        elif self.is_body(value):
+            params = value.get_params(deep=False).items()  # not as tensors: they decide on memory
+            lists = {name: x.tolist() if isinstance(x, np.ndarray) else x for name, x in params}
+            return {"$": "body", "of": type(value).__name__, "params": encode(lists, "params")}
+        elif type(value) is list:
+            if value and all(type(row) is dict and "epoch" in row for row in value):
+                nodes = {name: encode(x, name) for name, x in columns(value).items()}
+                return {"$": "rows", "columns": nodes}
+            return [encode(x, i) for i, x in enumerate(value)]
+        elif type(value) is dict and all(type(key) in (str, int) for key in value):
+            if all(type(key) is str and key != "$" for key in value):
+                return {key: encode(x, key) for key, x in value.items()}
+            return {"$": "pairs", "items": [[key, encode(x, key)] for key, x in value.items()]}
+        kind = type(value).__name__
+        kind = f"an array of {value.dtype}" if isinstance(value, np.ndarray) else kind
+        raise ValueError(
+            f"{path} ({kind}) cannot be saved: numbers, booleans, strings, numeric arrays, and "
+            "labels and lists of these can. Convert it, or use joblib.dump, whose files run code "
+            "when loaded."
+        )
+
+    def decode(self, node: Any, tensors: dict[str, NDArray[Any]]) -> Any:
+        """Undo `encode`; takes the arrays out of `tensors`. `Labels` and `History` stay as such."""
+        if isinstance(node, list):
+            return [self.decode(item, tensors) for item in node]
+        if not isinstance(node, dict):
+            return node
+        if "$" not in node:
+            return {key: self.decode(item, tensors) for key, item in node.items()}
+        kind = node["$"]
+        if kind == "array":
+            expect(node["tensor"] in tensors, f"no tensor {short(node['tensor'])}", "each, once")
+            return tensors.pop(node["tensor"])
+        if kind == "scalar":
+            expect(isinstance(node["value"], int | float), f"scalar {short(node)}", "a number")
+            return np.dtype(DTYPES[node["dtype"]]).type(node["value"])
+        if kind in ("labels", "strings"):
+            items = self.decode(node["items"], tensors)
+            valid = type(items) is list and all(
+                x is None or isinstance(x, str | int | float) for x in items
+            )
+            valid = valid or (
+                kind == "strings" and is_array(items, "u", 1) and items.dtype == np.uint8
+            )
+            valid = valid and re.fullmatch(r"[<>]U\d{1,7}|\|O", node["dtype"]) is not None
+            expect(valid, f"labels {short(node)}", "strings or numbers")
+            return Labels(items, node["dtype"])
+        if kind == "rows":
+            found = self.decode(node["columns"], tensors)
+            if not any(found.get("batches", ())):
+                found.pop("batches", None)  # which schema version 1 has
+            return History(found)
+        if kind == "body":
+            known = self.bodies()
+            expect(node["of"] in known, f"a body of class {short(node['of'])}", ", ".join(known))
+            return known[node["of"]](**self.decode(node["params"], tensors))
+        items = self.decode(node["items"], tensors)
+        if kind == "pairs":
+            return dict(items)
+        return tuple(items) if kind == "tuple" else self.records[kind](*items)
+
+
+def columns(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the columns of a history; of one that some rows lack, also the numbers of those."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    found: dict[str, Any] = {}
+    for name in names:
+        at = [i for i, row in enumerate(rows) if name in row]
+        values = [rows[i][name] for i in at]
+        if name != "batches" or any(values):  # per batch there is nothing: it is always empty
+            column = _column(values)
+            found[name] = column if len(at) == len(rows) else (np.array(at), column)
+    return found
+
+
+def _column(values: list[Any]) -> Any:
+    """Return values as an array if they come back from it as they are."""
+    kinds = {type(x) for x in values}
+    whole = kinds in ({float}, {bool}) or (kinds == {int} and max(map(abs, values)) < 2**63)
+    return np.array(values) if whole else values
+
+
+def rows(columns: dict[str, Any]) -> list[dict[str, Any]]:
+    """Undo `columns`."""
+    found: list[dict[str, Any]] = [{"batches": []} for _ in columns["epoch"]]
+    for name, column in columns.items():
+        at, values = column if type(column) is tuple else (range(len(found)), column)
+        for i, value in zip(at, values if type(values) is list else values.tolist(), strict=True):
+            found[i][name] = value
+    return found
+
+
+def label_array(labels: Labels, n: int) -> NDArray[Any]:
+    """Return n labels as the array that they were."""
+    items = labels.items
+    if not isinstance(items, list):
+        data = items.tobytes()
+        valid = data.count(END) == n and data.endswith(END)
+        expect(valid, f"{data.count(END)} names, {short(data[:30])}", f"{n}, each ended")
+        items = [x.decode("utf-8", "surrogatepass") for x in data[:-1].split(END)]
+    array = np.empty(len(items), labels.dtype)
+    array[:] = items
+    return array
+
+
+def are_plain(values: Any) -> bool:
+    """Return whether values are in a list or a tuple, and none is one itself."""
+    plain = bool | int | float | str | np.generic | None
+    return type(values) in (list, tuple) and all(isinstance(x, plain) for x in values)
+
+
+def is_array(value: Any, kinds: str, ndim: int) -> bool:
+    """Return whether a value is an array of such kinds of dtype and of so many dimensions."""
+    return isinstance(value, np.ndarray) and value.dtype.kind in kinds and value.ndim == ndim
+
+
+def _in_order(tensors: dict[str, NDArray[Any]]) -> list[str]:
+    """Return the names of tensors so that each is aligned."""
+    return sorted(tensors, key=lambda name: (-tensors[name].itemsize, name))
+
+
+def _bytes(array: NDArray[Any]) -> memoryview:
+    return array.reshape(-1).view(np.uint8).data
+
+
+def _is_small(text: bytes, reserve: int = 0) -> bool:
+    return len(text) + reserve <= HEADER_LIMIT and _brackets(text) <= BRACKET_LIMIT
+
+
+def _brackets(text: bytes) -> int:
+    return text.count(b"[") + text.count(b"{")
+
+
+# -- messages -------------------------------------------------------------------------------------
+
+
+def expect(met: bool, found: str, expected: str) -> None:
+    """Refuse a file unless a condition is met."""
+    if not met:
+        refuse(found, expected)
+
+
+def refuse(found: str, expected: str, step: str = STEP) -> NoReturn:
+    """Refuse a file; whoever knows its path puts that in front."""
+    raise ModelFileError(f"found {found}; expected {expected}. {step}")

@@ -1,19 +1,15 @@
-"""A fitted estimator as one data file, in the safetensors format: loading it runs nothing.
+"""What a model file may hold: saved, checked, and loaded as the estimator that it was.
 
-The arrays of the estimator's state (`__getstate__`) are tensors named by their place in it, such
-as `_pending_state/module/encoder.0.weight`; the rest is JSON in the file's metadata. A SHA-256 of
-all other bytes detects damage. It does not tell who wrote the file.
+A file is a tree of `_files`: the estimator's state (`__getstate__`), and its parameters. Nothing in
+it is executed.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
 import math
 import os
 import platform
-import re
 import reprlib
 import stat
 import sys
@@ -22,7 +18,7 @@ from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from itertools import pairwise
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -31,10 +27,10 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils import get_tags
 
-from . import bodies
+from . import _files, bodies
 from ._collapse import ClassSummary
 from ._data import Moments, Standardization
-from ._files import replacing
+from ._files import FORMAT, STEP, History, Labels, ModelFileError, expect, is_array, refuse
 from ._guard import own_settings
 from ._likelihoods import LIKELIHOODS
 from ._modules import ACTIVATIONS
@@ -43,30 +39,19 @@ from ._training import new_module
 if TYPE_CHECKING:
     T = TypeVar("T", bound=BaseEstimator)
 
-FORMAT, SCHEMA_VERSION = "sklearn-classvsc", 2
+SCHEMA_VERSION = 2
 #: The schema versions that are read. In version 1 a history had its batches, and names were JSON.
 READABLE = {str(version) for version in range(1, SCHEMA_VERSION + 1)}
 CLASSES = ("VAETransformer", "VSCTransformer", "ClassVSCTransformer")
-#: Largest header, in bytes and in brackets: some 1,000 layers. Parsing it takes less than 100 MB.
-HEADER_LIMIT, BRACKET_LIMIT = 4 * 2**20, 200_000
 #: Part of a header that is left, before training, for what training adds: names of terms.
 RESERVE = 2**17
-#: Epochs in a history, hidden layers, dimensions that the parameters ask for, and bytes of labels
-#: once they are an array: what a small file may say, and a load would spend memory or time on.
-EPOCH_LIMIT, LAYER_LIMIT, COMPONENT_LIMIT, LABEL_LIMIT = 10**6, 1000, 10**6, 2**24
-#: Ends each of the strings in a tensor: no UTF-8 has this byte.
-END = b"\xff"
+#: Epochs in a history, hidden layers, and dimensions that the parameters ask for: what a small file
+#: may say, and a load would spend memory or time on.
+EPOCH_LIMIT, LAYER_LIMIT, COMPONENT_LIMIT = 10**6, 1000, 10**6
 #: Arrays that may hold NaN, for what an epoch lacked.
 WITH_NAN = ("_pending_state/history/", "history_/")
-#: How a header begins; the 64 digits of the hash follow.
-PREFIX = b'{"__metadata__": {"sha256": "'
-DTYPES = {
-    "BOOL": "?", "F16": "<f2", "F32": "<f4", "F64": "<f8", "I8": "i1", "I16": "<i2",
-    "I32": "<i4", "I64": "<i8", "U8": "u1", "U16": "<u2", "U32": "<u4", "U64": "<u8",
-}  # fmt: skip
-CODES = {np.dtype(dtype): code for code, dtype in DTYPES.items()}
-#: The kinds of tuple that a file holds.
-RECORDS: dict[str, Any] = {x.__name__: x for x in (tuple, Standardization, ClassSummary)}
+#: A tree may hold these kinds of tuple, and the bodies of this package.
+CODEC = _files.Codec((Standardization, ClassSummary), bodies.recipes)
 LIBRARIES = (FORMAT, "numpy", "scikit-learn", "skorch", "torch")
 #: Parameters that can hold code or a live generator, and what to do about them.
 NOT_DATA = {
@@ -76,12 +61,6 @@ NOT_DATA = {
     "random_state": "set_params(random_state=0), which leaves the trained weights as they are",
     "checkpoint": "save leaves it out, so that a file never says where to write",
 }
-#: The next step, where there is no better one.
-STEP = "Copy the file again from where it came, or save the model anew."
-
-
-class ModelFileError(ValueError):
-    """A file is not a model that this version can load, or is damaged."""
 
 
 def save(path: str | os.PathLike[str], cls: type[Any], state: dict[str, Any]) -> None:
@@ -108,10 +87,7 @@ def save(path: str | os.PathLike[str], cls: type[Any], state: dict[str, Any]) ->
     for name, array in tensors.items():
         if not _is_finite(name, array):
             raise ValueError(f"{name} is not finite: fit again with a lower learning_rate.")
-    text = _header(metadata, tensors)
-    _check_size(text)
-    with replacing(path) as file:
-        file.writelines(_pack(text, tensors))
+    _files.write_tree(path, metadata, tensors)
 
 
 def check_saves(
@@ -130,19 +106,12 @@ def check_saves(
     }
     trained = {"module": arrays, "optimizer": {"state": moments, "params": [*range(len(weights))]}}
     best = {"best": {"weights": arrays}} if state["early_stopping"] else {}
-    text = _header(*_describe(cls, state | {"_pending_state": trained | best}))
-    _check_size(text + b" " * RESERVE)
+    _files.header(*_describe(cls, state | {"_pending_state": trained | best}), RESERVE)
     if n_epochs > EPOCH_LIMIT:
         raise ValueError(
             f"{n_epochs} epochs are more than the {EPOCH_LIMIT} that a model file holds: lower "
             "max_epochs."
         )
-
-
-def is_model_file(path: str | os.PathLike[str]) -> bool:
-    """Return whether a file begins as those that `save` writes."""
-    with open(path, "rb") as file:
-        return file.read(8 + len(PREFIX))[8:] == PREFIX
 
 
 def load(path: str | os.PathLike[str], cls: type[T]) -> T:
@@ -174,7 +143,7 @@ def load(path: str | os.PathLike[str], cls: type[T]) -> T:
     name = os.fspath(path)
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
-            _refuse("something other than a regular file", "a file written by save")
+            refuse("something other than a regular file", "a file written by save")
         with open(path, "rb") as file, own_settings(gradients=True):
             return _load(file, cls)
     except ModelFileError as error:
@@ -190,30 +159,12 @@ def load(path: str | os.PathLike[str], cls: type[T]) -> T:
 # -- what a file may say -------------------------------------------------------------------------
 
 
-class Labels(NamedTuple):
-    """Labels or names in a file, from which `_array` makes an array once all is checked."""
-
-    items: Any  # a list or, of strings, their UTF-8 bytes, each string ended by `END`
-    dtype: str
-
-
-class History(NamedTuple):
-    """The history of a training in a file, from which `_rows` makes rows once all is checked."""
-
-    columns: dict[str, Any]  # of each row, or (numbers of rows, values in them)
-
-
 class Kind(NamedTuple):
     """What a value in a file must be."""
 
     holds: Callable[[Any], bool]
     words: str
     needed: bool = True
-
-
-def is_recipe(value: Any) -> bool:
-    """Return whether a value is one of the bodies that a file holds: a name and parameters."""
-    return type(value) in bodies.recipes().values()
 
 
 def _is_whole(value: Any, least: int = 0) -> bool:
@@ -226,12 +177,8 @@ def _is_number(value: Any) -> bool:
 
 def _is_labels(value: Any) -> bool:
     if type(value) is Labels:
-        return isinstance(value.items, list) or _is_array(value.items, "u", 1)
-    return _is_array(value, "biuf", 1)  # what arrays of numbers and booleans are
-
-
-def _is_array(value: Any, kinds: str, ndim: int) -> bool:
-    return isinstance(value, np.ndarray) and value.dtype.kind in kinds and value.ndim == ndim
+        return isinstance(value.items, list) or is_array(value.items, "u", 1)
+    return is_array(value, "biuf", 1)  # what arrays of numbers and booleans are
 
 
 def _is_config(value: Any) -> bool:
@@ -250,17 +197,17 @@ def _is_history(value: Any) -> bool:
     for column in columns.values():
         if type(column) is tuple:
             at, values = column if len(column) == 2 else ([], [])
-            if not _is_array(at, "i", 1) or not 0 < len(at) == _length(values) < n:
+            if not is_array(at, "i", 1) or not 0 < len(at) == _length(values) < n:
                 return False
         elif _length(column) != n:
             return False
-    return _is_array(columns["epoch"], "i", 1) and _is_array(columns.get("train_loss"), "f", 1)
+    return is_array(columns["epoch"], "i", 1) and is_array(columns.get("train_loss"), "f", 1)
 
 
 def _length(column: Any) -> int:
     """Return the number of values in a column of a history; -1 if it is none."""
     if type(column) is list:
-        return len(column) if _are_plain(column) else -1
+        return len(column) if _files.are_plain(column) else -1
     valid = isinstance(column, np.ndarray) and column.ndim == 1 and column.dtype.str in COLUMNS
     return len(column) if valid else -1
 
@@ -277,7 +224,7 @@ def _is_seen(value: Any) -> bool:
         return False
     arrays = [value[name] for name in ("mean", "variance", "least", "most")]
     arrays = [x for i, x in enumerate(arrays) if i < 2 or x is not None]
-    valid = all(_is_array(x, "f", 1) and len(x) == len(value["mean"]) for x in arrays)
+    valid = all(is_array(x, "f", 1) and len(x) == len(value["mean"]) for x in arrays)
     return valid and _is_whole(value["n_samples"], 1) and _is_number(value["weight"])
 
 
@@ -288,7 +235,7 @@ def _is_mark(value: Any) -> bool:
     return value is None or _is_whole(value) or (type(value) is str and len(value) < 100)
 
 
-#: What columns of a history are, as `_column` makes them.
+#: What columns of a history are, as `_files` makes them.
 COLUMNS = ("<i8", "<f8", "|b1")
 STOP_REASONS = ("max_epochs", "steps", "early_stopping", "callback", "partial_fit", "interrupted")
 PLAN = {
@@ -310,7 +257,7 @@ STATE = {
     "stop_reason_": Kind(lambda x: x in STOP_REASONS, f"one of {', '.join(STOP_REASONS)}"),
     "feature_names_in_": Kind(_is_labels, "strings", needed=False),
     "classes_": Kind(_is_labels, "labels", needed=False),
-    "bin_edges_": Kind(lambda x: _is_array(x, "f", 1), "numbers", needed=False),
+    "bin_edges_": Kind(lambda x: is_array(x, "f", 1), "numbers", needed=False),
     "_several": Kind(lambda x: type(x) is bool, "True or False", needed=False),
     "_class_summary": Kind(lambda x: type(x) is ClassSummary, "sums of each class", needed=False),
     "_seen": Kind(_is_seen, "moments of the features", needed=False),
@@ -323,14 +270,14 @@ STATE = {
 }
 UNUSED = ("history_", "total_correlation_weight", "covariance_weight")
 ARCHITECTURE = {
-    "alpha": Kind(lambda x: _is_array(x, "f", 1), "an array"),
+    "alpha": Kind(lambda x: is_array(x, "f", 1), "an array"),
     "prior_mean": Kind(_is_number, "a number"),
     "input_dropout": Kind(lambda x: _is_number(x) and 0 <= x < 1, "within [0, 1)", needed=False),
     "n_features": Kind(lambda x: _is_whole(x, 1), "layers of widths of at least 1"),
     "n_classes": Kind(lambda x: _is_whole(x, 1), "a positive integer", needed=False),
     "n_pseudo_inputs": Kind(lambda x: _is_whole(x, 1), "a positive integer", needed=False),
-    "encoder": Kind(lambda x: x is None or is_recipe(x), "encoder=None or a body"),
-    "decoder": Kind(lambda x: x is None or is_recipe(x), "decoder=None or a body"),
+    "encoder": Kind(lambda x: x is None or CODEC.is_body(x), "encoder=None or a body"),
+    "decoder": Kind(lambda x: x is None or CODEC.is_body(x), "decoder=None or a body"),
     "hidden_layer_sizes": Kind(lambda x: type(x) is list and len(x) <= LAYER_LIMIT, "layers"),
     "activation": Kind(lambda x: x in ACTIVATIONS, f"one of {', '.join(ACTIVATIONS)}"),
     "likelihood": Kind(lambda x: x in LIKELIHOODS, f"one of {', '.join(LIKELIHOODS)}"),
@@ -341,8 +288,8 @@ TRAINING = {
     "optimizer": Kind(
         lambda x: type(x) is dict and x.keys() == {"state", "param_groups"}, "Adam's"
     ),
-    "generator": Kind(lambda x: _is_array(x, "u", 1), "bytes"),
-    "noise_generator": Kind(lambda x: _is_array(x, "u", 1), "bytes"),
+    "generator": Kind(lambda x: is_array(x, "u", 1), "bytes"),
+    "noise_generator": Kind(lambda x: is_array(x, "u", 1), "bytes"),
     "schedule": Kind(lambda x: type(x) is list and len(x) == 3, "steps done, planned, and decay"),
     "history": Kind(_is_history, "columns of one length"),
     "best": Kind(
@@ -367,116 +314,71 @@ def without_removed(params: dict[str, Any]) -> dict[str, Any]:
 
 def _check_names(where: str, found: Any, kinds: dict[str, Kind]) -> None:
     """Check that a dict has these names, no others, and values of these kinds."""
-    _expect(type(found) is dict, f"{where or 'state'} {_short(found)}", "names and values")
+    expect(type(found) is dict, f"{where or 'state'} {_short(found)}", "names and values")
     unknown = [name for name in found if name not in kinds]
-    _expect(not unknown, f"{where}state named {_short(unknown)}", "the names that save writes")
+    expect(not unknown, f"{where}state named {_short(unknown)}", "the names that save writes")
     for name, kind in kinds.items():
         if name in found or kind.needed:
             value = found.get(name)
-            _expect(kind.holds(value), f"{where}{name}={_short(value)}", kind.words)
+            expect(kind.holds(value), f"{where}{name}={_short(value)}", kind.words)
 
 
 # -- reading ------------------------------------------------------------------------------------
 
 
 def _load(file: io.BufferedReader, cls: type[T]) -> T:
-    size = os.fstat(file.fileno()).st_size
-    length = int.from_bytes(file.read(8), "little")
-    _expect(size > 8, f"{size} bytes", "a safetensors file")
-    found = f"a header of {length} bytes in a file of {size}"
-    fits = length <= min(size - 8, HEADER_LIMIT)
-    _expect(fits, found, f"at most {HEADER_LIMIT} bytes, within the file")
-    text = file.read(length)
-    _expect(_is_small(text), "a header of too many parts", f"at most {BRACKET_LIMIT} brackets")
-    try:
-        header = json.loads(text.decode())
-        metadata = header.pop("__metadata__")
-        found = metadata["format"]
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        _refuse("no readable header", "a file written by save")
-    _expect(found == FORMAT, f"format {_short(found)}", repr(FORMAT))
+    reading = _files.Reading(file)
+    metadata = reading.metadata
     found = metadata["schema_version"]
     if found not in READABLE:
         found = f"schema version {_short(found)}, of {_short(metadata.get('versions'))}"
         step = "Upgrade sklearn-classvsc, or save the model with this version."
-        _refuse(found, f"schema version {SCHEMA_VERSION} at most", step)
+        refuse(found, f"schema version {SCHEMA_VERSION} at most", step)
     found = metadata["class"]
     if found not in CLASSES or found != cls.__name__:
         step = f"Call {found}.load." if found in CLASSES else STEP
-        _refuse(f"a model of class {_short(found)}", cls.__name__, step)
+        refuse(f"a model of class {_short(found)}", cls.__name__, step)
 
-    data_size = size - 8 - length
-    layout = _layout(header, data_size)
     # First without the data: all that is said of them is checked before memory is taken for them.
-    blank = {name: np.broadcast_to(np.zeros((), dtype), shape) for name, dtype, shape in layout}
-    _check_state(*_assemble(metadata, blank, cls), data_size, len(layout))
+    blank = reading.blank()
+    _check_state(*_assemble(reading, blank, cls), reading.data_size, len(blank))
 
-    digest_at = slice(len(PREFIX), len(PREFIX) + 64)
-    digest = hashlib.sha256(text[: digest_at.start] + text[digest_at.stop :])
-    arrays: dict[str, NDArray[Any]] = {}
-    for name, dtype, shape in layout:
-        array = arrays[name] = np.empty(shape, dtype)
-        count = file.readinto(_bytes(array))
-        _expect(count == array.nbytes, f"{count} bytes of {name}", str(array.nbytes))
-        digest.update(_bytes(array))
-    intact = text.startswith(PREFIX) and text[digest_at] == digest.hexdigest().encode()
-    _expect(intact, "contents whose SHA-256 is not the one in the file", "undamaged ones")
+    arrays = reading.tensors()
     for name, array in arrays.items():
-        _expect(_is_finite(name, array), f"non-finite values in {name}", "finite ones")
-    estimator, state = _assemble(metadata, arrays, cls)
+        expect(_is_finite(name, array), f"non-finite values in {name}", "finite ones")
+    estimator, state = _assemble(reading, arrays, cls)
     _build(state)
     _check_values(state)
     estimator.__setstate__(estimator.get_params(deep=False) | state)
     return estimator
 
 
-def _layout(header: dict[str, Any], data_size: int) -> list[tuple[str, np.dtype[Any], list[int]]]:
-    """Return (name, dtype, shape) of each tensor in the file's order; they tile its data."""
-    end = 0
-    layout = []
-    for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
-        dtype, shape, span = np.dtype(DTYPES[entry["dtype"]]), entry["shape"], entry["data_offsets"]
-        what = f"tensor {_short(name)} of shape {_short(shape)} at bytes {_short(span)}"
-        fits = len(shape) <= 4 and all(type(n) is int and 0 <= n <= data_size for n in shape)
-        fits = fits and math.prod(max(n, 1) for n in shape) <= data_size  # where there is a 0, too
-        _expect(fits, what, f"sizes within the {data_size} bytes of data")
-        begin, end = end, end + math.prod(shape) * dtype.itemsize
-        _expect(span == [begin, end], what, f"bytes [{begin}, {end}], by its shape and place")
-        layout.append((name, dtype, shape))
-    _expect(end == data_size, f"{data_size} bytes of data", f"{end}, by the header")
-    return layout
-
-
 def _assemble(
-    metadata: dict[str, Any], arrays: Mapping[str, NDArray[Any]], cls: type[T]
+    reading: _files.Reading, arrays: Mapping[str, NDArray[Any]], cls: type[T]
 ) -> tuple[T, dict[str, Any]]:
     """Return an unfitted estimator with the file's parameters, and the state, both checked."""
     left = dict(arrays)
-    parts = []
-    for name in ("params", "state"):
-        _expect(_is_small(metadata[name].encode("utf-8", "surrogatepass")), f"large {name}", "less")
-        parts.append(_decode(json.loads(metadata[name]), left))
-    params, state = parts
-    _expect(not left, f"extra tensors {_short(sorted(left))}", "those its state refers to")
+    params, state = (CODEC.decode(reading.part(name), left) for name in ("params", "state"))
+    expect(not left, f"extra tensors {_short(sorted(left))}", "those its state refers to")
     params, names = without_removed(params), cls._get_param_names()
     unknown = sorted(set(params) - set(names))
-    _expect(not unknown, f"parameters {_short(unknown)}", f"those of {cls.__name__}")
+    expect(not unknown, f"parameters {_short(unknown)}", f"those of {cls.__name__}")
     for name, value in params.items():
         if type(value) is Labels:
             found = f"{name} of strings, {_short(value)}"
-            _expect(value.dtype == "|O" and type(value.items) is list, found, "numbers")
-            params[name] = _array(value, len(value.items))
-    first = metadata["schema_version"] == "1"
+            expect(value.dtype == "|O" and type(value.items) is list, found, "numbers")
+            params[name] = _files.label_array(value, len(value.items))
+    first = reading.metadata["schema_version"] == "1"
     _check_names("", state, {k: x for k, x in STATE.items() if first or k not in UNUSED})
     _check_names("_architecture/", state["_architecture"], ARCHITECTURE)
     if type(rows := state["_pending_state"].get("history")) is list:  # of schema version 1
-        state["_pending_state"]["history"] = History(_columns(rows))
+        state["_pending_state"]["history"] = History(_files.columns(rows))
     estimator = cls(**params)
     try:
         estimator._validate_params()
         check_data_only(cls, params, state["_architecture"])
     except ValueError as error:
-        _refuse(f"an invalid parameter ({str(error)[:500]})", "a valid one")
+        refuse(f"an invalid parameter ({str(error)[:500]})", "a valid one")
     return estimator, state
 
 
@@ -490,14 +392,14 @@ def _check_state(
     valid = architecture["gated"] is estimator.gated
     takes_labels = get_tags(estimator).target_tags.required
     valid = valid and ("n_classes" in architecture) is takes_labels
-    _expect(valid, f"an architecture {_short(architecture)}", f"one of {type(estimator).__name__}")
+    expect(valid, f"an architecture {_short(architecture)}", f"one of {type(estimator).__name__}")
     widths = [n_features, *hidden, *architecture["alpha"].shape]
     widths += [architecture[x] for x in ("n_classes", "n_pseudo_inputs") if architecture.get(x)]
     fits = all(type(n) is int and 0 < n <= data_size for n in widths)
     least = _least_size(architecture) if fits else (0, 0)
     fits = fits and 4 * least[0] <= data_size and least[1] <= n_tensors
     recipes = [architecture[name] for name in ("encoder", "decoder")]
-    _expect(
+    expect(
         fits,
         f"layers of widths {_short(widths)}, bodies {_short(recipes)}",
         f"ones that fit in the file ({n_tensors} tensors, {data_size} bytes)",
@@ -511,53 +413,53 @@ def _check_state(
     # Before the first step there are none, nor of frozen parameters. Torch does not check them,
     # and its kernels trust them.
     of = f"optimizer state of parameters {_short(list(moments))}"
-    _expect(list(moments) == [i for i in numbers if i in moments], of, _short(numbers))
+    expect(list(moments) == [i for i in numbers if i in moments], of, _short(numbers))
     for i, moment in moments.items():
         both = {"exp_avg": weights[i], "exp_avg_sq": weights[i]}
         _same_specs(f"optimizer/state/{i}", moment, both | {"step": np.zeros((), np.float32)})
     named = {"lr", "betas", "eps", "weight_decay", "amsgrad", "params"} <= group.keys()
-    _expect(named, f"optimizer settings {_short(group)}", "those of Adam")
+    expect(named, f"optimizer settings {_short(group)}", "those of Adam")
     betas = group["betas"]
     values = [*betas, *(x for name, x in group.items() if name not in ("params", "betas"))]
     valid = all(x is None or (isinstance(x, Real) and math.isfinite(x)) for x in values)
     valid = valid and group["params"] == numbers and len(betas) == 2
-    _expect(valid, f"optimizer settings {_short(group)}", "finite numbers")
+    expect(valid, f"optimizer settings {_short(group)}", "finite numbers")
 
     best = saved.get("best")  # of a checkpoint under early stopping
     if best is not None:
         _same_specs("module", best["weights"], saved["module"])
         valid = type(best["misses"]) is int and type(best["loss"]) is float
-        _expect(valid, f"best epoch {_short(best)}", "misses, loss and weights")
+        expect(valid, f"best epoch {_short(best)}", "misses, loss and weights")
 
     done, planned, decay = saved["schedule"]
     valid = type(done) is type(planned) is int and type(decay) is bool and planned > 0 <= done
-    _expect(valid, f"schedule {_short(saved['schedule'])}", "steps done, steps planned, decay")
+    expect(valid, f"schedule {_short(saved['schedule'])}", "steps done, steps planned, decay")
     found = state["n_features_in_"]
-    _expect(found == n_features, f"n_features_in_={_short(found)}", str(n_features))
+    expect(found == n_features, f"n_features_in_={_short(found)}", str(n_features))
     likelihood = LIKELIHOODS[architecture["likelihood"]]
     vectors = list(state["_standardization"] or ())
     valid = len(vectors) == 2 * likelihood.standardize
-    valid = valid and all(_is_array(x, "f", 1) and len(x) == n_features for x in vectors)
+    valid = valid and all(is_array(x, "f", 1) and len(x) == n_features for x in vectors)
     valid = valid and len((state.get("_seen") or {"mean": range(n_features)})["mean"]) == n_features
-    _expect(valid, "a standardisation of other features", f"one of {n_features}")
+    expect(valid, "a standardisation of other features", f"one of {n_features}")
     if "feature_names_in_" in state:
         names = state["feature_names_in_"]
         valid = type(names) is Labels and names.dtype == "|O" and _is_count(names, n_features)
         valid = valid and (
             type(names.items) is not list or all(type(x) is str for x in names.items)
         )
-        _expect(valid, f"names {_short(names)}", f"strings, one for each of {n_features} features")
+        expect(valid, f"names {_short(names)}", f"strings, one for each of {n_features} features")
     if "n_classes" not in architecture:
         alien = {"classes_", "bin_edges_", "_several", "_class_summary"} & state.keys()
-        _expect(not alien, f"{_short(sorted(alien))} of a model without classes", "none")
+        expect(not alien, f"{_short(sorted(alien))} of a model without classes", "none")
         return
     n_classes, d = architecture["n_classes"], len(architecture["alpha"])
     valid = "classes_" in state and n_classes > 1 and _is_count(state["classes_"], n_classes)
-    _expect(valid, f"classes {_short(state.get('classes_'))}", f"{n_classes}, and at least two")
+    expect(valid, f"classes {_short(state.get('classes_'))}", f"{n_classes}, and at least two")
     shapes = [np.shape(x) for x in state["_class_summary"]]
     valid = shapes == [(n_classes,), *4 * [(n_classes, d)]]
     valid = valid and all(x.dtype.str == "<f8" for x in state["_class_summary"])
-    _expect(valid, f"sums of shapes {_short(shapes)}", f"of {n_classes} classes, {d} dimensions")
+    expect(valid, f"sums of shapes {_short(shapes)}", f"of {n_classes} classes, {d} dimensions")
 
 
 def _is_count(labels: Any, n: int) -> bool:
@@ -566,7 +468,7 @@ def _is_count(labels: Any, n: int) -> bool:
         return len(labels) == n
     size = np.dtype(labels.dtype).itemsize * n
     least = len(labels.items) == n if isinstance(labels.items, list) else len(labels.items) >= n
-    return least and (labels.dtype == "|O" or size < LABEL_LIMIT)
+    return least and (labels.dtype == "|O" or size < _files.LABEL_LIMIT)
 
 
 def _build(state: dict[str, Any]) -> None:
@@ -574,15 +476,15 @@ def _build(state: dict[str, Any]) -> None:
     architecture = state["_architecture"]
     for name, count in {"feature_names_in_": "n_features", "classes_": "n_classes"}.items():
         if type(state.get(name)) is Labels:
-            state[name] = _array(state[name], architecture[count])
+            state[name] = _files.label_array(state[name], architecture[count])
     for name in UNUSED:
         state.pop(name, None)
     saved = state["_pending_state"]
     columns = saved["history"].columns
     epochs = columns["epoch"]
     valid = bool((np.diff(epochs) == 1).all()) and epochs[-1] == state["n_iter_"] and epochs[0] > 0
-    _expect(valid, f"epochs {_short(epochs)}", f"each, up to n_iter_={state['n_iter_']}")
-    saved["history"] = _rows(columns)
+    expect(valid, f"epochs {_short(epochs)}", f"each, up to n_iter_={state['n_iter_']}")
+    saved["history"] = _files.rows(columns)
     if any(type(column) is not np.ndarray for column in columns.values()):
         frame = pd.DataFrame(
             [{k: v for k, v in row.items() if k != "batches"} for row in saved["history"]]
@@ -621,23 +523,23 @@ def _check_values(state: dict[str, Any]) -> None:
         for array in states[: 2 if states[0].shape == states[1].shape else 1]:  # a GPU's differs
             torch.Generator().set_state(torch.tensor(array))
     except (RuntimeError, TypeError) as error:
-        _refuse(f"a generator state that torch refuses ({error})", "one of this version of torch")
+        refuse(f"a generator state that torch refuses ({error})", "one of this version of torch")
     if state["_standardization"] is not None:
         positive = bool((state["_standardization"].scale > 0).all())
-        _expect(positive, "scales that are not positive", "positive ones")
+        expect(positive, "scales that are not positive", "positive ones")
     share = saved["module"].get("pseudo_inputs.share")
     if share is not None:
-        _expect(bool((share >= 0).all()), "shares below 0", "how often each pseudo-input is chosen")
+        expect(bool((share >= 0).all()), "shares below 0", "how often each pseudo-input is chosen")
     if classes is not None:
         valid = classes.ndim == 1 < len(classes) == len(set(classes.tolist()))
         several = state.get("_several", False)  # its columns are in the user's order
-        _expect(type(several) is bool, f"_several={_short(several)}", "True or False")
+        expect(type(several) is bool, f"_several={_short(several)}", "True or False")
         valid = valid and (several or np.array_equal(np.unique(classes), classes))
-        _expect(valid, f"classes {_short(classes)}", "at least two, sorted")
+        expect(valid, f"classes {_short(classes)}", "at least two, sorted")
         edges = state.get("bin_edges_", np.arange(len(classes) - 1.0))
         valid = edges.dtype.kind == "f" and edges.shape == (len(classes) - 1,)
         valid = valid and bool((np.diff(edges) > 0).all())
-        _expect(valid, f"edges of bins {_short(edges)}", f"those of {len(classes)} bins")
+        expect(valid, f"edges of bins {_short(edges)}", f"those of {len(classes)} bins")
 
 
 # -- the file -----------------------------------------------------------------------------------
@@ -655,8 +557,8 @@ def _describe(
         "format": FORMAT,
         "schema_version": SCHEMA_VERSION,
         "class": cls.__name__,
-        "params": _encode(params, "params", tensors),
-        "state": _encode(kept, "", tensors),
+        "params": CODEC.encode(params, "params", tensors),
+        "state": CODEC.encode(kept, "", tensors),
         "versions": {"python": platform.python_version()} | {x: _version(x) for x in LIBRARIES},
     }
     return metadata, tensors
@@ -665,186 +567,6 @@ def _describe(
 def _parameters(cls: type[Any], state: dict[str, Any]) -> dict[str, Any]:
     """Return the parameters that a file holds: all but where a checkpoint is written."""
     return {name: state[name] for name in cls._get_param_names() if name != "checkpoint"}
-
-
-def _header(metadata: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> bytes:
-    """Return the header of a safetensors file, with nothing where the hash belongs."""
-    strings = {name: x if isinstance(x, str) else json.dumps(x) for name, x in metadata.items()}
-    header: dict[str, Any] = {"__metadata__": {"sha256": ""} | strings}
-    end = 0
-    for name in _in_order(tensors):
-        array = tensors[name]
-        begin, end = end, end + array.nbytes
-        code = CODES[array.dtype]
-        header[name] = {"dtype": code, "shape": array.shape, "data_offsets": [begin, end]}
-    text = json.dumps(header).encode()
-    return text + b" " * (-len(text) % 8)
-
-
-def _in_order(tensors: dict[str, NDArray[Any]]) -> list[str]:
-    """Return the names of tensors so that each is aligned."""
-    return sorted(tensors, key=lambda name: (-tensors[name].itemsize, name))
-
-
-def _check_size(text: bytes) -> None:
-    if not _is_small(text):
-        raise ValueError(
-            f"All but the arrays takes {len(text)} bytes and {_brackets(text)} brackets as JSON, "
-            f"of {HEADER_LIMIT} and {BRACKET_LIMIT} at most: use fewer layers and shorter "
-            "parameters, or joblib.dump, whose files run code when loaded."
-        )
-
-
-def _pack(text: bytes, tensors: dict[str, NDArray[Any]]) -> list[bytes | memoryview]:
-    """Return the parts of a safetensors file: length, header with its hash, and each tensor."""
-    blocks = [_bytes(tensors[name]) for name in _in_order(tensors)]
-    digest = hashlib.sha256(text)
-    for block in blocks:
-        digest.update(block)
-    text = PREFIX + digest.hexdigest().encode() + text[len(PREFIX) :]
-    return [len(text).to_bytes(8, "little"), text, *blocks]
-
-
-def _encode(value: Any, path: str, tensors: dict[str, NDArray[Any]]) -> Any:
-    """Return `value` as JSON; its arrays go to `tensors` under their path."""
-
-    def encode(item: Any, name: Any) -> Any:
-        return _encode(item, f"{path}/{name}" if path else str(name), tensors)
-
-    if isinstance(value, np.generic) and value.dtype in CODES:
-        return {"$": "scalar", "dtype": CODES[value.dtype], "value": value.item()}
-    if isinstance(value, np.ndarray) and value.dtype.newbyteorder("<") in CODES:
-        if path in tensors:
-            raise ValueError(f"two arrays are named {path}.")
-        tensors[path] = np.require(value, value.dtype.newbyteorder("<"), "C")
-        return {"$": "array", "tensor": path}
-    small = isinstance(value, np.ndarray) and (
-        value.dtype.kind == "O" or value.nbytes < LABEL_LIMIT
-    )
-    if small and value.dtype.kind in "UO" and value.ndim == 1:
-        items = [x.item() if isinstance(x, np.generic) else x for x in value.tolist()]
-        if all(type(x) is str for x in items):
-            data = b"".join(x.encode("utf-8", "surrogatepass") + END for x in items)
-            node = encode(np.frombuffer(data, np.uint8), "utf-8")
-            return {"$": "strings", "dtype": value.dtype.str, "items": node}
-        if _are_plain(items):
-            return {"$": "labels", "dtype": value.dtype.str, "items": items}
-    elif value is None or isinstance(value, str | int | float):
-        return value
-    elif type(value) in RECORDS.values():
-        items = [encode(x, i) for i, x in enumerate(value)]
-        return {"$": type(value).__name__, "items": items}
-    elif is_recipe(value):
-        params = value.get_params(deep=False).items()  # not as tensors: they decide on memory
-        lists = {name: x.tolist() if isinstance(x, np.ndarray) else x for name, x in params}
-        return {"$": "body", "of": type(value).__name__, "params": encode(lists, "params")}
-    elif type(value) is list:
-        if value and all(type(row) is dict and "epoch" in row for row in value):
-            columns = {
-                name: _encode(column, f"{path}/{name}", tensors)
-                for name, column in _columns(value).items()
-            }
-            return {"$": "rows", "columns": columns}
-        return [encode(x, i) for i, x in enumerate(value)]
-    elif type(value) is dict and all(type(key) in (str, int) for key in value):
-        if all(type(key) is str and key != "$" for key in value):
-            return {key: encode(x, key) for key, x in value.items()}
-        return {"$": "pairs", "items": [[key, encode(x, key)] for key, x in value.items()]}
-    kind = f"an array of {value.dtype}" if isinstance(value, np.ndarray) else type(value).__name__
-    raise ValueError(
-        f"{path} ({kind}) cannot be saved: numbers, booleans, strings, numeric arrays, and labels "
-        "and lists of these can. Convert it, or use joblib.dump, whose files run code when loaded."
-    )
-
-
-def _columns(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the columns of a history; of one that some rows lack, also the numbers of those."""
-    names = dict.fromkeys(name for row in rows for name in row)
-    columns: dict[str, Any] = {}
-    for name in names:
-        at = [i for i, row in enumerate(rows) if name in row]
-        values = [rows[i][name] for i in at]
-        if name != "batches" or any(values):  # per batch there is nothing: it is always empty
-            column = _column(values)
-            columns[name] = column if len(at) == len(rows) else (np.array(at), column)
-    return columns
-
-
-def _column(values: list[Any]) -> Any:
-    """Return values as an array if they come back from it as they are."""
-    kinds = {type(x) for x in values}
-    whole = kinds in ({float}, {bool}) or (kinds == {int} and max(map(abs, values)) < 2**63)
-    return np.array(values) if whole else values
-
-
-def _rows(columns: dict[str, Any]) -> list[dict[str, Any]]:
-    """Undo `_columns`."""
-    rows: list[dict[str, Any]] = [{"batches": []} for _ in columns["epoch"]]
-    for name, column in columns.items():
-        at, values = column if type(column) is tuple else (range(len(rows)), column)
-        for i, value in zip(at, values if type(values) is list else values.tolist(), strict=True):
-            rows[i][name] = value
-    return rows
-
-
-def _are_plain(values: Any) -> bool:
-    """Return whether values are in a list or a tuple, and none is one itself."""
-    plain = bool | int | float | str | np.generic | None
-    return type(values) in (list, tuple) and all(isinstance(x, plain) for x in values)
-
-
-def _array(labels: Labels, n: int) -> NDArray[Any]:
-    """Return n labels as the array that they were."""
-    items = labels.items
-    if not isinstance(items, list):
-        data = items.tobytes()
-        valid = data.count(END) == n and data.endswith(END)
-        _expect(valid, f"{data.count(END)} names, {_short(data[:30])}", f"{n}, each ended")
-        items = [x.decode("utf-8", "surrogatepass") for x in data[:-1].split(END)]
-    array = np.empty(len(items), labels.dtype)
-    array[:] = items
-    return array
-
-
-def _decode(node: Any, tensors: dict[str, NDArray[Any]]) -> Any:
-    """Undo `_encode`; takes the arrays out of `tensors`."""
-    if isinstance(node, list):
-        return [_decode(item, tensors) for item in node]
-    if not isinstance(node, dict):
-        return node
-    if "$" not in node:
-        return {key: _decode(item, tensors) for key, item in node.items()}
-    kind = node["$"]
-    if kind == "array":
-        _expect(node["tensor"] in tensors, f"no tensor {_short(node['tensor'])}", "each, once")
-        return tensors.pop(node["tensor"])
-    if kind == "scalar":
-        _expect(isinstance(node["value"], int | float), f"scalar {_short(node)}", "a number")
-        return np.dtype(DTYPES[node["dtype"]]).type(node["value"])
-    if kind in ("labels", "strings"):
-        items = _decode(node["items"], tensors)
-        valid = type(items) is list and all(
-            x is None or isinstance(x, str | int | float) for x in items
-        )
-        valid = valid or (
-            kind == "strings" and _is_array(items, "u", 1) and items.dtype == np.uint8
-        )
-        valid = valid and re.fullmatch(r"[<>]U\d{1,7}|\|O", node["dtype"]) is not None
-        _expect(valid, f"labels {_short(node)}", "strings or numbers")
-        return Labels(items, node["dtype"])
-    if kind == "rows":
-        columns = _decode(node["columns"], tensors)
-        if not any(columns.get("batches", ())):
-            columns.pop("batches", None)  # which schema version 1 has
-        return History(columns)
-    if kind == "body":
-        known = bodies.recipes()
-        _expect(node["of"] in known, f"a body of class {_short(node['of'])}", ", ".join(known))
-        return known[node["of"]](**_decode(node["params"], tensors))
-    items = _decode(node["items"], tensors)
-    if kind == "pairs":
-        return dict(items)
-    return tuple(items) if kind == "tuple" else RECORDS[kind](*items)
 
 
 def check_data_only(cls: type[Any], params: dict[str, Any], architecture: dict[str, Any]) -> None:
@@ -856,7 +578,7 @@ def check_data_only(cls: type[Any], params: dict[str, Any], architecture: dict[s
         )
     for name, advice in NOT_DATA.items():
         for value in (params.get(name), architecture.get(name)):
-            body = is_recipe(value) and name in ("encoder", "decoder")
+            body = CODEC.is_body(value) and name in ("encoder", "decoder")
             if not (body or value is None or isinstance(value, Integral) or value == []):
                 raise ValueError(
                     f"{name}={_short(value)} cannot be in a model file, which holds data only: "
@@ -864,7 +586,7 @@ def check_data_only(cls: type[Any], params: dict[str, Any], architecture: dict[s
                 )
     for name, value in params.items():
         if not _is_parameter(value):
-            _encode(value, f"params/{name}", {})  # says what it is, of another library
+            CODEC.encode(value, f"params/{name}", {})  # says what it is, of another library
             raise ValueError(
                 f"{name}={_short(value)} cannot be in a model file: pass a number, a string, a "
                 "body, or an array or list of numbers."
@@ -880,21 +602,9 @@ def check_data_only(cls: type[Any], params: dict[str, Any], architecture: dict[s
 
 def _is_parameter(value: Any) -> bool:
     """Return whether a value is plain, or an array or a list of plain ones, or a body of them."""
-    if is_recipe(value):
+    if CODEC.is_body(value):
         return all(map(_is_parameter, value.get_params(deep=False).values()))
-    return _are_plain(value) or _are_plain([value]) or isinstance(value, np.ndarray)
-
-
-def _bytes(array: NDArray[Any]) -> memoryview:
-    return array.reshape(-1).view(np.uint8).data
-
-
-def _is_small(text: bytes) -> bool:
-    return len(text) <= HEADER_LIMIT and _brackets(text) <= BRACKET_LIMIT
-
-
-def _brackets(text: bytes) -> int:
-    return text.count(b"[") + text.count(b"{")
+    return _files.are_plain(value) or _files.are_plain([value]) or isinstance(value, np.ndarray)
 
 
 def _is_finite(name: str, array: NDArray[Any]) -> bool:
@@ -902,23 +612,6 @@ def _is_finite(name: str, array: NDArray[Any]) -> bool:
 
 
 # -- messages -----------------------------------------------------------------------------------
-
-
-def _expect(met: bool, found: str, expected: str) -> None:
-    if not met:
-        _refuse(found, expected)
-
-
-def _refuse(found: str, expected: str, step: str = STEP) -> NoReturn:
-    raise ModelFileError(f"found {found}; expected {expected}. {step}")
-
-
-@lru_cache
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:  # on the path, but not installed: sources sent to a cluster
-        return "unknown"
 
 
 class _Short(reprlib.Repr):
@@ -933,6 +626,14 @@ class _Short(reprlib.Repr):
 _short = _Short().repr
 
 
+@lru_cache
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # on the path, but not installed: sources sent to a cluster
+        return "unknown"
+
+
 def _same_specs(where: str, found: dict[str, Any], expected: dict[str, NDArray[Any]]) -> None:
     """Compare names, dtypes and shapes."""
     specs = [
@@ -940,4 +641,4 @@ def _same_specs(where: str, found: dict[str, Any], expected: dict[str, NDArray[A
     ]
     for name in sorted(set(found) | set(expected), key=str):
         this, that = (spec.get(name, "no tensor") for spec in specs)
-        _expect(this == that, f"{this} as {where}/{_short(name)[1:-1]}", that)
+        expect(this == that, f"{this} as {where}/{_short(name)[1:-1]}", that)

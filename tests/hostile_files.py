@@ -17,7 +17,7 @@ import joblib
 import numpy as np
 import torch
 
-from sklearn_classvsc._persistence import HEADER_LIMIT, PREFIX
+from sklearn_classvsc._files import HEADER_LIMIT, PREFIX
 
 PARAMETERS = {"n_components": 3, "hidden_layer_sizes": (4,), "max_epochs": 2, "random_state": 0}
 _rng = np.random.default_rng(0)

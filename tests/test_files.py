@@ -1,4 +1,4 @@
-"""Specification of files that are written whole or not at all."""
+"""Specification of files that are written whole or not at all, and of trees in them."""
 
 import io
 import os
@@ -7,13 +7,27 @@ import stat
 import subprocess
 import sys
 import threading
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 from helpers import covering
 
 from sklearn_classvsc import VAETransformer
-from sklearn_classvsc._files import check_writable, replacing
+from sklearn_classvsc._files import (
+    FORMAT,
+    HEADER_LIMIT,
+    Codec,
+    Labels,
+    ModelFileError,
+    Reading,
+    check_writable,
+    is_tree,
+    label_array,
+    replacing,
+    rows,
+    write_tree,
+)
 from sklearn_classvsc.export import to_onnx
 from sklearn_classvsc.report import FactorReport
 
@@ -251,3 +265,96 @@ def test_a_directory_that_is_not_there_is_an_error(write, tmp_path):
             write(path)
         with pytest.raises(OSError):
             check_writable(path)
+
+
+# Trees of arrays and JSON -----------------------------------------------------------------------
+
+
+class Pair(NamedTuple):
+    one: object
+    two: object
+
+
+CODEC = Codec((Pair,), dict)
+TREE = {
+    "array": np.arange(6.0).reshape(2, 3),
+    "big-endian": np.arange(3, dtype=">i4"),
+    "scalar": np.float32(0.1),
+    "list": [1, 0.1, True, None, "ä", [np.array([True])]],
+    "pair": Pair((1, "two"), {"$": 3}),
+    "numbers": {0: np.zeros(0, np.uint8), 7: {}},
+}
+
+
+def store(tree, path):
+    tensors = {}
+    write_tree(path, {"format": FORMAT, "tree": CODEC.encode(tree, "", tensors)}, tensors)
+
+
+def restore(path):
+    with open(path, "rb") as file:
+        reading = Reading(file)
+        tensors = reading.tensors()
+        tree = CODEC.decode(reading.part("tree"), tensors)
+    assert not tensors
+    return tree
+
+
+def test_a_tree_comes_back_with_its_types(tmp_path):
+    store(TREE, tmp_path / "tree")
+    tree = restore(tmp_path / "tree")
+    np.testing.assert_equal(tree, TREE)
+    assert list(tree) == list(TREE) and type(tree["pair"]) is Pair
+    assert type(tree["scalar"]) is np.float32 and tree["array"].flags.writeable
+    assert tree["big-endian"].dtype == np.dtype("<i4")
+    assert is_tree(tmp_path / "tree")
+
+
+@pytest.mark.parametrize("dtype", ["U3", object])
+def test_labels_come_back_once_their_number_is_known(dtype, tmp_path):
+    for labels in (np.array(["a", "", "ü\ud800"], dtype), np.array([1, None, "x"], object)):
+        store(labels, tmp_path / "tree")
+        held = restore(tmp_path / "tree")
+        assert type(held) is Labels
+        np.testing.assert_array_equal(label_array(held, 3), labels, strict=True)
+    store(np.array(["a", "b", "c"]), tmp_path / "tree")
+    with pytest.raises(ModelFileError, match="found 3 names"):
+        label_array(restore(tmp_path / "tree"), 2)
+
+
+def test_rows_of_unlike_keys_come_back(tmp_path):
+    history = [
+        {"batches": [], "epoch": 1, "loss": 0.5},
+        {"batches": [], "epoch": 2, "loss": 0.25, "note": "a"},
+    ]
+    store(history, tmp_path / "tree")
+    assert rows(restore(tmp_path / "tree").columns) == history
+
+
+def test_what_a_tree_does_not_hold_is_refused_by_name(tmp_path):
+    with pytest.raises(ValueError, match=r"some/where .set. cannot be saved"):
+        store({"some": {"where": {1}}}, tmp_path / "tree")
+    with pytest.raises(ValueError, match="two arrays are named a/b"):
+        store({"a/b": np.zeros(1), "a": {"b": np.zeros(1)}}, tmp_path / "tree")
+    with pytest.raises(ValueError, match="All but the arrays takes"):
+        store("long" * HEADER_LIMIT, tmp_path / "tree")
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_is_declared_takes_no_memory(tmp_path):
+    store(TREE, tmp_path / "tree")
+    with open(tmp_path / "tree", "rb") as file:
+        declared = Reading(file).blank()
+    assert declared["array"].shape == (2, 3) and declared["array"].strides == (0, 0)
+
+
+def test_a_flipped_bit_of_the_data_is_refused(tmp_path):
+    store(TREE, tmp_path / "tree")
+    content = (tmp_path / "tree").read_bytes()
+    data = 8 + int.from_bytes(content[:8], "little")
+    for i in range(data, len(content)):
+        flipped = bytearray(content)
+        flipped[i] ^= 1 << (i % 8)
+        (tmp_path / "tree").write_bytes(flipped)
+        with pytest.raises(ModelFileError, match="SHA-256"):
+            restore(tmp_path / "tree")

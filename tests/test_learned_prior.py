@@ -17,11 +17,11 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from test_checkpoint import crash
 
 from sklearn_classvsc import ClassVSCTransformer, VSCTransformer, _checkpoint, _data
+from sklearn_classvsc._files import ModelFileError
 from sklearn_classvsc._likelihoods import LIKELIHOODS
 from sklearn_classvsc._model import Model
 from sklearn_classvsc._modules import Priors, make_autoencoder
 from sklearn_classvsc._objective import Evidence, LearnedPriorObjective, VSCObjective
-from sklearn_classvsc._persistence import ModelFileError
 from sklearn_classvsc._spike_slab import SpikeSlab, bernoulli_kl, pairwise_kl
 from sklearn_classvsc.bodies import ResidualMLP
 from sklearn_classvsc.export import to_onnx

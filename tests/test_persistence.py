@@ -39,12 +39,8 @@ from torch import nn
 
 from sklearn_classvsc import ClassVSCTransformer, VAETransformer, VSCTransformer
 from sklearn_classvsc._classes import Labels
-from sklearn_classvsc._persistence import (
-    HEADER_LIMIT,
-    SCHEMA_VERSION,
-    ModelFileError,
-    load,
-)
+from sklearn_classvsc._files import HEADER_LIMIT, ModelFileError
+from sklearn_classvsc._persistence import SCHEMA_VERSION, load
 from sklearn_classvsc.bodies import ConvDecoder, ConvEncoder, ResidualMLP
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_classvsc.CollapseWarning")
