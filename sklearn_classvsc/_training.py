@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 import torch
 from skorch.utils import noop
 
@@ -18,7 +16,7 @@ from ._likelihoods import LIKELIHOODS
 from ._messages import warn
 from ._model import Model
 from ._modules import SpikeSlabAutoencoder, make_autoencoder
-from ._net import VSCNet, check_device, check_precision
+from ._net import VSCNet, check_device, check_precision, copy_of
 from ._objective import Objective
 from ._streams import StreamDataset
 
@@ -196,16 +194,13 @@ class Training:
         `summarize` returns what the classes use of the code that a module makes.
         """
         module = self.net.module_ if self.net.initialized_ else self.net.module
-        frozen = copy.deepcopy(module).eval().requires_grad_(False).to(self.net.device)
+        frozen = copy_of(module).eval().requires_grad_(False).to(self.net.device)
         summary = summarize(frozen)
         return Model(frozen, self.architecture, self.standardization, labels, summary)
 
-    def history(self) -> pd.DataFrame:
-        """Return the terms of the loss in each epoch."""
-        rows = self.net.history if self._saved is None else self._saved["history"]
-        return pd.DataFrame(
-            [{key: value for key, value in row.items() if key != "batches"} for row in rows]
-        )
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the terms of the loss in each epoch. It may not go back to the first."""
+        return list(self.net.history if self._saved is None else self._saved["history"])
 
     def state(self) -> dict[str, Any]:
         """Return all that training depends on, as NumPy arrays and primitives."""

@@ -92,7 +92,7 @@ def check_table(
     unlabeled = getattr(estimator, "unlabeled", None)
     encoded = None if labels is None else labels.encode(y, unlabeled, classes)
     data = ArrayDataset(X, encoded, weight)
-    _check_range(data, estimator.likelihood if known is None else known.likelihood)
+    _check_range(data, estimator.likelihood if known is None else known.likelihood, known is None)
     return FitData(data, header, labels)
 
 
@@ -132,7 +132,7 @@ def check_source(estimator: Any, source: Source, known: Known | None) -> FitData
             labels = estimator._learn_labels(y, None)
         elif labels is not None:
             labels.encode(y)
-    _check_range(data, likelihood)
+    _check_range(data, likelihood, known is None)
     settled = Known(header, labels, likelihood)
     return FitData(data, header, labels)
 
@@ -190,10 +190,13 @@ def check_labels(estimator: Any, X: Any, y: Any) -> NDArray[Any] | Indicator:
         return check_y(y, X.shape[0], warn=True)
 
 
-def _check_range(data: ArrayDataset | StreamDataset, likelihood: str) -> None:
-    """Check that the likelihood allows the values, unless they are to choose it."""
+def _check_range(data: ArrayDataset | StreamDataset, likelihood: str, is_new: bool) -> None:
+    """Check that the likelihood allows the values, unless they are to choose it.
+
+    A new model of counts needs their means too: the data are read once for both.
+    """
     if likelihood != "auto" and not LIKELIHOODS[likelihood].standardize:
-        survey = data.survey(False)
+        survey = data.survey(is_new and LIKELIHOODS[likelihood].counts)
         check_range(likelihood, survey.low, survey.high)
 
 

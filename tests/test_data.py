@@ -327,6 +327,15 @@ def test_a_survey_knows_range_mean_and_deviation(stored):
     np.testing.assert_allclose(offset, X.mean(axis=0), rtol=1e-6)
 
 
+def test_rows_are_read_again_only_for_what_was_not_looked_for():
+    X = array()
+    data = ArrayDataset(X)
+    ranges = data.survey(False)
+    moments = data.survey(True)
+    assert ranges is not moments and data.survey(False) is moments is data.survey(True)
+    assert data.survey(False, ends=True) is not moments
+
+
 def test_a_survey_counts_samples_by_their_weights():
     X, weight = array(), np.arange(20, dtype=np.float32)
     offset, scale = ArrayDataset(X, weight=weight).survey(moments=True).standardization()

@@ -11,12 +11,20 @@ from helpers import small
 from scipy import sparse
 from skorch import callbacks
 from skorch.callbacks import Callback, EarlyStopping, GradientNormClipping
+from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
 
 from sklearn_classvsc import VSCTransformer
 from sklearn_classvsc._data import ArrayDataset
 from sklearn_classvsc._likelihoods import Gaussian
 from sklearn_classvsc._modules import make_autoencoder
-from sklearn_classvsc._net import VSCNet, check_device, divergence_error, learning_rate_factor
+from sklearn_classvsc._net import (
+    VSCNet,
+    check_device,
+    copy_of,
+    divergence_error,
+    learning_rate_factor,
+)
 from sklearn_classvsc._objective import PaperObjective, Weight
 
 TERMS = {
@@ -604,6 +612,58 @@ def test_weights_may_be_loaded_alone():
     other.load_weights(net.state())
     assert_same_weights(weights(other), weights(net))
     assert len(other.history) == 0
+
+
+def test_a_copy_goes_on_as_the_net_would_and_leaves_it_as_it_is():
+    net = make_net()
+    train(net, epochs=2, steps=20)
+    state = copy.deepcopy(net.state())
+    twin = net.copy()
+    np.testing.assert_equal(twin.state(), state)
+    twin.train(make_dataset(), 3, None, 5)
+    np.testing.assert_equal(net.state(), state)
+    net.train(make_dataset(), 3, None, 5)
+    np.testing.assert_equal(net.state(), twin.state())
+
+
+class Own(nn.Module):
+    """A module whose attributes are not all modules and parameters, and may be each other."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Sequential(nn.Linear(3, 3), nn.Sequential())
+        self.tied = weight_norm(nn.Linear(3, 3))
+        self.tied.bias = self.first[0].bias
+        self.first[0].weight.requires_grad_(False)
+        self.seen, self.parts = [], (self.first, self.tied)
+        self.first.register_forward_hook(self.note)
+        self.nothing = None
+
+    def note(self, module, args, out):
+        self.seen.append(len(out))
+
+    def forward(self, x):
+        return self.tied(self.first(x))
+
+
+@pytest.mark.parametrize("wrap", [lambda m: m, nn.Sequential], ids=["own", "within"])
+def test_a_copied_module_is_the_module_and_shares_nothing_with_it(wrap):
+    module = wrap(Own())
+    twin, x = copy_of(module), torch.ones(2, 3)
+    assert torch.equal(twin(x), module(x))
+    pairs = list(zip(twin.state_dict().values(), module.state_dict().values(), strict=True))
+    assert all(torch.equal(a, b) and a.data_ptr() != b.data_ptr() for a, b in pairs)
+    of = [(p.requires_grad, p.shape) for p in module.parameters()]
+    assert [(p.requires_grad, p.shape) for p in twin.parameters()] == of
+    own = next(part for part in twin.modules() if isinstance(part, Own))
+    assert own.parts == (own.first, own.tied) and own.tied.bias is own.first[0].bias
+    assert own.seen == [2]
+
+
+def test_a_module_with_a_way_of_its_own_to_be_copied_has_it():
+    """An LSTM knows its weights by weak references too."""
+    twin = copy_of(nn.Sequential(nn.LSTM(2, 2)))[0]
+    assert all(a() is b for a, b in zip(twin._flat_weight_refs, twin.parameters(), strict=True))
 
 
 # Device ----------------------------------------------------------------------------------------

@@ -12,6 +12,8 @@ from sklearn.model_selection import KFold
 from sklearn.preprocessing import MinMaxScaler
 
 from sklearn_classvsc import ClassVSCTransformer, VAETransformer
+from sklearn_classvsc._data import Survey
+from sklearn_classvsc._likelihoods import LIKELIHOODS
 
 DIGITS = load_digits().data[:300] / 16
 IRIS = load_iris().data
@@ -76,6 +78,20 @@ def test_zeros_among_measurements_make_no_bits():
     rng = np.random.default_rng(0)
     X = np.where(rng.random((300, 10)) < 0.5, 0, rng.random((300, 10)))  # one or two are near 1
     assert {chosen(part) for part in (X, 0.99 * X, X[:30], X[240:270])} == {"gaussian"}
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_a_fit_with_a_given_likelihood_reads_the_range_of_X_once(likelihood, monkeypatch):
+    read, add = [], Survey.add
+    monkeypatch.setattr(
+        Survey, "add", lambda self, X, *args: read.append(len(X)) or add(self, X, *args)
+    )
+    estimator = quick(BITS, likelihood=likelihood)
+    estimator.fit(BITS * 1.0)
+    assert sum(read) == len(BITS)
+    read.clear()
+    estimator.partial_fit(BITS * 1.0)
+    assert sum(read) == len(BITS)
 
 
 def test_the_likelihood_of_the_model_is_an_attribute(tmp_path):
