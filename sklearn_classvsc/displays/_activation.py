@@ -9,9 +9,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from sklearn_classvsc.labels import labeled_rows
-from sklearn_classvsc.metrics import dimension_roles
+from sklearn_classvsc.metrics import ROLES, dimension_roles
 from sklearn_classvsc.metrics._counts import MatrixLike, class_counts
-from sklearn_classvsc.metrics._roles import ROLES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,7 +1,7 @@
 """The factor report: one page on what a fitted code says about the classes.
 
 `_inputs` checks the arguments, `_effects` and `_measure` compute, `_words` says it in sentences,
-`_pictures` and `_maps` draw, and `_page` fills the template: page.html, page.css and page.js.
+`_pictures` draws, and `_page` fills the template: page.html, page.css and page.js.
 """
 
 from __future__ import annotations

@@ -12,9 +12,16 @@ import numpy as np
 from ..metrics import ROLES
 from . import _words
 from ._effects import STEPS, SWEEP_FEATURES, Effects, Sweep
-from ._maps import dimension_map, dimension_order, sharing_map
 from ._measure import Findings
-from ._pictures import LESS, MORE, ImageMaker, curve
+from ._pictures import (
+    LESS,
+    MORE,
+    ImageMaker,
+    curve,
+    dimension_map,
+    dimension_order,
+    sharing_map,
+)
 
 #: Features listed with how well they are decoded.
 MAX_FEATURES = 40
