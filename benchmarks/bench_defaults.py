@@ -298,7 +298,7 @@ def parts_of(groups: Mapping[str, Sequence[Row]], targets: Sequence[Target]) -> 
         cells = []
         for t in targets:
             met = t.met(common.figures(rows, t.field))
-            told = met is False or (met and t in TARGETS[:N_COMPARED])
+            told = met is False or (met is True and t in TARGETS[:N_COMPARED])
             cells.append(common.VERDICTS[met] + told * f" ({common.mean_sd(rows, t.field)})")
         verdicts.append([label, *cells])
         reasons = ", ".join(sorted({row["stop_reason"] for row in rows}))
