@@ -20,6 +20,8 @@ from torch.utils.data import Dataset, Sampler
 from ._blocks import coo
 from ._messages import cut
 
+#: Samples that are looked at for copies.
+SOME = 2000
 #: Rows that are looked at together outside of training; bounds memory.
 CHUNK = 1024
 #: Values in such rows: of wide data fewer rows are taken, about 64 MB in float32.
@@ -443,6 +445,15 @@ class ArrayDataset(Dataset[Batch]):
         if self.labels is None:
             return np.arange(0)
         return np.flatnonzero(self.labels.any(1) if self.labels.ndim == 2 else self.labels >= 0)
+
+    def repeats(self) -> bool:
+        """Return whether most samples are copies of others; of many, some are looked at."""
+        rng = np.random.default_rng(0)
+        rows = np.sort(rng.permutation(len(self))[:SOME])
+        chunk = self.X[rows]
+        with np.errstate(over="ignore", invalid="ignore"):
+            line = chunk @ rng.normal(size=chunk.shape[1])
+        return 2 * len(np.unique(line)) < len(rows)
 
     def labeled(self, pick: Pick, size: int) -> Iterator[tuple[Tensor, NDArray[Any], Any]]:
         """Yield the samples that `pick` picks, their labels and weights, `size` at a time."""

@@ -25,10 +25,11 @@ from ._classes import Labels, LabelSets
 from ._collapse import ClassSummary, summarize, warn_of_collapse
 from ._data import ArrayDataset, Moments, Standardization, prefix_errors, seed_from
 from ._guard import own_settings, undisturbed
+from ._layers import ACTIVATIONS
 from ._likelihoods import LIKELIHOODS
 from ._messages import brief
 from ._model import CodeMoments, Model, is_finite, stack
-from ._modules import ACTIVATIONS, SpikeSlabAutoencoder
+from ._modules import SpikeSlabAutoencoder
 from ._net import check_device, divergence_error, split_device
 from ._objective import Objective
 from ._persistence import without_removed
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 #: `max_epochs="auto"`: so many passes, or as many as make so many gradient steps if that is more.
 #: `partial_fit` lets weights rise as if training had the same number of steps.
-EPOCHS, STEPS = 20, 2000
+EPOCHS, STEPS = 20, 600
 #: Calls of `partial_fit` that `history_` goes back: a stream may never end.
 HISTORY = 1000
 #: What a weight of the loss may be: far beyond use, and far below what float32 cannot hold.
@@ -241,8 +242,8 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
 
     # -- what a sibling adds ---------------------------------------------------------------------
 
-    def _prior(self, n_classes: int) -> dict[str, Any]:
-        """Return what the model needs to know: alpha, prior_mean, input_dropout, n_classes."""
+    def _prior(self, given: FitData) -> dict[str, Any]:
+        """Return what the model of such data needs to know: alpha, prior_mean, and more."""
         raise NotImplementedError
 
     def _objective(self, module: SpikeSlabAutoencoder) -> Objective:
@@ -343,6 +344,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             training = last.training.copy()
             training.follow_scales(given.data)
         training.prepare(self._how())
+        training.count(len(given.data))
 
         train, valid, seed = given.data, None, 0
         train.standardization = training.standardization
@@ -459,6 +461,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
                         done = 0 if last is None else STEPS  # after `fit`, weights have risen
                         training.net.schedule(STEPS, done, decay=False)
                 training.follow_scales(given.data, first=made is None)
+                training.count(len(given.data), further=made is not None)
                 given.data.standardization = training.standardization
                 training.run(given.data, 1)
                 del training.net.history[:-HISTORY]
@@ -491,8 +494,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         if LIKELIHOODS[likelihood].counts:
             means = given.data.survey(True).means()
         device, _ = split_device(self.device)
-        n_classes = 0 if given.labels is None else len(given.labels.classes)
-        architecture = self._prior(n_classes) | {
+        architecture = self._prior(given) | {
             "n_features": given.header.n_features_in_,
             "encoder": _kept(self.encoder),
             "decoder": _kept(self.decoder),

@@ -12,12 +12,14 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import Tags
 
 from ._classes import Labels, LabelSets, one_label_only
+from ._cross_fit import cross_fit_sizes
 from ._data import prefix_errors
 from ._estimator import WEIGHT, Published, SpikeSlabTransformer
 from ._messages import brief
 from ._model import CodeMoments, Model
 from ._objective import (
     BalancedObjective,
+    CrossFittedObjective,
     LearnedPriorObjective,
     Objective,
     PaperObjective,
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from ._modules import Recipe, SpikeSlabAutoencoder
+    from ._validation import FitData
 
 
 class VAETransformer(SpikeSlabTransformer):
@@ -209,7 +212,7 @@ class VAETransformer(SpikeSlabTransformer):
         )
         self.total_correlation_weight = total_correlation_weight
 
-    def _prior(self, n_classes: int) -> dict[str, Any]:
+    def _prior(self, given: FitData) -> dict[str, Any]:
         # Without gates alpha is never used; the model still has one, of the right length.
         return {"alpha": np.full(self.n_components, 0.5, np.float32), "prior_mean": 0.0}
 
@@ -430,7 +433,7 @@ class VSCTransformer(SpikeSlabTransformer):
         self.prior = prior
         self.n_pseudo_inputs = n_pseudo_inputs
 
-    def _prior(self, n_classes: int) -> dict[str, Any]:
+    def _prior(self, given: FitData) -> dict[str, Any]:
         model = {"alpha": _check_alpha(self.alpha, self.n_components), "prior_mean": 0.0}
         if self.prior == "fixed":
             return model
@@ -609,7 +612,7 @@ class ClassVSCTransformer(SpikeSlabTransformer):
         "warmup": VSCTransformer._parameter_constraints["warmup"],
         "consistency_weight": [WEIGHT],
         "consistency": [StrOptions({"centroid", "pairwise"})],
-        "objective": [StrOptions({"balanced", "paper"})],
+        "objective": [StrOptions({"cross_fitted", "balanced", "paper"})],
         "unlabeled": "no_validation",
         "alpha": [Real, "array-like", None],
         "usage_weight": [WEIGHT, None],
@@ -623,7 +626,7 @@ class ClassVSCTransformer(SpikeSlabTransformer):
         *,
         consistency_weight: float = 3.0,
         consistency: str = "centroid",
-        objective: str = "balanced",
+        objective: str = "cross_fitted",
         unlabeled: Any = None,
         alpha: float | ArrayLike | None = None,
         threshold: float = 0.5,
@@ -682,23 +685,32 @@ class ClassVSCTransformer(SpikeSlabTransformer):
         self.objective = objective
         self.unlabeled = unlabeled
 
-    def _prior(self, n_classes: int) -> dict[str, Any]:
-        balanced, alpha = self.objective == "balanced", self.alpha
+    def _prior(self, given: FitData) -> dict[str, Any]:
+        assert given.labels is not None
+        paper, alpha, n_classes = self.objective == "paper", self.alpha, len(given.labels.classes)
         if alpha is None:
-            alpha = role_alpha(self.n_components, n_classes) if balanced else 0.2
-        return {
+            alpha = 0.2 if paper else role_alpha(self.n_components, n_classes)
+        prior: dict[str, Any] = {
             "alpha": _check_alpha(alpha, self.n_components),
-            # Slabs around 2 let a linear model see from z whether a dimension is on.
-            "prior_mean": 2.0 if balanced else 0.0,
+            # Slabs away from 0 let a linear model see from z whether a dimension is on.
+            "prior_mean": {"paper": 0.0, "balanced": 2.0, "cross_fitted": 3.0}[self.objective],
             # The gates must recognise a class; hiding features keeps them from memorising it.
-            "input_dropout": 0.1 if balanced else 0.0,
+            "input_dropout": 0.1 if self.objective == "balanced" else 0.0,
             "n_classes": n_classes,
         }
+        if self.objective == "cross_fitted":
+            several = isinstance(given.labels, LabelSets)
+            of = len(given.data), given.header.n_features_in_, n_classes, several
+            prior["cross_fit"] = cross_fit_sizes(*of, given.data.repeats())
+        return prior
 
     def _objective(self, module: SpikeSlabAutoencoder) -> Objective:
         kl, usage, information = self.kl_weight, self.usage_weight, self.information_weight
         weight, warmup = self.consistency_weight, self.warmup
-        if self.objective == "balanced":
+        if module.gates is not None:
+            kl, information = default_to(0.2, kl), default_to(1.0, information)
+            return CrossFittedObjective(module.alpha, weight, kl, usage, information, warmup)
+        if self.objective != "paper":
             kl, information = default_to(0.2, kl), default_to(50.0, information)
             return BalancedObjective(module.alpha, weight, kl, usage, information, warmup)
         kl, usage, information = (default_to(1.0, each) for each in (kl, usage, information))

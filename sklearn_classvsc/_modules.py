@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import math
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -13,25 +11,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from ._blocks import Blocks, coo
+from ._blocks import Blocks
+from ._cross_fit import ClassScores, CrossFittedGates, strength
 from ._guard import import_undisturbed
+from ._layers import MLP, SINGLE, hide_features, initialize, linear, mlp
 from ._likelihoods import Counts, Likelihood
 from ._messages import brief
 from ._spike_slab import SpikeSlab
 
-#: What models are made of, whatever torch's default is.
-SINGLE = torch.float32
 #: Values of dense x above which theta, as large, is not held at once.
 LARGE = 2**22
-
-#: Each follows a normalising layer, whose backward pass does not look at what came out of it: a
-#: ReLU may write over that.
-ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "relu": partial(nn.ReLU, inplace=True),
-    "gelu": nn.GELU,
-    "silu": nn.SiLU,
-    "tanh": nn.Tanh,
-}
 
 
 class Priors(NamedTuple):
@@ -48,6 +37,7 @@ class Pass(NamedTuple):
     z: Tensor  # sampled codes, (n, d)
     theta: Tensor | Blocks  # decoder output, (n, p)
     priors: Priors | None = None  # None: one for all, of fixed parameters
+    scores: ClassScores | None = None  # of the classes, where gates follow them
 
 
 class Recipe(Protocol):
@@ -86,11 +76,16 @@ class SpikeSlabAutoencoder(nn.Module):
         Temperature of the straight-through gates.
     n_pseudo_inputs : int
         Number m of learned inputs whose posteriors are the priors; 0: the prior is fixed.
+    cross_fit : dict or None
+        Sizes of the `CrossFittedGates`. The encoder and the decoder then have linear paths beside
+        the bodies, where these are ours: of few samples, what is linear is learned best. None:
+        the gates are a head of the encoder.
     """
 
     alpha: Tensor
     class_profile: Tensor  # running mean of gamma in each class, (C, d)
     pseudo_inputs: PseudoInputs | None
+    gates: CrossFittedGates | None
 
     def __init__(
         self,
@@ -105,16 +100,18 @@ class SpikeSlabAutoencoder(nn.Module):
         n_classes: int = 0,
         temperature: float = 0.5,
         n_pseudo_inputs: int = 0,
+        cross_fit: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.prior_mean, self.gated, self.temperature = prior_mean, gated, temperature
         self.input_dropout = input_dropout
         n_components = len(alpha)
         self.register_buffer("alpha", alpha)
-        profile = torch.full((n_classes, n_components), 0.5, dtype=SINGLE)
+        n_profiles = 0 if cross_fit else n_classes
+        profile = torch.full((n_profiles, n_components), 0.5, dtype=SINGLE)
         self.register_buffer("class_profile", profile)
         self.encoder = encoder
-        n_parameters = (3 if gated else 2) * n_components
+        n_parameters = (3 if gated and not cross_fit else 2) * n_components
         n_seen = _width(encoder, n_features, "encoder")
         self.encoder_head = linear(n_seen, n_parameters)
         self.decoder = decoder
@@ -126,7 +123,16 @@ class SpikeSlabAutoencoder(nn.Module):
                 f"but a sample has {n_features}: they must be as many. A ConvDecoder makes those "
                 "of its image_shape."
             )
+        self.decoder_passes_codes = bool(cross_fit) and isinstance(decoder, MLP)
+        n_hidden += n_components * self.decoder_passes_codes
         self.decoder_head = nn.Identity() if makes_theta else linear(n_hidden, n_features)
+        passes = bool(cross_fit) and isinstance(encoder, MLP)
+        self.encoder_path = linear(n_features, n_components) if passes else None
+        self.gates = (
+            CrossFittedGates(n_features, n_classes, n_components, **cross_fit)
+            if cross_fit
+            else None
+        )
         self.likelihood = likelihood
         self.pseudo_inputs = (
             PseudoInputs(n_pseudo_inputs, n_features, n_seen) if n_pseudo_inputs else None
@@ -134,7 +140,9 @@ class SpikeSlabAutoencoder(nn.Module):
 
     def encode(self, x: Tensor) -> SpikeSlab:
         """Return q(z | x) for x of shape (n, p), dense or a coalesced COO tensor."""
-        return self._posterior(self._features(self.likelihood.encoder_input(x)))
+        seen = self.likelihood.encoder_input(x)
+        scores = None if self.gates is None else self.gates(seen)
+        return self._posterior(self._features(seen), seen, scores)
 
     def _features(self, x: Tensor) -> Tensor:
         """Return what the encoder's body makes of what it sees, (n, h)."""
@@ -143,26 +151,40 @@ class SpikeSlabAutoencoder(nn.Module):
         features: Tensor = self.encoder(x)
         return features
 
-    def _posterior(self, features: Tensor) -> SpikeSlab:
+    def _posterior(
+        self, features: Tensor, seen: Tensor, scores: ClassScores | None = None
+    ) -> SpikeSlab:
         parameters = self.encoder_head(features)  # (n, 3 d), or (n, 2 d) without gates
         # Under autocast they come in lower precision, and are converted back.
         # Views, not copies: over rows of their own a sigmoid rounds alike, whatever the batch.
         mu, log_var, *logits = parameters.to(self.alpha.dtype).split(len(self.alpha), dim=1)
         # Far outside what any code uses, and inside what exp and its gradient stand.
         log_var = F.hardtanh(log_var, -10, 6)
-        return SpikeSlab(logits[0] if self.gated else None, mu, log_var)
+        if self.gates is None:
+            return SpikeSlab(logits[0] if self.gated else None, mu, log_var)
+        assert scores is not None
+        if self.encoder_path is not None:
+            mu = mu + self.encoder_path(seen).to(mu.dtype)
+        # The classes are learned from labels alone: not from what the decoder would like to see.
+        gate_logits = self.gates.gate_logits(self.gates.probability(scores).detach())
+        return SpikeSlab(gate_logits, mu * strength(gate_logits), log_var)
 
     def decode(self, z: Tensor) -> Tensor:
         """Return the likelihood's parameter theta, of shape (n, p), for z of shape (n, d)."""
-        theta: Tensor = self.decoder_head(self.decoder(z))
+        theta: Tensor = self.decoder_head(self._decoded(z))
         return theta.to(z.dtype)
+
+    def _decoded(self, z: Tensor) -> Tensor:
+        """Return what the decoder's head sees, (n, h)."""
+        hidden: Tensor = self.decoder(z)
+        return torch.cat([hidden, z.to(hidden.dtype)], 1) if self.decoder_passes_codes else hidden
 
     def decode_for(self, z: Tensor, x: Tensor) -> Tensor | Blocks:
         """Return theta for z of shape (n, d), for this x: in blocks if x is sparse or large."""
         large = self.likelihood.dense_blocks and x.numel() > LARGE
         if not (x.is_sparse or large) or not isinstance(self.decoder_head, nn.Linear):
             return self.decode(z)
-        hidden, kind = self.decoder(z).to(z.dtype), z.device.type
+        hidden, kind = self._decoded(z).to(z.dtype), z.device.type
         low = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else z.dtype
         return Blocks(hidden, self.decoder_head.weight, self.decoder_head.bias, low)
 
@@ -183,24 +205,40 @@ class SpikeSlabAutoencoder(nn.Module):
     ) -> Pass:
         """Encode, sample, decode; below 1, `slab_fraction` is as in `SpikeSlab.tempered`."""
         seen = self.likelihood.encoder_input(x)
+        scores = None if self.gates is None else self.gates(seen, generator)
         if self.training and self.input_dropout > 0:
             seen = hide_features(seen, self.input_dropout, generator)
         features = self._features(seen)
-        q, priors = self._posterior(features), self._priors(features)
+        q, priors = self._posterior(features, seen, scores), self._priors(features)
         if slab_fraction < 1:
             q = q.tempered(slab_fraction)
             priors = priors and priors._replace(q=priors.q.tempered(slab_fraction))
         z = q.rsample(generator, self.temperature)
-        return Pass(q, z, self.decode_for(z, x), priors)
+        return Pass(q, z, self.decode_for(z, x), priors, scores)
+
+    def weight_penalty(self) -> Tensor:
+        """Return -log of the prior of the weights, per sample that is trained on, ().
+
+        Standard normal for the classifiers; for what the heads make of h hidden features a normal
+        of variance 1 / h. Linear paths and biases have a flat prior.
+        """
+        assert self.gates is not None
+        d, penalty = len(self.alpha), self.gates.penalty()
+        to_mu = self.encoder_head.weight[:d]
+        penalty = penalty + 0.5 * to_mu.shape[1] * to_mu.square().sum()
+        if isinstance(self.decoder_head, nn.Linear):
+            to_theta = self.decoder_head.weight
+            to_theta = to_theta[:, : to_theta.shape[1] - d * self.decoder_passes_codes]
+            penalty = penalty + 0.5 * to_theta.shape[1] * to_theta.square().sum()
+        return penalty / self.gates.n_samples
 
     # -- the prior ------------------------------------------------------------------------------
 
     def prior_posteriors(self) -> SpikeSlab:
         """Return the posteriors of the pseudo-inputs, (m, d): the parts of the learned prior."""
         assert self.pseudo_inputs is not None
-        return self._posterior(
-            self._features(self.likelihood.to_input_range(self.pseudo_inputs.free))
-        )
+        seen = self.likelihood.to_input_range(self.pseudo_inputs.free)
+        return self._posterior(self._features(seen), seen)
 
     def _priors(self, features: Tensor) -> Priors | None:
         if self.pseudo_inputs is None:
@@ -262,91 +300,6 @@ class PseudoInputs(nn.Module):
         initialize(self.selector, generator)
 
 
-def hide_features(x: Tensor, fraction: float, generator: torch.Generator | None) -> Tensor:
-    """Set about a `fraction` of the values of x to 0, and scale the others up to make up for it.
-
-    So many positions are drawn, with replacement, that each of many is hit with that probability:
-    a fifth of the time of a draw for every value. A handful of values may have none hidden. Of
-    sparse x the non-zero values are drawn from: to hide a zero changes nothing.
-    """
-    if x.is_sparse:
-        return coo(x.indices(), hide_features(x.values(), fraction, generator), x.shape)
-    n_draws = round(-math.log1p(-fraction) * x.numel())
-    if not n_draws:
-        return x
-    hidden = torch.randint(x.numel(), (n_draws,), generator=generator, device=x.device)
-    return (x / (1 - fraction)).flatten().index_fill_(0, hidden, 0).view_as(x)
-
-
-class Linear(nn.Linear):
-    """A linear layer that takes sparse samples too, coalesced COO tensors."""
-
-    def reset_parameters(self) -> None:
-        """Leave the weights to `initialize`: torch would draw them from its global state."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not x.is_sparse:
-            return super().forward(x)
-        rows, columns = x.indices()
-        is_used = torch.zeros(x.shape[1], dtype=torch.bool, device=x.device)
-        is_used[columns] = True
-        used, place = is_used.nonzero()[:, 0], is_used.cumsum(0) - 1
-        x = coo(torch.stack([rows, place[columns]]), x.values(), (len(x), len(used)))
-        # The used weights are brought together first: the product would go through all memory.
-        weight = self.weight.index_select(1, used).T.contiguous()
-        with torch.autocast(x.device.type, enabled=False):
-            return torch.sparse.mm(x, weight) + self.bias
-
-
-class MLP(nn.Sequential):
-    """A body of our own."""
-
-
-class Residual(nn.Sequential):
-    """Add to the features of a layer those it is made of, cut or filled with zeros to fit."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = super().forward(x)
-        return out + F.pad(x, (0, out.shape[1] - x.shape[1]))
-
-
-def mlp(n_in: int, hidden: Sequence[int], activation: str) -> MLP:
-    """Return a body of (linear, LayerNorm, activation) layers, uninitialised.
-
-    Normalising before each activation keeps features of any scale, and outliers, from
-    saturating it; it depends on one sample only, so an output never depends on its batch. From the
-    second on layers are residual: each would else normalise noise of the codes to the size of
-    what they say, and the decoder learn to ignore them.
-    """
-    layers: list[nn.Module] = []
-    for n_out in hidden:
-        layer = [linear(n_in, n_out), nn.LayerNorm(n_out, dtype=SINGLE), ACTIVATIONS[activation]()]
-        layers += [Residual(*layer)] if layers else layer
-        n_in = n_out
-    return MLP(*layers)
-
-
-def linear(n_in: int, n_out: int) -> Linear:
-    """Return a linear layer whose weights are left to `initialize`."""
-    return Linear(n_in, n_out, dtype=SINGLE)
-
-
-def initialize(module: nn.Module, generator: torch.Generator) -> None:
-    """Draw the weights of the linear layers in `module` from `generator`, not torch's global one.
-
-    A body's layers keep the variance through a ReLU (He, Zhang, Ren, Sun, ICCV 2015); a head, a
-    bare linear layer, has torch's own default.
-    """
-    for layer in module.modules():
-        if isinstance(layer, nn.Linear):
-            if layer is module:
-                bound = 1 / math.sqrt(layer.in_features)
-                nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
-            else:
-                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
-            nn.init.zeros_(layer.bias)
-
-
 def make_autoencoder(
     n_features: int,
     *,
@@ -387,7 +340,15 @@ def make_autoencoder(
     )
     initialize(module.encoder_head, generator)
     initialize(module.decoder_head, generator)
-    if module.gated:
+    if module.gates is not None:
+        module.gates.initialize(alpha, generator)
+        with torch.no_grad():  # linear paths start at 0
+            if module.encoder_path is not None:
+                module.encoder_path.weight.zero_()
+                module.encoder_path.bias.zero_()
+            if module.decoder_passes_codes:
+                module.decoder_head.weight[:, -len(alpha) :] = 0
+    elif module.gated:
         with torch.no_grad():
             module.encoder_head.bias[-len(alpha) :] = torch.where(alpha > 0.5, 2.0, 0.0)
     if module.pseudo_inputs is not None:

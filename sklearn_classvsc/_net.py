@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from ._cross_fit import ClassScores
 from ._data import ArrayDataset, Batch, EvenBatches
 from ._guard import import_undisturbed, raised_by_signals
 from ._messages import brief
@@ -55,6 +56,10 @@ UNFIT_SETTINGS = {
     "log_on_batch_end": "set log_on_batch_end=False, as the history is recorded in each epoch",
     "save_model": f"set save_model=False, {_SAVE}",
 }
+
+
+#: Of held-out recognition, how many times as bad as its best is not gone on from.
+WORSE = 1.1
 
 
 class SteppingNet(NeuralNet):
@@ -235,7 +240,7 @@ class SteppingNet(NeuralNet):
             noise = self._noise or self.noise_generator
             out = self.module_(x, noise, self.criterion_.slab_fraction(progress))
         misfit = self.module_.likelihood.misfit(out.theta, x)
-        seen = Evidence(out.q, out.z, misfit, labels, weight, out.priors)
+        seen = Evidence(out.q, out.z, misfit, labels, weight, out.priors, out.scores)
         terms = self.criterion_.terms(self.module_, of_all(seen, self.processes))
         loss = self.criterion_.loss(terms, progress)
         for name, value in terms.running.items():
@@ -248,6 +253,8 @@ class VSCNet(SteppingNet):
 
     #: Under early stopping, the best epoch's weights and loss, and the epochs since.
     best: dict[str, Any] | None = None
+    #: Of gates that follow the class, the weights that told held-out classes best, and their loss.
+    honest: dict[str, Any] | None = None
     _epoch_ended: Callable[[], None] = staticmethod(noop)
 
     def schedule(self, steps: int, done: int = 0, decay: bool = True) -> None:
@@ -256,7 +263,7 @@ class VSCNet(SteppingNet):
         Without it the rate is constant, at what it is on average with it.
         """
         self.steps_done, self.steps_planned, self.decay = done, steps, decay
-        self.best = None
+        self.best = self.honest = None
 
     def train(
         self,
@@ -285,6 +292,7 @@ class VSCNet(SteppingNet):
         def epoch_ended() -> None:
             nonlocal finished
             finished = len(self.history)
+            self._keep_honest()
             if valid is not None:
                 self._stop_early(patience)
             after_epoch()
@@ -312,7 +320,7 @@ class VSCNet(SteppingNet):
             bar.close()
             self.optimizer_.zero_grad()  # a fitted model needs no gradients, and they are as large
             self.callbacks_, self.train_split = callbacks, None
-            self._epoch_ended, self.best = noop, None
+            self._epoch_ended, self.best, self.honest = noop, None, None
             self.processes, self._noise = ALONE, None
         return reason
 
@@ -341,6 +349,27 @@ class VSCNet(SteppingNet):
     def _restore_best(self) -> None:
         if self.best is not None:
             self.module_.load_state_dict(self.best["weights"])
+        elif self.honest is not None:
+            self._take_back()
+
+    def _keep_honest(self) -> None:
+        """Keep the classifiers that tell held-out classes best; take back what is a tenth worse.
+
+        Small data are learned by heart long before the decoder is done.
+        """
+        gates = self.module_.gates
+        loss = self.history[-1].get("held_out_recognition")
+        if gates is None or loss is None or not self.decay:
+            return
+        if self.honest is None or loss < self.honest["loss"]:
+            weights = {name: x.clone() for name, x in gates.classifier().items()}
+            self.honest = {"loss": loss, "weights": weights}
+        elif loss > WORSE * self.honest["loss"]:
+            self._take_back()
+
+    def _take_back(self) -> None:
+        assert self.honest is not None and self.module_.gates is not None
+        self.module_.gates.load_state_dict(self.honest["weights"], strict=False)
 
     def is_finite(self) -> bool:
         """Return whether all weights are finite numbers."""
@@ -356,7 +385,11 @@ class VSCNet(SteppingNet):
             "noise_generator": self.noise_generator.get_state().numpy(),
             "schedule": [self.steps_done, self.steps_planned, self.decay],
             "history": [dict(row) for row in self.history],
-        } | ({} if self.best is None else {"best": _map_tensors(self.best, _to_numpy)})
+        } | {
+            name: _map_tensors(kept, _to_numpy)
+            for name, kept in (("best", self.best), ("honest", self.honest))
+            if kept is not None
+        }
 
     def copy(self) -> VSCNet:
         """Return a net that goes on as this one would; the two share the user's callbacks alone."""
@@ -387,8 +420,9 @@ class VSCNet(SteppingNet):
         # else the state is of another kind of device, and noise goes on from the seed
         self.steps_done, self.steps_planned, self.decay = state["schedule"]
         self.history = History(dict(row) for row in state["history"])
-        best = state.get("best")
-        self.best = best and best | {"weights": _map_arrays(best["weights"])}
+        for name in ("best", "honest"):
+            kept = state.get(name)
+            setattr(self, name, kept and kept | {"weights": _map_arrays(kept["weights"])})
 
     def notify(self, method_name: str, **kwargs: Any) -> None:
         """Take KeyboardInterrupt for a stop where skorch's callbacks mean one, else for Ctrl-C.
@@ -448,6 +482,8 @@ def of_all(seen: Evidence, processes: Alone) -> Evidence:
     rows = [q.mu, q.log_var, seen.z, seen.misfit[:, None], seen.weight[:, None]]
     rows += [] if q.logits is None else [q.logits]
     rows += [] if priors is None else [priors.scores]
+    scores = seen.scores
+    rows += [] if scores is None else [x.flatten(1) for x in scores]
     table = processes.gather(torch.cat(rows, dim=1))  # at once: it is their number that counts
     mu, log_var, z, misfit, weight, *more = table.split([x.shape[1] for x in rows], dim=1)
     if priors is not None:
@@ -455,10 +491,15 @@ def of_all(seen: Evidence, processes: Alone) -> Evidence:
         assert logits is not None
         alike = SpikeSlab(*map(processes.alike, (logits, priors.q.mu, priors.q.log_var)))
         priors = Priors(alike, more.pop())
+    if scores is not None:
+        shape = (-1, *scores.logits.shape[1:])
+        logits, speakers, learns = more[-3:]
+        scores = ClassScores(logits.reshape(shape), speakers.long(), learns)
+        del more[-3:]
     logits = more.pop() if more else None
     labels = processes.gather(seen.labels)
     q = SpikeSlab(logits, mu, log_var)
-    return Evidence(q, z, misfit[:, 0], labels, weight[:, 0], priors)
+    return Evidence(q, z, misfit[:, 0], labels, weight[:, 0], priors, scores)
 
 
 def learning_rate_factor(progress: float) -> float:

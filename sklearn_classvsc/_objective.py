@@ -20,9 +20,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from ._cross_fit import ClassScores
 from ._gates import (
     ClassProfiles,
     Dimensions,
@@ -34,7 +36,7 @@ from ._gates import (
     recognition_loss,
 )
 from ._modules import Priors, SpikeSlabAutoencoder
-from ._spike_slab import SpikeSlab, bernoulli_kl, pairwise_kl
+from ._spike_slab import SpikeSlab, bernoulli_entropy, bernoulli_kl, pairwise_kl
 
 
 class Weight(NamedTuple):
@@ -60,12 +62,13 @@ class Evidence(NamedTuple):
     labels: Tensor  # class indices, -1 for none, (n,), int64; or which labels, (n, C), bool
     weight: Tensor  # sample weights, which need not sum to 1, (n,)
     priors: Priors | None = None  # of the learned prior
+    scores: ClassScores | None = None  # of the classes, where gates follow them
 
 
 class Terms(NamedTuple):
     """What the loss says of a batch."""
 
-    values: dict[str, Tensor]  # the terms, each a scalar
+    values: dict[str, Tensor]  # the terms, each a scalar; those without a weight are for history
     #: The running means of the model, by the names of its buffers, if it trains on this batch.
     running: dict[str, Tensor]
 
@@ -321,8 +324,152 @@ class PaperObjective(Objective):
         )
 
 
-class BalancedObjective(Objective):
+class CrossFittedObjective(Objective):
     """The default of `ClassVSCTransformer`; docs/objective.md says why each term is there.
+
+    Gates follow the class, gamma_j(x) = sum_c p(c | x) pi_cj, see `CrossFittedGates`: p learns from
+    labels alone, and pi from all else. Every class counts the same. A dimension is *global* if its
+    alpha exceeds one half: the terms that tell classes apart leave it out.
+
+    - "usage" is free within a range around alpha, see `free_usage`;
+    - "class_usage" asks whether every class uses as many of the non-global dimensions as alpha
+      says, d_s mean_c KL(Bern(mean_j pi_cj) || Bern(alpha_s));
+    - "indecision" is mean_c h(pi_c), what is left open where a class tosses a coin;
+    - "overlap" is 1 - contrast of the classes' profiles;
+    - "recognition" is the cross-entropy of the label, summed over the branches that may learn it;
+    - "weights" is the prior of the networks' weights, see `SpikeSlabAutoencoder.weight_penalty`.
+
+    The history has one more, which is not part of the loss: "held_out_recognition" is the
+    cross-entropy of the label by the branches that have not learned it.
+
+    Parameters
+    ----------
+    alpha : Tensor of shape (d,)
+        Prior probability of each dimension to be on.
+    consistency_weight : float
+        Weight lambda of all that makes the samples of a class, and no others, share dimensions.
+    kl_weight : float
+        Weight of "slab_kl".
+    usage_weight : float or None
+        Weight of the usage, and half of it that of the classes' usage; None: see `usage_by_alpha`.
+    information_weight : float
+        Weight of the recognition.
+    warmup : float
+        Fraction of training over which the weights of what tells classes apart rise.
+    """
+
+    def __init__(
+        self,
+        alpha: Tensor,
+        consistency_weight: float = 3.0,
+        kl_weight: float = 0.2,
+        usage_weight: float | None = None,
+        information_weight: float = 1.0,
+        warmup: float = 0.5,
+    ) -> None:
+        self.dimensions = Dimensions.of(alpha)
+        usage_weight = usage_by_alpha(alpha) if usage_weight is None else usage_weight
+        self.weights = {
+            "reconstruction": Weight(1),
+            "slab_kl": Weight(kl_weight),
+            "usage": Weight(usage_weight),
+            "class_usage": Weight(usage_weight / 2),
+            "indecision": Weight(consistency_weight, warmup),
+            "overlap": Weight(200 / 3 * consistency_weight, warmup),
+            "recognition": Weight(information_weight),
+            "weights": Weight(1),
+        }
+
+    def terms(self, model: SpikeSlabAutoencoder, seen: Evidence) -> Terms:
+        """Return the terms; see `Objective.terms`."""
+        assert model.gates is not None and seen.scores is not None
+        weight = seen.weight / seen.weight.sum()
+        reconstruction, running = reconstruction_terms(model, seen, weight)
+        pi = model.gates.pi
+        if seen.labels.ndim == 1 and len(pi) > len(weight):  # time grows with their number
+            classes = seen.labels.unique()
+            pi = pi[classes[classes >= 0]]
+        share = pi.new_full((len(pi),), 1 / max(len(pi), 1))
+        class_usage, overlap = profile_terms(pi, share, self.dimensions)
+        mean = share @ pi
+        usage = bernoulli_kl(mean, free_usage(mean, self.dimensions)).sum()
+        recognition, held_out = class_losses(model, seen.scores, seen.labels, weight)
+        return Terms(
+            {
+                "reconstruction": reconstruction,
+                "slab_kl": weight @ seen.q.slab_kl(model.prior_mean).sum(1),
+                "usage": usage,
+                "class_usage": class_usage,
+                "indecision": (share @ bernoulli_entropy(pi)).sum(),
+                "overlap": overlap,
+                "recognition": recognition,
+                "weights": model.weight_penalty(),
+                "held_out_recognition": held_out,
+            },
+            running,
+        )
+
+
+def class_losses(
+    model: SpikeSlabAutoencoder, scores: ClassScores, labels: Tensor, weight: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the cross-entropy of the labels by those who learn them, and by those who do not.
+
+    Each branch's is a mean over the samples that it may learn from; "recognition" is the sum over
+    branches. A branch learns the logits of classes that are all as frequent: their shares in the
+    batch are added for the loss alone (Menon et al.: Long-Tail Learning via Logit Adjustment, ICLR
+    2021). Of several labels, it is the sum of the cross-entropies of each.
+
+    Parameters
+    ----------
+    model : SpikeSlabAutoencoder
+        The model, with `gates`.
+    scores : ClassScores
+        What its branches say of the batch.
+    labels : Tensor of shape (n,) or (n, C)
+        Class indices, -1 for none; or which labels. Rows of none are left out.
+    weight : Tensor of shape (n,)
+        Sample weights that sum to 1.
+
+    Returns
+    -------
+    recognition, held_out : Tensor, scalars
+    """
+    assert model.gates is not None
+    tiny = torch.finfo(weight.dtype).tiny
+    if labels.ndim == 2:
+        weight = weight * labels.any(1)
+        target = labels[:, None].to(weight.dtype).expand_as(scores.logits)
+        losses = F.binary_cross_entropy_with_logits(scores.logits, target, reduction="none").sum(2)
+        p = model.gates.probability(scores).clamp(1e-7, 1 - 1e-7)
+        held_out = F.binary_cross_entropy(p, target[:, 0], reduction="none").sum(1)
+    else:
+        labeled = labels >= 0
+        weight, index = weight * labeled, labels.clamp_min(0)
+        share = weight.new_zeros(model.gates.n_classes).index_add(0, index, weight)
+        prior = (share / share.sum().clamp_min(tiny)).clamp_min(tiny).log()
+        logits = scores.logits + prior
+        target = index[:, None, None].expand(-1, logits.shape[1], 1)
+        losses = logits.logsumexp(2) - logits.gather(2, target)[:, :, 0]
+        p = model.gates.probability(scores, prior)
+        held_out = -p.gather(1, index[:, None])[:, 0].clamp_min(1e-7).log()
+    learned = weight[:, None] * scores.learns
+    recognition = ((learned * losses).sum(0) / learned.sum(0).clamp_min(tiny)).sum()
+    return recognition, (weight @ held_out / weight.sum().clamp_min(tiny)).detach()
+
+
+def usage_by_alpha(alpha: Tensor) -> float:
+    """Return the default weight of the usage, for alpha of shape (d,).
+
+    It is the least at which being on for a class costs a dimension less than never being on, and 5
+    at least.
+    """
+    specific = alpha[alpha <= 0.5].cpu().numpy()
+    return max(5.0, 1.2 / max(float(specific.mean()), 1e-6)) if specific.size else 5.0
+
+
+class BalancedObjective(Objective):
+    """The default of before, for gates that are a head of the encoder.
 
     Every class of a batch counts the same. A dimension is *global* if its alpha exceeds one half:
     the terms that tell classes apart leave it out.
@@ -346,8 +493,7 @@ class BalancedObjective(Objective):
     kl_weight : float
         Weight of "slab_kl".
     usage_weight : float or None
-        Weight of the usage, and half of it that of the classes' usage. None: the least at which
-        being on for a class costs a dimension less than never being on, and 5 at least.
+        Weight of the usage, and half of it that of the classes' usage; None: see `usage_by_alpha`.
     information_weight : float
         Weight of the recognition.
     warmup : float
@@ -366,11 +512,7 @@ class BalancedObjective(Objective):
         warmup: float = 0.5,
     ) -> None:
         self.dimensions = Dimensions.of(alpha)
-        if usage_weight is None:
-            specific = alpha[alpha <= 0.5].cpu().numpy()
-            usage_weight = (
-                max(5.0, 1.2 / max(float(specific.mean()), 1e-6)) if specific.size else 5.0
-            )
+        usage_weight = usage_by_alpha(alpha) if usage_weight is None else usage_weight
         self.weights = {
             "reconstruction": Weight(1),
             "slab_kl": Weight(kl_weight),

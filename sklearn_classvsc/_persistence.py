@@ -32,14 +32,14 @@ from ._collapse import ClassSummary
 from ._data import Moments, Standardization
 from ._files import FORMAT, STEP, History, Labels, ModelFileError, expect, is_array, refuse
 from ._guard import own_settings
+from ._layers import ACTIVATIONS
 from ._likelihoods import LIKELIHOODS
-from ._modules import ACTIVATIONS
 from ._training import new_module
 
 if TYPE_CHECKING:
     T = TypeVar("T", bound=BaseEstimator)
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 #: The schema versions that are read. In version 1 a history had its batches, and names were JSON.
 READABLE = {str(version) for version in range(1, SCHEMA_VERSION + 1)}
 CLASSES = ("VAETransformer", "VSCTransformer", "ClassVSCTransformer")
@@ -171,6 +171,14 @@ def _is_whole(value: Any, least: int = 0) -> bool:
     return type(value) is int and least <= value < 2**63
 
 
+def _is_cross_fit(sizes: Any) -> bool:
+    """Return whether these are the sizes of classifiers."""
+    names = {"n_folds", "n_repeats", "width", "multilabel"}
+    if type(sizes) is not dict or sizes.keys() != names or type(sizes["multilabel"]) is not bool:
+        return False
+    return all(_is_whole(sizes[name], 1) for name in names - {"multilabel"})
+
+
 def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and abs(value) < 1e300  # NaN is no number
 
@@ -282,6 +290,7 @@ ARCHITECTURE = {
     "activation": Kind(lambda x: x in ACTIVATIONS, f"one of {', '.join(ACTIVATIONS)}"),
     "likelihood": Kind(lambda x: x in LIKELIHOODS, f"one of {', '.join(LIKELIHOODS)}"),
     "gated": Kind(lambda x: type(x) is bool, "True or False"),
+    "cross_fit": Kind(_is_cross_fit, "sizes of the gates' classifiers", needed=False),
 }
 TRAINING = {
     "module": Kind(lambda x: type(x) is dict, "weights"),
@@ -295,6 +304,11 @@ TRAINING = {
     "best": Kind(
         lambda x: type(x) is dict and x.keys() == {"weights", "misses", "loss"},
         "weights, misses and loss",
+        needed=False,
+    ),
+    "honest": Kind(
+        lambda x: type(x) is dict and x.keys() == {"weights", "loss"} and type(x["loss"]) is float,
+        "weights and loss",
         needed=False,
     ),
 }
@@ -395,6 +409,7 @@ def _check_state(
     expect(valid, f"an architecture {_short(architecture)}", f"one of {type(estimator).__name__}")
     widths = [n_features, *hidden, *architecture["alpha"].shape]
     widths += [architecture[x] for x in ("n_classes", "n_pseudo_inputs") if architecture.get(x)]
+    widths += [n for n in architecture.get("cross_fit", {}).values() if type(n) is int]
     fits = all(type(n) is int and 0 < n <= data_size for n in widths)
     least = _least_size(architecture) if fits else (0, 0)
     fits = fits and 4 * least[0] <= data_size and least[1] <= n_tensors
@@ -430,6 +445,12 @@ def _check_state(
         _same_specs("module", best["weights"], saved["module"])
         valid = type(best["misses"]) is int and type(best["loss"]) is float
         expect(valid, f"best epoch {_short(best)}", "misses, loss and weights")
+    honest = saved.get("honest")  # of a checkpoint of gates that follow the class
+    if honest is not None:
+        expect(module.gates is not None, "classifiers of a model without them", "none")
+        assert module.gates is not None
+        of = {k: x.detach().numpy() for k, x in module.gates.classifier().items()}
+        _same_specs("module/gates", honest["weights"], of)
 
     done, planned, decay = saved["schedule"]
     valid = type(done) is type(planned) is int and type(decay) is bool and planned > 0 <= done
@@ -499,6 +520,10 @@ def _least_size(architecture: dict[str, Any]) -> tuple[int, int]:
     (n_components,) = architecture["alpha"].shape
     n_weights, n_tensors = n_components * architecture.get("n_classes", 0), 0
     n_weights += n_features * architecture.get("n_pseudo_inputs", 0)
+    if sizes := architecture.get("cross_fit"):
+        n_classes, n_branches = architecture["n_classes"], sizes["n_folds"] * sizes["n_repeats"]
+        n_weights += n_features * n_branches * (sizes["width"] + n_classes)
+        n_weights += n_branches * sizes["width"] * n_classes
     for name, n_in, n_head, sizes in (
         ("encoder", n_features, n_components, hidden),
         ("decoder", n_components, n_features, hidden[::-1]),

@@ -386,6 +386,10 @@ class StreamDataset(IterableDataset[Batch]):
     def __len__(self) -> int:
         return self._survey.n_samples
 
+    def repeats(self) -> bool:
+        """Return whether most samples are copies of others: that takes another reading to tell."""
+        return False
+
     def survey(self, moments: bool, ends: bool = False) -> Survey:
         """Return what the first reading found."""
         return self._survey

@@ -166,6 +166,15 @@ class Training:
                 UserWarning,
             )
 
+    def count(self, n_samples: int, further: bool = False) -> None:
+        """Say how many samples are trained on, or how many further ones.
+
+        The more there are, the less the prior of the weights matters.
+        """
+        gates = self.net.module_.gates
+        if gates is not None:
+            gates.n_samples.copy_(n_samples + further * gates.n_samples)
+
     def run(
         self,
         data: ArrayDataset | StreamDataset,

@@ -25,8 +25,8 @@ import torch
 from sklearn.base import BaseEstimator
 from torch import nn
 
+from ._layers import ACTIVATIONS, Residual
 from ._messages import brief
-from ._modules import ACTIVATIONS, Residual
 from ._sklearn import Interval, StrOptions
 from ._tables import positive_integers
 

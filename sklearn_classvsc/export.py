@@ -16,14 +16,15 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from . import __version__
+from ._cross_fit import CrossFittedGates
 from ._data import Standardization
 from ._estimator import SpikeSlabTransformer
 from ._estimators import ClassVSCTransformer, VAETransformer, VSCTransformer
 from ._files import replacing
 from ._guard import own_settings
+from ._layers import Residual
 from ._messages import brief
 from ._model import Model
-from ._modules import Residual
 from .bodies import Layers
 
 if TYPE_CHECKING:
@@ -211,7 +212,13 @@ def _encode(
     hidden = _add_body(graph, model, "encoder", x)
     d, head = model.n_components, module.encoder_head
     mu = graph.linear(hidden, head.weight[:d], head.bias[:d])
-    if module.gated:
+    if module.encoder_path is not None:
+        path = graph.linear(x, module.encoder_path.weight, module.encoder_path.bias)
+        mu = graph.add("Add", mu, path)
+    if module.gates is not None:
+        gamma = _add_gates(graph, module.gates, x)
+        mu = graph.add("Mul", mu, _add_strength(graph, gamma))
+    elif module.gated:
         gamma = graph.add("Sigmoid", graph.linear(hidden, head.weight[2 * d :], head.bias[2 * d :]))
     else:
         gamma = graph.add("Exp", graph.add("Mul", mu, graph.constant(np.float32(0))))
@@ -225,7 +232,10 @@ def _encode(
 def _decode(graph: _Graph, model: Model, z: str, kind: np.dtype[Any]) -> tuple[str, np.dtype[Any]]:
     """Add `inverse_transform` of z; return the result and its type."""
     module, likelihood = model.module, model.architecture["likelihood"]
-    hidden = _add_body(graph, model, "decoder", graph.cast(z, kind, SINGLE))
+    z = graph.cast(z, kind, SINGLE)
+    hidden = _add_body(graph, model, "decoder", z)
+    if module.decoder_passes_codes:
+        hidden = graph.add("Concat", hidden, z, axis=1)
     head = module.decoder_head  # none, of a decoder that makes theta itself
     x = graph.linear(hidden, head.weight, head.bias) if isinstance(head, nn.Linear) else hidden
     if module.likelihood.counts:
@@ -238,6 +248,62 @@ def _decode(graph: _Graph, model: Model, z: str, kind: np.dtype[Any]) -> tuple[s
     offset, scale = model.standardization
     x = graph.add("Mul", graph.cast(x, SINGLE, scale.dtype), graph.constant(scale))
     return graph.add("Add", x, graph.constant(offset)), scale.dtype
+
+
+def _add_gates(graph: _Graph, gates: CrossFittedGates, x: str) -> str:
+    """Add the probability of each dimension to be on, see `CrossFittedGates`."""
+
+    def number(value: float, dtype: Any = np.float32) -> str:
+        return graph.constant(np.array(value, dtype))
+
+    def axes(*of: int) -> str:
+        return graph.constant(np.array(of, np.int64))
+
+    n_branches, width, n_classes = gates.second.shape
+    wide = np.dtype(np.float64)
+    line = graph.add("MatMul", graph.cast(x, SINGLE, wide), graph.constant(gates.directions))
+    piece, n_folds = graph.add("Floor", line), number(gates.n_folds, wide)
+    turn = graph.add("Mul", graph.add("Floor", graph.add("Div", piece, n_folds)), n_folds)
+    fold = graph.add("Unsqueeze", graph.add("Sub", piece, turn), axes(2))
+    is_of = graph.add("Equal", fold, graph.constant(np.arange(gates.n_folds, dtype=wide)))
+    is_of = graph.add("Cast", is_of, to=_tensor_type(SINGLE))
+    speaks = graph.add("Reshape", is_of, axes(-1, n_branches, 1))
+
+    n_hidden = n_branches * width
+    first, bias = gates.first.weight, gates.first.bias
+    hidden = graph.linear(x, first[:n_hidden], bias[:n_hidden])
+    hidden = graph.add("Reshape", hidden, axes(-1, n_branches, width))
+    ones = graph.constant(np.ones(width, np.float32))
+    hidden = graph.add("Relu", graph.add("LayerNormalization", hidden, ones, epsilon=1e-5))
+    hidden = graph.add("Transpose", hidden, perm=[1, 0, 2])
+    logits = graph.add("MatMul", hidden, graph.constant(gates.second))
+    logits = graph.add("Transpose", logits, perm=[1, 0, 2])
+    direct = graph.linear(x, first[n_hidden:], bias[n_hidden:])
+    direct = graph.add("Reshape", direct, axes(-1, n_branches, n_classes))
+    logits = graph.add("Add", logits, direct)
+    p = graph.add("Sigmoid", logits) if gates.multilabel else graph.add("Softmax", logits, axis=2)
+    p = graph.add("ReduceSum", graph.add("Mul", p, speaks), axes(1), keepdims=0)
+    p = graph.add("Div", p, number(gates.n_repeats))
+
+    pi = gates.pi
+    if gates.multilabel:
+        p = graph.add("Unsqueeze", p, axes(2))
+        on = graph.add("Mul", p, graph.constant(pi * (1 - 1e-6)))
+        off = graph.add(
+            "ReduceSum", graph.add("Log", graph.add("Sub", number(1), on)), axes(1), keepdims=0
+        )
+        gamma = graph.add("Sub", number(1), graph.add("Exp", off))
+    else:
+        gamma = graph.add("MatMul", p, graph.constant(pi))
+    return graph.add("Clip", gamma, number(1e-6), number(1 - 1e-6))
+
+
+def _add_strength(graph: _Graph, gamma: str) -> str:
+    """Add how strong the slabs are behind these gates, see `strength`."""
+    one, quarter, rest, scale = (graph.constant(np.float32(x)) for x in (1, 0.25, 0.75, 4))
+    odds = graph.add("Div", gamma, graph.add("Sub", one, gamma))
+    sure = graph.add("Div", graph.add("Relu", graph.add("Log", odds)), scale)
+    return graph.add("Add", quarter, graph.add("Mul", rest, graph.add("Tanh", sure)))
 
 
 def _add_body(graph: _Graph, model: Model, name: str, x: str) -> str:

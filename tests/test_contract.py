@@ -21,7 +21,7 @@ PACKAGE = Path(sklearn_classvsc.__file__).parent
 ROOMS = {
     1: ["_spike_slab"],
     2: ["_likelihoods"],
-    3: ["_modules"],
+    3: ["_layers", "_cross_fit", "_modules"],
     4: ["_gates"],
     5: ["_objective"],
     6: ["_data"],

@@ -10,17 +10,17 @@ from torch import nn
 
 from sklearn_classvsc import _modules
 from sklearn_classvsc._blocks import Blocks
-from sklearn_classvsc._likelihoods import LIKELIHOODS, Bernoulli, Gaussian, Multinomial
-from sklearn_classvsc._modules import (
+from sklearn_classvsc._layers import (
     ACTIVATIONS,
     Linear,
     Residual,
     hide_features,
     initialize,
     linear,
-    make_autoencoder,
     mlp,
 )
+from sklearn_classvsc._likelihoods import LIKELIHOODS, Bernoulli, Gaussian, Multinomial
+from sklearn_classvsc._modules import make_autoencoder
 
 
 def seeded(seed=0):
