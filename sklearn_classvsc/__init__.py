@@ -5,7 +5,8 @@ lower numbers only.
 
 1. `_spike_slab`: the distribution of a code, exact zeros included, and its divergences.
 2. `_likelihoods`: what the decoder's output means, p(x | z).
-3. `_modules`: the networks, x -> q(z | x) -> z -> theta.
+3. `_layers`, `_cross_fit`, `_modules`: layers, gates that follow the class, and the networks, x ->
+   q(z | x) -> z -> theta.
 4. `_gates`: what the gates of a batch say of its classes.
 5. `_objective`: the loss. One class for each, a sum of named, weighted terms.
 6. `_data`: arrays as batches of tensors.
@@ -33,7 +34,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ._collapse import CollapseWarning
+    from ._collapse import CollapseWarning, GeneralizationWarning
     from ._estimators import ClassVSCTransformer, VAETransformer, VSCTransformer
     from ._files import ModelFileError
 
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "ClassVSCTransformer": "._estimators",
     "CollapseWarning": "._collapse",
+    "GeneralizationWarning": "._collapse",
     "ModelFileError": "._files",
     "VAETransformer": "._estimators",
     "VSCTransformer": "._estimators",
@@ -48,6 +50,7 @@ _HOMES = {
 __all__ = [
     "ClassVSCTransformer",
     "CollapseWarning",
+    "GeneralizationWarning",
     "ModelFileError",
     "VAETransformer",
     "VSCTransformer",

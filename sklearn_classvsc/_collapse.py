@@ -1,4 +1,4 @@
-"""Room 9: what the classes use of a fitted code, and whether it has collapsed."""
+"""Room 9: what the classes use of a fitted code, whether it has collapsed, and whether it holds."""
 
 from __future__ import annotations
 
@@ -16,12 +16,18 @@ from ._streams import StreamDataset
 #: Samples that are summarised, divided among the classes: enough for every figure, and a bounded
 #: cost after training. Each class has at least `OF_A_CLASS` of them, or all it has.
 SAMPLES, OF_A_CLASS = 10_000, 100
+#: Nats by which the cross-entropy of held-out labels may exceed that of learned ones.
+APART = 0.5
 #: Rows that are summed at a time, in double precision: they should need less memory than a step.
 ROWS = 256
 
 
 class CollapseWarning(UserWarning):
     """The code has lost what makes it readable; the message says what, and what to change."""
+
+
+class GeneralizationWarning(UserWarning):
+    """What a code says of training samples does not hold on others, by what the message says."""
 
 
 class ClassSummary(NamedTuple):
@@ -128,7 +134,7 @@ def summarize(
 
 
 def warn_of_collapse(p: NDArray[np.float64], classes: NDArray[Any]) -> None:
-    """Warn if a code is dead, or says nothing about the classes.
+    """Warn if a code has lost its classes, or leaves many dimensions unused.
 
     Parameters
     ----------
@@ -138,9 +144,15 @@ def warn_of_collapse(p: NDArray[np.float64], classes: NDArray[Any]) -> None:
         Names of the classes.
     """
     unseen = np.isnan(p).any(axis=1)
-    texts = []
-    if problems := _problems(p[~unseen], classes[~unseen]):
+    texts, seen = [], p[~unseen]
+    if problems := _problems(seen, classes[~unseen]):
         texts.append(f"The code has collapsed: {'; '.join(problems)}.")
+    unused = (seen.max(axis=0) < 0.01) if seen.size else np.zeros(p.shape[1], bool)
+    if unused.mean() > 0.1:
+        texts.append(
+            f"{unused.sum()} of {unused.size} dimensions are unused, off for every class: lower "
+            "n_components, raise usage_weight, or train longer."
+        )
     if unseen.any():
         texts.append(
             f"{unseen.sum()} of {unseen.size} classes, the first "
@@ -155,15 +167,9 @@ def _problems(p: NDArray[np.float64], classes: NDArray[Any]) -> list[str]:
     """Return what is wrong with a code of classes that all have samples, and what to do."""
     if not p.size:
         return []
-    dead = p.max(axis=0) < 0.01
     silent = p.max(axis=1) < 0.5
     spread = p.max(axis=0) - p.min(axis=0)
     problems = []
-    if dead.mean() > 0.1:
-        problems.append(
-            f"{dead.sum()} of {dead.size} dimensions are off for every class (dead): train "
-            "longer, raise usage_weight, or lower n_components"
-        )
     if silent.any():
         problems.append(
             f"{silent.sum()} of {silent.size} classes, the first "
@@ -177,3 +183,54 @@ def _problems(p: NDArray[np.float64], classes: NDArray[Any]) -> list[str]:
             "information_weight or consistency_weight, train longer, or check the labels"
         )
     return problems
+
+
+def in_and_out(row: dict[str, Any]) -> dict[str, tuple[float, float]]:
+    """Return the terms of an epoch that are known of training and of held-out samples alike."""
+    pairs = {
+        name: (value, row[f"valid_{name.removeprefix('train_')}"])
+        for name, value in row.items()
+        if f"valid_{name.removeprefix('train_')}" in row
+    }
+    if "held_out_recognition" in row:
+        pairs["recognition"] = row["recognition"], row["held_out_recognition"]
+    pairs.pop("held_out_recognition", None)
+    return {name.removeprefix("train_"): pair for name, pair in pairs.items()}
+
+
+def best_epoch(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the epoch whose weights are kept: the best on held-out samples, or the last."""
+    for name in ("valid_loss", "held_out_recognition"):
+        if name in rows[-1]:
+            return min(rows, key=lambda row: row.get(name, np.inf))
+    return rows[-1]
+
+
+def warn_of_gap(rows: list[dict[str, Any]], n_classes: int, multilabel: bool) -> None:
+    """Warn if the classes are told on training samples only.
+
+    Parameters
+    ----------
+    rows : list of dict
+        The history.
+    n_classes : int
+        Number C of classes.
+    multilabel : bool
+        Whether samples have several, and chance is not log C.
+    """
+    row = best_epoch(rows)
+    learned, held_out = in_and_out(row).get("recognition", (0.0, 0.0))
+    chance = np.log(n_classes)
+    at_chance = "held_out_recognition" in row and not multilabel and held_out > 0.98 * chance
+    if at_chance or held_out - learned > APART:
+        found = "no better than chance does" if at_chance else "far worse"
+        own = "held_out_recognition" in row
+        advice = ", or train longer" if own else ', or leave the default objective="cross_fitted"'
+        warn(
+            "What the code says of the classes does not hold on new samples: the gates tell the "
+            f"classes of samples that were held out {found} (cross-entropy {held_out:.3g} nats; "
+            f"of those they learned from {learned:.3g}; chance {chance:.3g}). Check the labels, "
+            "fit more samples or other features, or merge classes that cannot be told apart"
+            f"{advice}.",
+            GeneralizationWarning,
+        )

@@ -4,12 +4,12 @@ A dimension is on in some classes, and a sample is in each of them with some pro
 
     gamma_j(x) = sum_c p(c | x) pi_cj
 
-Where classes overlap, a network that has learned the label of x is far too sure of it, so the gates
-of training samples would say more than those of new ones. Several small classifiers, the
-*branches*, therefore divide the work. Each sample belongs to a *fold*, which follows from its values
-alone. A branch learns from the samples of all folds but one, and speaks for the samples of that
-fold only. So a sample's gates never come from what has learned its label, in training or later, and
-codes of training samples are as honest as those of new ones (cross-fitting).
+Where classes overlap, a network that has learned the label of x is far too sure of it, so the
+gates of training samples would say more than those of new ones. Several small classifiers, the
+*branches*, therefore divide the work. Each sample belongs to a *fold*, which follows from its
+values alone. A branch learns from the samples of all folds but one, and speaks for the samples of
+that fold only. A sample's gates thus never come from what has learned its label, in training or
+later: codes of training samples are as honest as those of new ones (cross-fitting).
 """
 
 from __future__ import annotations
@@ -150,14 +150,15 @@ class CrossFittedGates(nn.Module):
         n, n_branches = x.shape[0], len(self.second)
         folds = self.folds(x)
         speakers = folds + self.n_folds * torch.arange(self.n_repeats, device=x.device)
-        learns = torch.ones(n, n_branches, dtype=SINGLE, device=x.device)
+        kind = self.second.dtype
+        learns = torch.ones(n, n_branches, dtype=kind, device=x.device)
         if self.n_folds > 1:
             learns.scatter_(1, speakers, 0)
         if self.training:
             x = hide_features(x, FEATURES_HIDDEN, generator)
         hidden, direct = (
             self.first(x)
-            .to(SINGLE)
+            .to(kind)
             .split([n_branches * self.width, n_branches * self.n_classes], dim=1)
         )
         hidden = F.relu(F.layer_norm(hidden.view(n, n_branches, self.width), (self.width,)))
@@ -177,16 +178,18 @@ class CrossFittedGates(nn.Module):
         frequent.
         """
         logits = scores.spoken if prior is None else scores.spoken + prior
-        p = torch.sigmoid(logits) if self.multilabel else torch.softmax(logits, dim=2)
-        return p.mean(1)
+        if not self.multilabel:
+            return torch.softmax(logits, dim=2).mean(1)
+        # A sigmoid, row by row: over a whole batch it would round by the place in it.
+        return torch.softmax(torch.stack([logits, torch.zeros_like(logits)], 3), 3)[..., 0].mean(1)
 
-    def gate_logits(self, p: Tensor) -> Tensor:
-        """Return log gamma / (1 - gamma), (n, d), for p(c | x), (n, C)."""
+    def gamma(self, p: Tensor) -> Tensor:
+        """Return the probability of each dimension to be on, (n, d), for p(c | x), (n, C)."""
         if self.multilabel:
-            gamma = -torch.expm1(torch.log1p(-p[:, :, None] * self.pi * (1 - 1e-6)).sum(1))
+            gamma = 1 - (1 - p[:, :, None] * self.pi).clamp_min(1e-6).prod(1)
         else:
             gamma = p @ self.pi
-        return torch.logit(gamma, 1e-6)
+        return gamma.clamp(1e-6, 1 - 1e-6)
 
     def penalty(self) -> Tensor:
         """Return -log of the prior of the branches' weights, standard normal, but for a constant.
@@ -197,13 +200,14 @@ class CrossFittedGates(nn.Module):
         return 0.5 * (direct.square().sum() + self.second.square().sum())
 
 
-def strength(logits: Tensor) -> Tensor:
-    """Return how strong a slab is behind a gate with these logits: from 1/4 to 1.
+def strength(gamma: Tensor) -> Tensor:
+    """Return how strong a slab is behind a gate: 1/4 + 3/4 tanh(logit(gamma) / 4), at least 1/4.
 
     A dimension that is on by a narrow margin counts little, so what follows a code sees how sure
-    its gates are.
+    its gates are. The square roots, which are the same, round alike whatever the batch.
     """
-    return 0.25 + 0.75 * torch.tanh(F.relu(logits.detach()) / 4)
+    on, off = gamma.detach().sqrt(), (1 - gamma.detach()).sqrt()
+    return 0.25 + 0.75 * F.relu((on - off) / (on + off))
 
 
 def cross_fit_sizes(
@@ -221,7 +225,7 @@ def cross_fit_sizes(
     elif n_samples < 5000 and n_features <= 1000 and n_classes <= 50:
         folds, repeats, width = 5, 2, 64
     elif n_classes <= 200:
-        folds, repeats, width = 3, 1, 96
+        folds, repeats, width = 3, 1, 96 if n_features <= 5000 else 32
     else:
         folds, repeats, width = 2, 1, 32
     return {"n_folds": folds, "n_repeats": repeats, "width": width, "multilabel": multilabel}

@@ -22,7 +22,14 @@ from torch import nn
 from . import _persistence
 from ._checkpoint import Checkpoint, NotWrittenError, Plan, check_alike, check_same, fingerprint
 from ._classes import Labels, LabelSets
-from ._collapse import ClassSummary, summarize, warn_of_collapse
+from ._collapse import (
+    ClassSummary,
+    best_epoch,
+    in_and_out,
+    summarize,
+    warn_of_collapse,
+    warn_of_gap,
+)
 from ._data import ArrayDataset, Moments, Standardization, prefix_errors, seed_from
 from ._guard import own_settings, undisturbed
 from ._layers import ACTIVATIONS
@@ -78,6 +85,13 @@ class Fitted:
         It is made when it is first asked for: `partial_fit` adds a row with each call.
         """
         return _table(self.rows)
+
+    @cached_property
+    def generalization(self) -> pd.DataFrame:
+        """The terms that are known of training and of held-out samples, at the best epoch."""
+        pairs = in_and_out(best_epoch(self.rows))
+        columns = ["training", "held_out"]
+        return pd.DataFrame.from_dict(pairs, orient="index", columns=columns, dtype=float)
 
     @classmethod
     def from_state(cls, state: dict[str, Any], header: Header, device: str) -> Fitted:
@@ -390,7 +404,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         counts, the total of decoded samples. The scales of the features follow the chunks up to
         the first 1,000 samples, and then stay. A feature that is constant until then gets its
         scale from the first chunk in which it varies. A warning tells of later chunks far outside
-        these scales. Weights that rise reach their value with the fraction `warmup` of 2,000
+        these scales. Weights that rise reach their value with the fraction `warmup` of 600
         steps.
 
         Parameters
@@ -546,6 +560,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         labels, summary = made.model.labels, made.model.summary
         if labels and summary and made.stop_reason not in ("partial_fit", "interrupted"):
             warn_of_collapse(summary.on, labels.classes)
+            warn_of_gap(made.rows, len(labels.classes), isinstance(labels, LabelSets))
         self._fitted = made
         return self
 
@@ -741,6 +756,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
     n_iter_ = Published(lambda fitted: fitted.n_iter)
     stop_reason_ = Published(lambda fitted: fitted.stop_reason)
     history_ = Published(lambda fitted: fitted.history)
+    generalization_ = Published(lambda fitted: fitted.generalization)
     net_ = Published(lambda fitted: fitted.training.net)
     module_ = Published(lambda fitted: fitted.model.module)
     _n_features_out = Published(lambda fitted: fitted.model.n_components)

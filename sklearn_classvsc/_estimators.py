@@ -75,7 +75,7 @@ class VAETransformer(SpikeSlabTransformer):
         Weight of the total correlation of the codes, KL(q(s) || prod_j q(s_j)), estimated within
         each batch: beta - 1 makes the beta-TCVAE. Time grows with the square of `batch_size`.
     max_epochs : int or "auto", default="auto"
-        Passes over the data. "auto": 20, or as many as make 2,000 gradient steps if that is more.
+        Passes over the data. "auto": 20, or as many as make 600 gradient steps if that is more.
     batch_size : int, default=256
         Largest number of samples in a gradient step.
     learning_rate : float, default=0.016
@@ -122,11 +122,14 @@ class VAETransformer(SpikeSlabTransformer):
     n_iter_ : int
         Epochs trained, those before a warm start included; a chunk of `partial_fit` counts as one.
     stop_reason_ : str
-        What ended the last training: "max_epochs", "steps" (the 2,000 steps of "auto"),
+        What ended the last training: "max_epochs", "steps" (the 600 steps of "auto"),
         "early_stopping", "callback" or "partial_fit"; "interrupted" after Ctrl-C.
     history_ : DataFrame
         Mean of the loss and of each of its terms in each epoch, in nats per sample. After
         `partial_fit` it has the last 1,000 chunks.
+    generalization_ : DataFrame
+        Terms of `history_` that are known of training and of held-out samples alike, at the best
+        epoch: columns "training" and "held_out". `early_stopping` holds samples out.
     likelihood_ : str
         Name of the model's likelihood: the parameter, or what "auto" chose.
     net_ : skorch.NeuralNet
@@ -282,7 +285,7 @@ class VSCTransformer(SpikeSlabTransformer):
     kl_weight : float, default=1.0
         Weight of the slabs' divergence from the prior.
     max_epochs : int or "auto", default="auto"
-        Passes over the data. "auto": 20, or as many as make 2,000 gradient steps if that is more.
+        Passes over the data. "auto": 20, or as many as make 600 gradient steps if that is more.
     batch_size : int, default=256
         Largest number of samples in a gradient step.
     learning_rate : float, default=0.016
@@ -329,11 +332,14 @@ class VSCTransformer(SpikeSlabTransformer):
     n_iter_ : int
         Epochs trained, those before a warm start included; a chunk of `partial_fit` counts as one.
     stop_reason_ : str
-        What ended the last training: "max_epochs", "steps" (the 2,000 steps of "auto"),
+        What ended the last training: "max_epochs", "steps" (the 600 steps of "auto"),
         "early_stopping", "callback" or "partial_fit"; "interrupted" after Ctrl-C.
     history_ : DataFrame
         Mean of the loss and of each of its terms in each epoch, in nats per sample. After
         `partial_fit` it has the last 1,000 chunks.
+    generalization_ : DataFrame
+        Terms of `history_` that are known of training and of held-out samples alike, at the best
+        epoch: columns "training" and "held_out". `early_stopping` holds samples out.
     likelihood_ : str
         Name of the model's likelihood: the parameter, or what "auto" chose.
     net_ : skorch.NeuralNet
@@ -459,10 +465,20 @@ class ClassVSCTransformer(SpikeSlabTransformer):
     Each latent dimension reads as a factor: a *global* one, active for every class; one *shared*
     by some classes; or one *specific* to a class.
 
-    ``objective="balanced"``, the default, weights the terms of the spike so that no dimension and
-    no class is left without use, rewards gates that recognise the class, and lets neither
-    constant noise nor dimensions that are on, or off, for everybody count as consistent; see
-    `sklearn_classvsc._objective.BalancedObjective` for each term. ``objective="paper"`` is
+    By default, ``objective="cross_fitted"``, gates follow the class:
+
+    .. math:: \gamma_j(x) = \sum_c p(c | x) \pi_{cj},
+
+    where pi_cj says how often dimension j is on in class c. Small classifiers learn p(c | x), each
+    from a part of the samples, and each speaks for samples that it has not learned from. Codes of
+    training samples therefore say no more about the class than those of new samples do. Other
+    terms leave no class without dimensions, and let classes differ in them; see
+    `sklearn_classvsc._objective.CrossFittedObjective` for each.
+
+    In the other two objectives the gates are a head of the encoder, which learns the label of
+    every training sample. ``objective="balanced"``, the default of before, gives each part of the
+    spike's divergence a weight of its own; see `sklearn_classvsc._objective.BalancedObjective`.
+    ``objective="paper"`` is
 
     .. math:: L_{VSC} + \lambda L_{JSD}
 
@@ -477,14 +493,14 @@ class ClassVSCTransformer(SpikeSlabTransformer):
     consistency : {"centroid", "pairwise"}, default="centroid"
         Form of the paper's divergence: of the samples from their class, or of pairs of samples.
         Used by ``objective="paper"``.
-    objective : {"balanced", "paper"}, default="balanced"
-        The loss. None in a weight below stands for the objective's own.
+    objective : {"cross_fitted", "balanced", "paper"}, default="cross_fitted"
+        The loss, and where gates come from. None in a weight below stands for the objective's own.
     unlabeled : object, default=None
         The value in `y` that means "no label", in the type that it has there; None: every sample
         has one. In an indicator, a row of zeros means it.
     alpha : float, array-like of shape (n_components,) or None, default=None
-        Prior probability of a dimension to be on, strictly between 0 and 1. Under "balanced", a
-        dimension is global if its alpha exceeds one half. None: 0.99 for 16 % of the dimensions
+        Prior probability of a dimension to be on, strictly between 0 and 1. A dimension is global
+        if its alpha exceeds one half, but for the paper. None: 0.99 for 16 % of the dimensions
         and, for the others, max(1.2 / n_classes, 1.5 / their number) but at most 0.4; for the
         paper 0.2 for all.
     threshold : float, default=0.5
@@ -493,10 +509,13 @@ class ClassVSCTransformer(SpikeSlabTransformer):
         Weight of the usage of the dimensions, and half of it that of the classes' usage. None:
         1.2 over the mean alpha of the dimensions that are not global, at least 5; for the paper 1.
     information_weight : float or None, default=None
-        Weight of what the gates tell about the class: under "balanced" a reward (None: 50), in
-        the paper's objective part of the divergence from the prior (None: 1).
+        Weight of what tells the class. Under "cross_fitted" it is that of the labels against the
+        prior of the classifiers' weights (None: 1). Under "balanced" it is that of a reward for
+        gates that recognise the class (None: 50). For the paper it is that of a part of the
+        divergence from the prior (None: 1).
     warmup : float, default=0.5
-        Fraction of training over which `consistency_weight` and the reward rise from 0.
+        Fraction of training over which `consistency_weight` rises from 0, and under "balanced" the
+        reward too.
     hidden_layer_sizes : array-like of int, default=(256,)
         Widths of the encoder's hidden layers, from the second on residual; the decoder mirrors
         them.
@@ -518,7 +537,7 @@ class ClassVSCTransformer(SpikeSlabTransformer):
     kl_weight : float or None, default=None
         Weight of the slabs' divergence from the prior. None: 0.2, for the paper 1.
     max_epochs : int or "auto", default="auto"
-        Passes over the data. "auto": 20, or as many as make 2,000 gradient steps if that is more.
+        Passes over the data. "auto": 20, or as many as make 600 gradient steps if that is more.
     batch_size : int, default=256
         Largest number of samples in a gradient step.
     learning_rate : float, default=0.016
@@ -567,11 +586,16 @@ class ClassVSCTransformer(SpikeSlabTransformer):
     n_iter_ : int
         Epochs trained, those before a warm start included; a chunk of `partial_fit` counts as one.
     stop_reason_ : str
-        What ended the last training: "max_epochs", "steps" (the 2,000 steps of "auto"),
+        What ended the last training: "max_epochs", "steps" (the 600 steps of "auto"),
         "early_stopping", "callback" or "partial_fit"; "interrupted" after Ctrl-C.
     history_ : DataFrame
-        Mean of the loss and of each of its terms in each epoch, in nats per sample. After
-        `partial_fit` it has the last 1,000 chunks.
+        Mean of the loss and of each of its terms in each epoch, in nats per sample. Under
+        "cross_fitted", "held_out_recognition" is no part of the loss: it is the cross-entropy of
+        labels by the classifiers that have not learned them. After `partial_fit` the history has
+        the last 1,000 chunks.
+    generalization_ : DataFrame
+        Terms of `history_` that are known of training and of held-out samples alike, at the best
+        epoch: columns "training" and "held_out". `early_stopping` holds samples out.
     likelihood_ : str
         Name of the model's likelihood: the parameter, or what "auto" chose.
     net_ : skorch.NeuralNet
@@ -582,8 +606,11 @@ class ClassVSCTransformer(SpikeSlabTransformer):
     Warns
     -----
     CollapseWarning
-        By `fit`, if more than a tenth of the dimensions died, the classes share everything, or a
-        class has no active dimension or no labeled sample.
+        By `fit`, if the classes share everything, a class has no active dimension or no labeled
+        sample, or more than a tenth of the dimensions are unused.
+    GeneralizationWarning
+        By `fit`, if the gates tell the classes of held-out samples no better than chance, or far
+        worse than those that they learned from.
 
     See Also
     --------
@@ -709,7 +736,8 @@ class ClassVSCTransformer(SpikeSlabTransformer):
         weight, warmup = self.consistency_weight, self.warmup
         if module.gates is not None:
             kl, information = default_to(0.2, kl), default_to(1.0, information)
-            return CrossFittedObjective(module.alpha, weight, kl, usage, information, warmup)
+            of = module.alpha, weight, kl, usage, information, warmup, len(module.gates.second)
+            return CrossFittedObjective(*of)
         if self.objective != "paper":
             kl, information = default_to(0.2, kl), default_to(50.0, information)
             return BalancedObjective(module.alpha, weight, kl, usage, information, warmup)
@@ -759,7 +787,7 @@ class ClassVSCTransformer(SpikeSlabTransformer):
         counts, the total of decoded samples. The scales of the features follow the chunks up to
         the first 1,000 samples, and then stay. A feature that is constant until then gets its
         scale from the first chunk in which it varies. A warning tells of later chunks far outside
-        these scales. Weights that rise reach their value with the fraction `warmup` of 2,000
+        these scales. Weights that rise reach their value with the fraction `warmup` of 600
         steps.
 
         Parameters

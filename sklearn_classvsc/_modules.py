@@ -14,7 +14,7 @@ from torch.nn.parameter import is_lazy
 from ._blocks import Blocks
 from ._cross_fit import ClassScores, CrossFittedGates, strength
 from ._guard import import_undisturbed
-from ._layers import MLP, SINGLE, hide_features, initialize, linear, mlp
+from ._layers import MLP, SINGLE, Linear, hide_features, initialize, linear, mlp
 from ._likelihoods import Counts, Likelihood
 from ._messages import brief
 from ._spike_slab import SpikeSlab
@@ -86,6 +86,7 @@ class SpikeSlabAutoencoder(nn.Module):
     class_profile: Tensor  # running mean of gamma in each class, (C, d)
     pseudo_inputs: PseudoInputs | None
     gates: CrossFittedGates | None
+    encoder_path: Linear | None  # beside the encoder's body, from x to mu
 
     def __init__(
         self,
@@ -166,8 +167,8 @@ class SpikeSlabAutoencoder(nn.Module):
         if self.encoder_path is not None:
             mu = mu + self.encoder_path(seen).to(mu.dtype)
         # The classes are learned from labels alone: not from what the decoder would like to see.
-        gate_logits = self.gates.gate_logits(self.gates.probability(scores).detach())
-        return SpikeSlab(gate_logits, mu * strength(gate_logits), log_var)
+        gamma = self.gates.gamma(self.gates.probability(scores).detach())
+        return SpikeSlab(torch.logit(gamma), mu * strength(gamma), log_var, gamma)
 
     def decode(self, z: Tensor) -> Tensor:
         """Return the likelihood's parameter theta, of shape (n, p), for z of shape (n, d)."""
@@ -342,12 +343,11 @@ def make_autoencoder(
     initialize(module.decoder_head, generator)
     if module.gates is not None:
         module.gates.initialize(alpha, generator)
-        with torch.no_grad():  # linear paths start at 0
-            if module.encoder_path is not None:
-                module.encoder_path.weight.zero_()
-                module.encoder_path.bias.zero_()
-            if module.decoder_passes_codes:
-                module.decoder_head.weight[:, -len(alpha) :] = 0
+        if module.encoder_path is not None:  # linear paths start at 0
+            nn.init.zeros_(module.encoder_path.weight)
+            nn.init.zeros_(module.encoder_path.bias)
+        if module.decoder_passes_codes and isinstance(module.decoder_head, nn.Linear):
+            nn.init.zeros_(module.decoder_head.weight[:, -len(alpha) :])
     elif module.gated:
         with torch.no_grad():
             module.encoder_head.bias[-len(alpha) :] = torch.where(alpha > 0.5, 2.0, 0.0)

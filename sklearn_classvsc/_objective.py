@@ -336,7 +336,7 @@ class CrossFittedObjective(Objective):
       says, d_s mean_c KL(Bern(mean_j pi_cj) || Bern(alpha_s));
     - "indecision" is mean_c h(pi_c), what is left open where a class tosses a coin;
     - "overlap" is 1 - contrast of the classes' profiles;
-    - "recognition" is the cross-entropy of the label, summed over the branches that may learn it;
+    - "recognition" is the cross-entropy of the label, a mean over the branches that may learn it;
     - "weights" is the prior of the networks' weights, see `SpikeSlabAutoencoder.weight_penalty`.
 
     The history has one more, which is not part of the loss: "held_out_recognition" is the
@@ -353,9 +353,11 @@ class CrossFittedObjective(Objective):
     usage_weight : float or None
         Weight of the usage, and half of it that of the classes' usage; None: see `usage_by_alpha`.
     information_weight : float
-        Weight of the recognition.
+        Weight of the recognition, for each branch.
     warmup : float
         Fraction of training over which the weights of what tells classes apart rise.
+    n_branches : int
+        Number of branches.
     """
 
     def __init__(
@@ -366,6 +368,7 @@ class CrossFittedObjective(Objective):
         usage_weight: float | None = None,
         information_weight: float = 1.0,
         warmup: float = 0.5,
+        n_branches: int = 1,
     ) -> None:
         self.dimensions = Dimensions.of(alpha)
         usage_weight = usage_by_alpha(alpha) if usage_weight is None else usage_weight
@@ -376,7 +379,7 @@ class CrossFittedObjective(Objective):
             "class_usage": Weight(usage_weight / 2),
             "indecision": Weight(consistency_weight, warmup),
             "overlap": Weight(200 / 3 * consistency_weight, warmup),
-            "recognition": Weight(information_weight),
+            "recognition": Weight(information_weight * n_branches),
             "weights": Weight(1),
         }
 
@@ -415,7 +418,7 @@ def class_losses(
 ) -> tuple[Tensor, Tensor]:
     """Return the cross-entropy of the labels by those who learn them, and by those who do not.
 
-    Each branch's is a mean over the samples that it may learn from; "recognition" is the sum over
+    Each branch's is a mean over the samples that it may learn from, and "recognition" the mean over
     branches. A branch learns the logits of classes that are all as frequent: their shares in the
     batch are added for the loss alone (Menon et al.: Long-Tail Learning via Logit Adjustment, ICLR
     2021). Of several labels, it is the sum of the cross-entropies of each.
@@ -454,7 +457,7 @@ def class_losses(
         p = model.gates.probability(scores, prior)
         held_out = -p.gather(1, index[:, None])[:, 0].clamp_min(1e-7).log()
     learned = weight[:, None] * scores.learns
-    recognition = ((learned * losses).sum(0) / learned.sum(0).clamp_min(tiny)).sum()
+    recognition = ((learned * losses).sum(0) / learned.sum(0).clamp_min(tiny)).mean()
     return recognition, (weight @ held_out / weight.sum().clamp_min(tiny)).detach()
 
 

@@ -449,8 +449,8 @@ def _check_state(
     if honest is not None:
         expect(module.gates is not None, "classifiers of a model without them", "none")
         assert module.gates is not None
-        of = {k: x.detach().numpy() for k, x in module.gates.classifier().items()}
-        _same_specs("module/gates", honest["weights"], of)
+        learned = {k: x.numpy() for k, x in module.gates.classifier().items()}
+        _same_specs("module/gates", honest["weights"], learned)
 
     done, planned, decay = saved["schedule"]
     valid = type(done) is type(planned) is int and type(decay) is bool and planned > 0 <= done

@@ -101,6 +101,8 @@ class SpikeSlab:
         Means of the slabs.
     log_var : Tensor of shape (n, d)
         Logarithms of the slabs' variances.
+    gamma : Tensor of shape (n, d) or None
+        The probabilities themselves, where they are known; None: from `logits`.
 
     References
     ----------
@@ -114,9 +116,13 @@ class SpikeSlab:
     tensor([[0., 1.]])
     """
 
-    def __init__(self, logits: Tensor | None, mu: Tensor, log_var: Tensor) -> None:
+    def __init__(
+        self, logits: Tensor | None, mu: Tensor, log_var: Tensor, gamma: Tensor | None = None
+    ) -> None:
         self.logits, self.mu, self.log_var = logits, mu, log_var
-        self.gamma = torch.ones_like(mu) if logits is None else torch.sigmoid(logits)
+        if gamma is None:
+            gamma = torch.ones_like(mu) if logits is None else torch.sigmoid(logits)
+        self.gamma = gamma
 
     def rsample(
         self,

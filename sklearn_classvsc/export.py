@@ -288,11 +288,9 @@ def _add_gates(graph: _Graph, gates: CrossFittedGates, x: str) -> str:
     pi = gates.pi
     if gates.multilabel:
         p = graph.add("Unsqueeze", p, axes(2))
-        on = graph.add("Mul", p, graph.constant(pi * (1 - 1e-6)))
-        off = graph.add(
-            "ReduceSum", graph.add("Log", graph.add("Sub", number(1), on)), axes(1), keepdims=0
-        )
-        gamma = graph.add("Sub", number(1), graph.add("Exp", off))
+        off = graph.add("Sub", number(1), graph.add("Mul", p, graph.constant(pi)))
+        off = graph.add("ReduceProd", graph.add("Max", off, number(1e-6)), axes(1), keepdims=0)
+        gamma = graph.add("Sub", number(1), off)
     else:
         gamma = graph.add("MatMul", p, graph.constant(pi))
     return graph.add("Clip", gamma, number(1e-6), number(1 - 1e-6))
@@ -300,10 +298,10 @@ def _add_gates(graph: _Graph, gates: CrossFittedGates, x: str) -> str:
 
 def _add_strength(graph: _Graph, gamma: str) -> str:
     """Add how strong the slabs are behind these gates, see `strength`."""
-    one, quarter, rest, scale = (graph.constant(np.float32(x)) for x in (1, 0.25, 0.75, 4))
-    odds = graph.add("Div", gamma, graph.add("Sub", one, gamma))
-    sure = graph.add("Div", graph.add("Relu", graph.add("Log", odds)), scale)
-    return graph.add("Add", quarter, graph.add("Mul", rest, graph.add("Tanh", sure)))
+    one, quarter, rest = (graph.constant(np.float32(x)) for x in (1, 0.25, 0.75))
+    on, off = graph.add("Sqrt", gamma), graph.add("Sqrt", graph.add("Sub", one, gamma))
+    sure = graph.add("Div", graph.add("Sub", on, off), graph.add("Add", on, off))
+    return graph.add("Add", quarter, graph.add("Mul", rest, graph.add("Relu", sure)))
 
 
 def _add_body(graph: _Graph, model: Model, name: str, x: str) -> str:

@@ -28,13 +28,16 @@ from sklearn_classvsc import (
     VAETransformer,
     VSCTransformer,
     _checkpoint,
+    _cross_fit,
     _modules,
     _persistence,
 )
+from sklearn_classvsc._classes import Labels, LabelSets
 from sklearn_classvsc._likelihoods import LIKELIHOODS
 from sklearn_classvsc._net import of_all
 from sklearn_classvsc._objective import Evidence
 from sklearn_classvsc._spike_slab import SpikeSlab
+from sklearn_classvsc._validation import FitData
 from sklearn_classvsc.distributed import current, data_parallel
 
 CASES = {
@@ -71,6 +74,7 @@ def noise_off():
     with (
         mock.patch.object(SpikeSlab, "rsample", lambda q, *args, **kwargs: q.gamma * q.mu),
         mock.patch.object(_modules, "hide_features", lambda x, *args: x),
+        mock.patch.object(_cross_fit, "hide_features", lambda x, *args: x),
     ):
         yield
 
@@ -80,7 +84,10 @@ def gradients(name, n, likelihood="gaussian"):
     processes, est = current(), CASES[name]
     X, y = table(n)
     est.n_components = 6
-    model = est._prior(n_classes=4)
+    kind = LabelSets if name.startswith("indicator") else Labels
+    header, data = mock.Mock(n_features_in_=9), mock.MagicMock()
+    data.__len__.return_value, data.repeats.return_value = n, False
+    model = est._prior(FitData(data, header, kind(np.arange(4))))
     model["alpha"] = torch.tensor(model["alpha"], dtype=torch.float64)
     module = _modules.make_autoencoder(
         9,
@@ -104,7 +111,7 @@ def gradients(name, n, likelihood="gaussian"):
     with noise_off():
         out = module(x)
         misfit = module.likelihood.misfit(out.theta, x)
-        seen = Evidence(out.q, out.z, misfit, labels, weight, out.priors)
+        seen = Evidence(out.q, out.z, misfit, labels, weight, out.priors, out.scores)
         terms = objective.terms(module, of_all(seen, processes))
     objective.loss(terms, 0.5).backward()
     processes.add_gradients(module.parameters())

@@ -152,7 +152,7 @@ HTML = "<img src=x onerror=alert(1)>"
 HUGE = 10**9
 CRAFTED = {
     "format": (lambda m, h, d: put(m, "format", "pt"), "format 'pt'"),
-    "newer schema": (lambda m, h, d: put(m, "schema_version", "3"), "version '3'.*Upgrade"),
+    "newer schema": (lambda m, h, d: put(m, "schema_version", "4"), "version '4'.*Upgrade"),
     "other class": (lambda m, h, d: put(m, "class", "VAETransformer"), "Call VAETransformer.load"),
     "class of the system": (lambda m, h, d: put(m, "class", "os.system"), "class 'os.system'"),
     "no class": (lambda m, h, d: m.pop("class") and None, "KeyError"),
@@ -374,7 +374,7 @@ CRAFTED |= {
     "more epochs than trained": (with_history(10**5), "epochs"),
     "weight of nothing": (with_tensor(WEIGHT, "F32", [4, 300, 300, 0], b""), "float32|sizes"),
     "class profile of nothing": (
-        with_tensor("_pending_state/module/class_profile", "F32", [0, 3], b""),
+        with_tensor("_pending_state/module/gates.profile", "F32", [0, 3], b""),
         "float32",
     ),
     "names that are too few": (with_names(b"a\xffb\xff"), "names"),

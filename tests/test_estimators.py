@@ -196,7 +196,7 @@ def test_default_has_class_consistent_codes_that_do_not_collapse(default, digits
     codes = default.transform(X_test)
     assert class_consistency_score(codes, y_test) > 0.95
     assert class_contrast_score(codes, y_test) > 0.85
-    assert dead_fraction(codes, y_test) == 0
+    assert dead_fraction(codes, y_test) < 0.1
     roles = dimension_roles(codes, y_test)
     assert (roles["role"] == "global").sum() >= 2
     owned = {c for classes in roles["classes"] if 1 <= len(classes) <= 3 for c in classes}
@@ -342,7 +342,9 @@ def test_collapse_is_warned_of_with_figures(iris):
     shuffled = np.random.default_rng(0).permutation(y)
     with pytest.warns(CollapseWarning, match=r"largest difference 0\.\d\d.*check the labels"):
         small(ClassVSCTransformer, objective="paper", max_epochs=200).fit(X, shuffled)
-    with pytest.warns(CollapseWarning, match=r"\d of 30 dimensions are off for every class"):
+    with pytest.warns(
+        CollapseWarning, match=r"\d of 30 dimensions are unused, off"
+    ):
         small(
             ClassVSCTransformer, objective="paper", n_components=30, alpha=0.01, max_epochs=1000
         ).fit(X, y)

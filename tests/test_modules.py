@@ -66,15 +66,15 @@ def test_shapes(gated, hidden, likelihood):
     model = autoencoder(
         gated=gated, hidden_layer_sizes=hidden, likelihood=LIKELIHOODS[likelihood]()
     )
-    q, z, theta, priors = model(samples(), seeded())
+    q, z, theta, priors, scores = model(samples(), seeded())
     assert q.gamma.shape == q.mu.shape == q.log_var.shape == z.shape == (6, 3)
     assert theta.shape == (6, 5)
-    assert (q.logits is None) == (not gated) and priors is None
+    assert (q.logits is None) == (not gated) and priors is scores is None
 
 
 def test_forward_is_encode_then_sample_then_decode():
     model, x = autoencoder(), samples()
-    q, z, theta, _ = model(x, seeded(7))
+    q, z, theta, *_ = model(x, seeded(7))
     expected = model.encode(x)
     for name in ("logits", "mu", "log_var"):
         assert_equal(getattr(q, name), getattr(expected, name))

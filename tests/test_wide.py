@@ -11,7 +11,15 @@ from sklearn.utils import estimator_checks, get_tags
 from test_blocks import LargestTensor
 from torch import nn
 
-from sklearn_classvsc import ClassVSCTransformer, VAETransformer, VSCTransformer, _blocks, _data
+from sklearn_classvsc import (
+    ClassVSCTransformer,
+    VAETransformer,
+    VSCTransformer,
+    _blocks,
+    _cross_fit,
+    _data,
+    _estimators,
+)
 from sklearn_classvsc._checkpoint import Checkpoint
 from sklearn_classvsc.datasets import make_class_topics
 from sklearn_classvsc.inspection import feature_effects, top_features
@@ -51,6 +59,7 @@ def test_a_wide_sparse_fit_is_the_dense_one(cls, likelihood, topics, wide, monke
     changes = {"likelihood": likelihood, "learning_rate": 1e-3, "max_epochs": 2}
     prior = cls._prior
     monkeypatch.setattr(cls, "_prior", lambda *args: prior(*args) | {"input_dropout": 0.0})
+    monkeypatch.setattr(_cross_fit, "hide_features", lambda x, *args: x)
     sparse_est = small(cls, **changes).fit(X, y)
     standardization = _data.Survey(moments=True).add(X).standardization()  # the dense one centres
     monkeypatch.setattr(_data.Survey, "standardization", lambda survey: standardization)
@@ -67,6 +76,8 @@ def test_a_wide_sparse_fit_is_the_dense_one(cls, likelihood, topics, wide, monke
 def test_neither_a_step_nor_a_score_makes_a_dense_batch(likelihood, topics, monkeypatch):
     monkeypatch.setattr(_data, "WIDE", 50)
     monkeypatch.setattr(_blocks, "ELEMENTS", 1000)
+    narrow = {"n_folds": 2, "n_repeats": 1, "width": 4, "multilabel": False}
+    monkeypatch.setattr(_estimators, "cross_fit_sizes", lambda *args: narrow)
     X, y = samples_for(likelihood, topics.data), topics.target
     est = small(ClassVSCTransformer, likelihood=likelihood, hidden_layer_sizes=(4,), max_epochs=1)
     with LargestTensor() as seen:
