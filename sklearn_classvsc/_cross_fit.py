@@ -40,6 +40,10 @@ class ClassScores(NamedTuple):
     #: The branches that have not learned from such samples, (n, n_repeats): they speak for it.
     speakers: Tensor
     learns: Tensor  # 1 where a branch may learn from a sample, else 0, (n, B)
+    #: What does not depend on the batch: how often each dimension is on in each class, (C, d); and
+    #: in training -log of the prior of all weights that have one, per sample, ().
+    pi: Tensor
+    penalty: Tensor | None = None
 
     @property
     def spoken(self) -> Tensor:
@@ -118,7 +122,8 @@ class CrossFittedGates(nn.Module):
         self.profile.normal_(0, SPREAD, generator=generator)
         specific = (alpha <= 0.5).nonzero()[:, 0]
         self.profile[:, alpha > 0.5] = 2 + self.profile[:, alpha > 0.5] / 2
-        self.profile[:, specific] -= FAVOUR
+        drawn = self.profile[:, specific]
+        self.profile[:, specific] -= FAVOUR + drawn.mean(1, keepdim=True)
         n_rounds = -(-len(specific) // self.n_classes)
         turns = [torch.randperm(self.n_classes, generator=generator) for _ in range(n_rounds)]
         favoured = torch.cat(turns)[: len(specific)] if turns else specific
@@ -169,7 +174,7 @@ class CrossFittedGates(nn.Module):
             hidden.transpose(0, 1),
             self.second,
         )
-        return ClassScores(logits.transpose(0, 1), speakers, learns)
+        return ClassScores(logits.transpose(0, 1), speakers, learns, self.pi)
 
     def probability(self, scores: ClassScores, prior: Tensor | None = None) -> Tensor:
         """Return p(c | x) by those who speak for x, (n, C).

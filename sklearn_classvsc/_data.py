@@ -447,13 +447,13 @@ class ArrayDataset(Dataset[Batch]):
         return np.flatnonzero(self.labels.any(1) if self.labels.ndim == 2 else self.labels >= 0)
 
     def repeats(self) -> bool:
-        """Return whether most samples are copies of others; of many, some are looked at."""
+        """Return whether three of four samples are copies of others; of many, some are looked at."""
         rng = np.random.default_rng(0)
         rows = np.sort(rng.permutation(len(self))[:SOME])
         chunk = self.X[rows]
         with np.errstate(over="ignore", invalid="ignore"):
             line = chunk @ rng.normal(size=chunk.shape[1])
-        return 2 * len(np.unique(line)) < len(rows)
+        return 4 * len(np.unique(line)) < len(rows)
 
     def labeled(self, pick: Pick, size: int) -> Iterator[tuple[Tensor, NDArray[Any], Any]]:
         """Yield the samples that `pick` picks, their labels and weights, `size` at a time."""

@@ -206,7 +206,9 @@ class SpikeSlabAutoencoder(nn.Module):
     ) -> Pass:
         """Encode, sample, decode; below 1, `slab_fraction` is as in `SpikeSlab.tempered`."""
         seen = self.likelihood.encoder_input(x)
-        scores = None if self.gates is None else self.gates(seen, generator)
+        scores = None
+        if self.gates is not None:
+            scores = self.gates(seen, generator)._replace(penalty=self.weight_penalty())
         if self.training and self.input_dropout > 0:
             seen = hide_features(seen, self.input_dropout, generator)
         features = self._features(seen)

@@ -483,7 +483,7 @@ def of_all(seen: Evidence, processes: Alone) -> Evidence:
     rows += [] if q.logits is None else [q.logits]
     rows += [] if priors is None else [priors.scores]
     scores = seen.scores
-    rows += [] if scores is None else [x.flatten(1) for x in scores]
+    rows += [] if scores is None else [x.flatten(1) for x in scores[:3]]
     table = processes.gather(torch.cat(rows, dim=1))  # at once: it is their number that counts
     mu, log_var, z, misfit, weight, *more = table.split([x.shape[1] for x in rows], dim=1)
     if priors is not None:
@@ -494,7 +494,9 @@ def of_all(seen: Evidence, processes: Alone) -> Evidence:
     if scores is not None:
         shape = (-1, *scores.logits.shape[1:])
         logits, speakers, learns = more[-3:]
-        scores = ClassScores(logits.reshape(shape), speakers.long(), learns)
+        assert scores.penalty is not None
+        alike_in_all = map(processes.alike, (scores.pi, scores.penalty))
+        scores = ClassScores(logits.reshape(shape), speakers.long(), learns, *alike_in_all)
         del more[-3:]
     logits = more.pop() if more else None
     labels = processes.gather(seen.labels)

@@ -388,7 +388,8 @@ class CrossFittedObjective(Objective):
         assert model.gates is not None and seen.scores is not None
         weight = seen.weight / seen.weight.sum()
         reconstruction, running = reconstruction_terms(model, seen, weight)
-        pi = model.gates.pi
+        pi, penalty = seen.scores.pi, seen.scores.penalty
+        assert penalty is not None
         if seen.labels.ndim == 1 and len(pi) > len(weight):  # time grows with their number
             classes = seen.labels.unique()
             pi = pi[classes[classes >= 0]]
@@ -406,7 +407,7 @@ class CrossFittedObjective(Objective):
                 "indecision": (share @ bernoulli_entropy(pi)).sum(),
                 "overlap": overlap,
                 "recognition": recognition,
-                "weights": model.weight_penalty(),
+                "weights": penalty,
                 "held_out_recognition": held_out,
             },
             running,

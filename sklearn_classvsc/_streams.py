@@ -387,7 +387,7 @@ class StreamDataset(IterableDataset[Batch]):
         return self._survey.n_samples
 
     def repeats(self) -> bool:
-        """Return whether most samples are copies of others: that takes another reading to tell."""
+        """Return whether samples are copies of others: that would take another reading to tell."""
         return False
 
     def survey(self, moments: bool, ends: bool = False) -> Survey:

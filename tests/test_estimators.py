@@ -342,9 +342,7 @@ def test_collapse_is_warned_of_with_figures(iris):
     shuffled = np.random.default_rng(0).permutation(y)
     with pytest.warns(CollapseWarning, match=r"largest difference 0\.\d\d.*check the labels"):
         small(ClassVSCTransformer, objective="paper", max_epochs=200).fit(X, shuffled)
-    with pytest.warns(
-        CollapseWarning, match=r"\d of 30 dimensions are unused, off"
-    ):
+    with pytest.warns(CollapseWarning, match=r"\d of 30 dimensions are unused, off"):
         small(
             ClassVSCTransformer, objective="paper", n_components=30, alpha=0.01, max_epochs=1000
         ).fit(X, y)
