@@ -447,7 +447,7 @@ class ArrayDataset(Dataset[Batch]):
         return np.flatnonzero(self.labels.any(1) if self.labels.ndim == 2 else self.labels >= 0)
 
     def repeats(self) -> bool:
-        """Return whether three of four samples are copies of others; of many, some are looked at."""
+        """Return whether three of four samples are copies of others; of many, look at some."""
         rng = np.random.default_rng(0)
         rows = np.sort(rng.permutation(len(self))[:SOME])
         chunk = self.X[rows]
