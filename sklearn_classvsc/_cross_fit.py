@@ -230,7 +230,7 @@ def cross_fit_sizes(
     elif n_samples < 5000 and n_features <= 1000 and n_classes <= 50:
         folds, repeats, width = 5, 2, 64
     elif n_classes <= 200:
-        folds, repeats, width = 3, 1, 96 if n_features <= 5000 else 32
+        folds, repeats, width = (5, 1, 64) if n_features <= 5000 else (3, 1, 32)
     else:
         folds, repeats, width = 2, 1, 32
     return {"n_folds": folds, "n_repeats": repeats, "width": width, "multilabel": multilabel}

@@ -162,7 +162,7 @@ def test_the_prior_of_the_weights_is_that_of_a_logistic_regression():
 
 def test_few_samples_have_many_folds_and_copies_none():
     assert cross_fit_sizes(300, 10, 3, False, False)["n_folds"] == 5
-    assert cross_fit_sizes(60_000, 784, 10, False, False)["n_folds"] == 3
+    assert cross_fit_sizes(60_000, 784, 10, False, False)["n_repeats"] == 1
     assert cross_fit_sizes(300, 10, 3, False, True)["n_folds"] == 1
 
 
