@@ -28,7 +28,7 @@ from ._layers import SINGLE, hide_features, linear
 #: How finely the line that folds are cut from is divided: about 8 pieces for a standard deviation.
 FINENESS = 8.0
 #: Of the profiles' logits at the start: standard deviation, and what favours a class.
-SPREAD, FAVOUR = 1.25, 0.4
+SPREAD, FAVOUR = 1.25, 1.5
 #: Fractions of the features, and of the hidden ones, that a branch does not see in training.
 FEATURES_HIDDEN, UNITS_HIDDEN = 0.1, 0.3
 
@@ -105,11 +105,12 @@ class CrossFittedGates(nn.Module):
 
     @torch.no_grad()
     def initialize(self, alpha: Tensor, generator: torch.Generator) -> None:
-        """Draw the weights, and begin each dimension in classes of its own.
+        """Draw the weights, and begin each dimension in some classes.
 
         Global dimensions, of an alpha above one half, begin in all classes. The others begin in
-        some, and every class is favoured by as many: which classes share one is for the decoder
-        to find, and it can drop a class more easily than take one up.
+        about twice as many as alpha says, and every class is favoured by as many dimensions. Which
+        classes share one is for the decoder to find: it drops a class more easily than it takes
+        one up.
         """
         n_hidden = self.n_folds * self.n_repeats * self.width
         nn.init.kaiming_normal_(
@@ -120,14 +121,15 @@ class CrossFittedGates(nn.Module):
         bound = 1 / math.sqrt(self.width)
         nn.init.uniform_(self.second, -bound, bound, generator=generator)
         self.profile.normal_(0, SPREAD, generator=generator)
-        specific = (alpha <= 0.5).nonzero()[:, 0]
         self.profile[:, alpha > 0.5] = 2 + self.profile[:, alpha > 0.5] / 2
+        specific = (alpha <= 0.5).nonzero()[:, 0]
         drawn = self.profile[:, specific]
-        self.profile[:, specific] -= FAVOUR + drawn.mean(1, keepdim=True)
+        usual = torch.logit((2 * alpha[specific]).clamp_max(0.5))
+        self.profile[:, specific] = usual + drawn - drawn.mean(1, keepdim=True)
         n_rounds = -(-len(specific) // self.n_classes)
         turns = [torch.randperm(self.n_classes, generator=generator) for _ in range(n_rounds)]
         favoured = torch.cat(turns)[: len(specific)] if turns else specific
-        self.profile[favoured, specific] += 2 * FAVOUR
+        self.profile[favoured, specific] += FAVOUR
 
     @property
     def pi(self) -> Tensor:

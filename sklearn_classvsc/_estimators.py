@@ -535,7 +535,8 @@ class ClassVSCTransformer(SpikeSlabTransformer):
     decoder : nn.Module, recipe or None, default=None
         Body of the decoder, (n, n_components) -> (n, n_hidden), likewise.
     kl_weight : float or None, default=None
-        Weight of the slabs' divergence from the prior. None: 0.2, for the paper 1.
+        Weight of the slabs' divergence from the prior. None: 0.2; of counts, whose likelihood is
+        that of so many words or molecules, and for the paper 1.
     max_epochs : int or "auto", default="auto"
         Passes over the data. "auto": 20, or as many as make 600 gradient steps if that is more.
     batch_size : int, default=256
@@ -735,7 +736,8 @@ class ClassVSCTransformer(SpikeSlabTransformer):
         kl, usage, information = self.kl_weight, self.usage_weight, self.information_weight
         weight, warmup = self.consistency_weight, self.warmup
         if module.gates is not None:
-            kl, information = default_to(0.2, kl), default_to(1.0, information)
+            kl = default_to(1.0 if module.likelihood.counts else 0.2, kl)
+            information = default_to(1.0, information)
             of = module.alpha, weight, kl, usage, information, warmup, len(module.gates.second)
             return CrossFittedObjective(*of)
         if self.objective != "paper":

@@ -223,7 +223,8 @@ class SpikeSlabAutoencoder(nn.Module):
         """Return -log of the prior of the weights, per sample that is trained on, ().
 
         Standard normal for the classifiers; for what the heads make of h hidden features a normal
-        of variance 1 / h. Linear paths and biases have a flat prior.
+        of variance 1 / h. Biases have a flat prior, and so have linear paths but to counts, which
+        are too many for it.
         """
         assert self.gates is not None
         d, penalty = len(self.alpha), self.gates.penalty()
@@ -231,7 +232,8 @@ class SpikeSlabAutoencoder(nn.Module):
         penalty = penalty + 0.5 * to_mu.shape[1] * to_mu.square().sum()
         if isinstance(self.decoder_head, nn.Linear):
             to_theta = self.decoder_head.weight
-            to_theta = to_theta[:, : to_theta.shape[1] - d * self.decoder_passes_codes]
+            if self.decoder_passes_codes and not self.likelihood.counts:
+                to_theta = to_theta[:, :-d]
             penalty = penalty + 0.5 * to_theta.shape[1] * to_theta.square().sum()
         return penalty / self.gates.n_samples
 
