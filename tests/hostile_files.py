@@ -343,7 +343,8 @@ CRAFTED |= {
         "_sklearn_output_config", "_class_summary", "_checkpoint", "feature_names_in_",
         "bin_edges_", "_architecture/activation", "_architecture/gated",
         "_architecture/encoder", "_architecture/input_dropout", "_architecture/x",
-        "_pending_state/x", "_pending_state/best", "_pending_state/schedule",
+        "_pending_state/x", "_pending_state/best", "_pending_state/honest",
+        "_pending_state/schedule", "_architecture/cross_fit",
         "_pending_state/history", "_pending_state/optimizer",
     )
     for value in (HTML, -1.5, {"x": HTML}, [HTML])

@@ -111,6 +111,18 @@ def test_a_fit_that_crashed_and_resumed_is_the_fit_that_did_not(cls, early_stopp
     assert os.listdir(file.parent) == [file.name]
 
 
+def test_the_best_classifiers_so_far_are_in_the_file(file):
+    """Those of later epochs are worse, and are taken back at the end."""
+    parameters = {"max_epochs": 60, "learning_rate": 0.05}
+    whole = make(**parameters).fit(X, Y)
+    held_out = whole.history_["held_out_recognition"]
+    assert held_out.idxmin() < 40 and held_out.iloc[-1] > held_out.min()
+    crash(make(file=file, **parameters), 50, X, Y)
+    saved = ClassVSCTransformer.load(file).__getstate__()["_pending_state"]["honest"]
+    assert saved["loss"] == held_out[:50].min()
+    assert_same(whole, make(file=file, **parameters).fit(X, Y, resume=True))
+
+
 def test_a_fit_that_crashes_again_and_again_arrives(file):
     whole = make().fit(X, Y)
     for _ in range(EPOCHS - 1):

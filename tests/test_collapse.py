@@ -1,13 +1,19 @@
-"""The summary of what classes use of a code, and the warning of a collapse."""
+"""The summary of what classes use of a code, and the warnings of what is wrong with it."""
 
 import warnings
 
 import numpy as np
 import pytest
 from helpers import covering, small
+from sklearn.datasets import load_iris
 
-from sklearn_classvsc import ClassVSCTransformer, CollapseWarning
-from sklearn_classvsc._collapse import ClassSampler, summarize, warn_of_collapse
+from sklearn_classvsc import (
+    ClassVSCTransformer,
+    CollapseWarning,
+    GeneralizationWarning,
+    VSCTransformer,
+)
+from sklearn_classvsc._collapse import ClassSampler, summarize, warn_of_collapse, warn_of_gap
 from sklearn_classvsc._data import ArrayDataset
 
 rng = np.random.default_rng(0)
@@ -144,3 +150,53 @@ def test_only_one_class_can_be_drawn(y):
     else:
         with pytest.raises(ValueError, match="none of the classes the estimator knows"):
             est.sample(y=y)
+
+
+# What holds on new samples ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def flowers():
+    return load_iris(return_X_y=True)
+
+
+def noise(n=200, seed=0):
+    """Samples whose labels have nothing to do with them."""
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(n, 6)), rng.integers(0, 3, n)
+
+
+@quiet
+def test_labels_that_mean_nothing_are_warned_of():
+    X, y = noise()
+    with pytest.warns(GeneralizationWarning, match=r"no better than chance.*Check the labels"):
+        ClassVSCTransformer(6, max_epochs=100, random_state=0).fit(X, y)
+
+
+def test_gates_that_learn_by_heart_are_warned_of_if_samples_are_held_out():
+    row = {"train_loss": 1.0, "valid_loss": 2.0, "recognition": 0.1, "valid_recognition": 0.9}
+    with pytest.warns(GeneralizationWarning, match=r"far worse .*0\.9 nats.*leave the default"):
+        warn_of_gap([row], n_classes=3, multilabel=False)
+
+
+def test_classes_that_separate_are_not_warned_of(flowers):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", GeneralizationWarning)
+        ClassVSCTransformer(6, max_epochs=100, random_state=0).fit(*flowers)
+
+
+def test_held_out_terms_stand_beside_those_of_training(flowers):
+    est = VSCTransformer(4, max_epochs=30, early_stopping=True, random_state=0).fit(flowers[0])
+    best = est.history_["valid_loss"].argmin()
+    found = est.generalization_
+    assert list(found.columns) == ["training", "held_out"]
+    assert {"loss", "reconstruction", "slab_kl"} <= set(found.index)
+    assert found.loc["loss", "held_out"] == est.history_["valid_loss"][best]
+    assert found.loc["loss", "training"] == est.history_["train_loss"][best]
+    assert VSCTransformer(4, max_epochs=2, random_state=0).fit(flowers[0]).generalization_.empty
+
+
+def test_silent_dimensions_are_unused_and_no_collapse():
+    p = np.array([[0.9, 0.0, 0.0], [0.0, 0.9, 0.0]])
+    with pytest.warns(CollapseWarning, match=r"^1 of 3 dimensions are unused, off for every class"):
+        warn_of_collapse(p, np.arange(2))
