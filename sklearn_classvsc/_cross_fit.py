@@ -100,8 +100,10 @@ class CrossFittedGates(nn.Module):
         #: Logits of how often each dimension is on in each class.
         self.profile = nn.Parameter(torch.zeros(n_classes, n_components, dtype=SINGLE))
         self.register_buffer("n_samples", torch.ones((), dtype=SINGLE))
-        drawn = np.random.default_rng(0).normal(0, FINENESS, (n_features, n_repeats))
-        self.register_buffer("directions", torch.from_numpy(drawn), persistent=False)
+        # A RandomState draws the same for ever: the folds of a model that is loaded are as they were.
+        drawn = np.random.RandomState(0).normal(0, FINENESS, (n_features, n_repeats))
+        directions = torch.from_numpy(drawn.astype(np.float32))
+        self.register_buffer("directions", directions, persistent=False)
 
     @torch.no_grad()
     def initialize(self, alpha: Tensor, generator: torch.Generator) -> None:
@@ -145,11 +147,11 @@ class CrossFittedGates(nn.Module):
     def folds(self, x: Tensor) -> Tensor:
         """Return which fold each sample, (n, p), belongs to, in each way, (n, n_repeats).
 
-        In double precision, so that it does not depend on the batch.
+        In double precision, so that it does not depend on the batch; "mps" has single only.
         """
-        wide = self.directions.dtype
-        x = x.detach().to(wide)
-        line = torch.sparse.mm(x, self.directions) if x.is_sparse else x @ self.directions
+        wide = torch.float32 if x.device.type == "mps" else torch.float64
+        x, along = x.detach().to(wide), self.directions.to(wide)
+        line = torch.sparse.mm(x, along) if x.is_sparse else x @ along
         return line.nan_to_num(0, 0, 0).floor().remainder(self.n_folds).long()
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> ClassScores:
@@ -176,7 +178,7 @@ class CrossFittedGates(nn.Module):
             hidden.transpose(0, 1),
             self.second,
         )
-        return ClassScores(logits.transpose(0, 1), speakers, learns, self.pi)
+        return ClassScores(logits.to(kind).transpose(0, 1), speakers, learns, self.pi)
 
     def probability(self, scores: ClassScores, prior: Tensor | None = None) -> Tensor:
         """Return p(c | x) by those who speak for x, (n, C).

@@ -226,7 +226,7 @@ def pairwise_divergence(gamma: Tensor, labels: Tensor, n_classes: int, weight: T
 
 
 class Dimensions(NamedTuple):
-    """What the balanced objective makes of alpha, the same in every step."""
+    """What the default objectives make of alpha, the same in every step."""
 
     specific: Tensor  # 1 for the dimensions that are not global, else 0, (d,)
     n_specific: Tensor  # their number, at least 1, ()
@@ -246,7 +246,7 @@ class Dimensions(NamedTuple):
 
 
 def free_usage(pi: Tensor, dimensions: Dimensions) -> Tensor:
-    """Return the usage closest to `pi`, (d,), that the balanced objective does not charge for.
+    """Return the usage closest to `pi`, (d,), that the default objectives do not charge for.
 
     Let e be the excess of alpha over 0.12, which is about alpha's value for ten classes. Free is
     what lies from alpha - 0.1 e to alpha + 0.8 e, at most one half. Where classes are few and alpha
