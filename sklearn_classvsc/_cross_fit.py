@@ -100,7 +100,7 @@ class CrossFittedGates(nn.Module):
         #: Logits of how often each dimension is on in each class.
         self.profile = nn.Parameter(torch.zeros(n_classes, n_components, dtype=SINGLE))
         self.register_buffer("n_samples", torch.ones((), dtype=SINGLE))
-        # A RandomState draws the same for ever: the folds of a model that is loaded are as they were.
+        # A RandomState draws the same for ever: a model that is loaded has the folds it had.
         drawn = np.random.RandomState(0).normal(0, FINENESS, (n_features, n_repeats))
         directions = torch.from_numpy(drawn.astype(np.float32))
         self.register_buffer("directions", directions, persistent=False)
