@@ -29,8 +29,8 @@ from ._layers import SINGLE, hide_features, linear
 FINENESS = 8.0
 #: Of the profiles' logits at the start: standard deviation, and what favours a class.
 SPREAD, FAVOUR = 1.25, 1.5
-#: Fractions of the features, and of the hidden ones, that a branch does not see in training.
-FEATURES_HIDDEN, UNITS_HIDDEN = 0.1, 0.3
+#: Fraction of its hidden units that a branch does not see in training.
+UNITS_HIDDEN = 0.3
 
 
 class ClassScores(NamedTuple):
@@ -155,7 +155,7 @@ class CrossFittedGates(nn.Module):
         return line.nan_to_num(0, 0, 0).floor().remainder(self.n_folds).long()
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> ClassScores:
-        """Return what all branches say of x, (n, p); in training some of it is hidden from them."""
+        """Return what all branches say of x, (n, p)."""
         n, n_branches = x.shape[0], len(self.second)
         folds = self.folds(x)
         speakers = folds + self.n_folds * torch.arange(self.n_repeats, device=x.device)
@@ -163,8 +163,6 @@ class CrossFittedGates(nn.Module):
         learns = torch.ones(n, n_branches, dtype=kind, device=x.device)
         if self.n_folds > 1:
             learns.scatter_(1, speakers, 0)
-        if self.training:
-            x = hide_features(x, FEATURES_HIDDEN, generator)
         hidden, direct = (
             self.first(x)
             .to(kind)
