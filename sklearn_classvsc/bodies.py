@@ -30,7 +30,7 @@ from ._messages import brief
 from ._sklearn import Interval, StrOptions
 from ._tables import positive_integers
 
-__all__ = ["ConvDecoder", "ConvEncoder", "ResidualMLP"]
+__all__ = ["ConvDecoder", "ConvEncoder", "Linear", "ResidualMLP"]
 
 #: Largest output of a layer, in numbers for one sample: 4 GB for a batch of 256.
 LARGEST = 2**22
@@ -260,6 +260,29 @@ class ConvDecoder(_Images):
             ]
         n_features = channels[0] * math.prod(sizes[0])
         return Layers.of([*layers, nn.Flatten(1)], n_features, makes_theta=True)
+
+
+class Linear(Body):
+    """No body at all: what is left is the head, a linear layer.
+
+    As a decoder it reads best. A dimension that is one higher moves theta by one row of
+    ``est.module_.decoder_head.weight.T``, whatever the other dimensions are: of counts, the
+    logarithms of the words' rates, and of standardised features, their means.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn_classvsc import ClassVSCTransformer
+    >>> from sklearn_classvsc.bodies import Linear
+    >>> X, y = load_iris(return_X_y=True)
+    >>> est = ClassVSCTransformer(4, decoder=Linear(), max_epochs=300, random_state=0).fit(X, y)
+    >>> est.module_.decoder_head.weight.T.shape
+    torch.Size([4, 4])
+    """
+
+    def layers(self, n_in: int) -> Layers:
+        """Return no layers: (n, n_in) -> (n, n_in)."""
+        return Layers.of([], n_in)
 
 
 class ResidualMLP(Body):

@@ -15,7 +15,7 @@ from sklearn.model_selection import GridSearchCV
 from torch import nn
 
 from sklearn_classvsc import ClassVSCTransformer, VAETransformer, VSCTransformer, _data
-from sklearn_classvsc.bodies import LARGEST, ConvDecoder, ConvEncoder, ResidualMLP
+from sklearn_classvsc.bodies import LARGEST, ConvDecoder, ConvEncoder, Linear, ResidualMLP
 from sklearn_classvsc.export import to_onnx
 from sklearn_classvsc.testing import check_body
 
@@ -40,6 +40,19 @@ def seeded(seed=0):
 
 def weights(module):
     return torch.cat([parameter.detach().ravel() for parameter in module.parameters()])
+
+
+@pytest.mark.parametrize("cls", [VAETransformer, VSCTransformer, ClassVSCTransformer])
+def test_a_linear_decoder_adds_up_what_its_dimensions_do(cls, images, tmp_path):
+    X, y = images
+    est = small(cls, decoder=Linear(), likelihood="gaussian").fit(X, y)
+    Z = est.transform(X)
+    one, other, zero = (est.inverse_transform(z) for z in (Z[:1], Z[1:2], 0 * Z[:1]))
+    np.testing.assert_allclose(
+        est.inverse_transform(Z[:1] + Z[1:2]) - zero, (one - zero) + (other - zero), atol=1e-5
+    )
+    est.save(tmp_path / "linear")
+    np.testing.assert_array_equal(cls.load(tmp_path / "linear").transform(X), Z)
 
 
 # The layers ------------------------------------------------------------------------------------
