@@ -206,21 +206,24 @@ def best_epoch(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return rows[-1]
 
 
-def warn_of_gap(rows: list[dict[str, Any]], n_classes: int, multilabel: bool) -> None:
+def warn_of_gap(
+    rows: list[dict[str, Any]], n_samples: NDArray[np.float64], multilabel: bool
+) -> None:
     """Warn if the classes are told on training samples only.
 
     Parameters
     ----------
     rows : list of dict
         The history.
-    n_classes : int
-        Number C of classes.
+    n_samples : ndarray of shape (C,)
+        Samples of each class.
     multilabel : bool
-        Whether samples have several, and chance is not log C.
+        Whether samples have several, and chance is not the entropy of their shares.
     """
     row = best_epoch(rows)
     learned, held_out = in_and_out(row).get("recognition", (0.0, 0.0))
-    chance = np.log(n_classes)
+    share = n_samples[n_samples > 0] / n_samples.sum()
+    chance = -float(share @ np.log(share))
     at_chance = "held_out_recognition" in row and not multilabel and held_out > 0.98 * chance
     if at_chance or held_out - learned > APART:
         found = "no better than chance does" if at_chance else "far worse"

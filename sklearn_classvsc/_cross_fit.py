@@ -77,7 +77,8 @@ class CrossFittedGates(nn.Module):
         own, and a dimension is on if one of the classes switches it on (noisy-or).
     """
 
-    directions: Tensor  # along which samples are divided, (p, n_repeats)
+    directions: Tensor  # of the lines along which samples are divided, (p, n_repeats)
+    origin: Tensor  # where the lines begin, (n_repeats,)
     n_samples: Tensor  # that are trained on, ()
 
     def __init__(
@@ -100,10 +101,10 @@ class CrossFittedGates(nn.Module):
         #: Logits of how often each dimension is on in each class.
         self.profile = nn.Parameter(torch.zeros(n_classes, n_components, dtype=SINGLE))
         self.register_buffer("n_samples", torch.ones((), dtype=SINGLE))
-        # A RandomState draws the same for ever: a model that is loaded has the folds it had.
-        drawn = np.random.RandomState(0).normal(0, FINENESS, (n_features, n_repeats))
-        directions = torch.from_numpy(drawn.astype(np.float32))
-        self.register_buffer("directions", directions, persistent=False)
+        drawn = np.random.default_rng(0).normal(0, FINENESS, (n_features, n_repeats))
+        self.register_buffer("directions", torch.from_numpy(drawn.astype(np.float32)))
+        # Between two cuts: the mean of standardised features, 0, shall not lie on one.
+        self.register_buffer("origin", torch.full((n_repeats,), 0.37, dtype=SINGLE))
 
     @torch.no_grad()
     def initialize(self, alpha: Tensor, generator: torch.Generator) -> None:
@@ -152,7 +153,14 @@ class CrossFittedGates(nn.Module):
         wide = torch.float32 if x.device.type == "mps" else torch.float64
         x, along = x.detach().to(wide), self.directions.to(wide)
         line = torch.sparse.mm(x, along) if x.is_sparse else x @ along
+        line = line + self.origin
         return line.nan_to_num(0, 0, 0).floor().remainder(self.n_folds).long()
+
+    @torch.no_grad()
+    def rescale(self, shift: Tensor, scale: Tensor) -> None:
+        """Leave the folds as they are, where x becomes (x - shift) / scale; both (p,)."""
+        self.origin += shift.to(self.directions) @ self.directions
+        self.directions *= scale.to(self.directions)[:, None]
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> ClassScores:
         """Return what all branches say of x, (n, p)."""

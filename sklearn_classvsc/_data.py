@@ -447,9 +447,9 @@ class ArrayDataset(Dataset[Batch]):
         return np.flatnonzero(self.labels.any(1) if self.labels.ndim == 2 else self.labels >= 0)
 
     def repeats(self) -> bool:
-        """Return whether three of four samples are copies of others; of many, look at some."""
+        """Return whether three of four labeled samples are copies; of many, look at some."""
         rng = np.random.default_rng(0)
-        rows = np.sort(rng.permutation(len(self))[:SOME])
+        rows = np.sort(rng.permutation(self.labeled_rows)[:SOME])
         chunk = self.X[rows]
         with np.errstate(over="ignore", invalid="ignore"):
             line = chunk @ rng.normal(size=chunk.shape[1])

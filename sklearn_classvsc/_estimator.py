@@ -62,6 +62,7 @@ HISTORY = 1000
 WEIGHT = Interval(Real, 0, 1e9, closed="both")
 #: Names of the state that `Fitted` holds.
 PUBLISHED = {
+    "_start",
     *("n_features_in_", "feature_names_in_", "classes_", "history_", "n_iter_", "stop_reason_"),
     *("_architecture", "_standardization", "_pending_state", "_class_summary", "_several", "_seen"),
 }
@@ -77,6 +78,7 @@ class Fitted:
     rows: list[dict[str, Any]]
     n_iter: int
     stop_reason: str
+    start: int = 0  # rows of trainings before
 
     @cached_property
     def history(self) -> pd.DataFrame:
@@ -89,7 +91,7 @@ class Fitted:
     @cached_property
     def generalization(self) -> pd.DataFrame:
         """The terms that are known of training and of held-out samples, at the best epoch."""
-        pairs = in_and_out(best_epoch(self.rows))
+        pairs = in_and_out(best_epoch(self.rows[self.start :]))
         columns = ["training", "held_out"]
         return pd.DataFrame.from_dict(pairs, orient="index", columns=columns, dtype=float)
 
@@ -106,7 +108,12 @@ class Fitted:
         seen = state.get("_seen")
         training = Training.from_state(*of, device, seen and Moments(**seen))
         model = training.model(labels, lambda _: state.get("_class_summary"))
-        of_fit = training.rows(), int(state["n_iter_"]), state["stop_reason_"]
+        of_fit = (
+            training.rows(),
+            int(state["n_iter_"]),
+            state["stop_reason_"],
+            state.get("_start", 0),
+        )
         return cls(header, training, model, *of_fit)
 
     def state(self) -> dict[str, Any]:
@@ -115,6 +122,8 @@ class Fitted:
         state = known_state(self.header, model.labels, model.architecture, model.standardization)
         if model.summary is not None:
             state["_class_summary"] = model.summary
+        if self.start:
+            state["_start"] = self.start
         if self.training.seen is not None:
             state["_seen"] = self.training.seen._asdict()
         history = _table(self.training.rows())
@@ -373,7 +382,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             file.check(type(self), state, training.net.module_, plan)
 
         def make(stop_reason: str) -> Fitted:
-            return self._make(given._replace(data=train), training, stop_reason, last)
+            return self._make(given._replace(data=train), training, stop_reason, last, plan.start)
 
         def after_epoch() -> None:
             if file:
@@ -538,9 +547,14 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         return Plan(identity, epochs, training.n_epochs, seed, reason)
 
     def _make(
-        self, given: FitData, training: Training, stop_reason: str, last: Fitted | None
+        self,
+        given: FitData,
+        training: Training,
+        stop_reason: str,
+        last: Fitted | None,
+        start: int = 0,
     ) -> Fitted:
-        """Return what the training has made by now, after `last`."""
+        """Return what the training has made by now, after `last` and its `start` epochs."""
 
         def summary(module: SpikeSlabAutoencoder) -> ClassSummary | None:
             if given.labels is None:
@@ -553,14 +567,18 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
 
         model = training.model(given.labels, summary)
         rows = training.rows()
-        return Fitted(given.header, training, model, rows, int(rows[-1]["epoch"]), stop_reason)
+        if stop_reason == "partial_fit":
+            start = len(rows) - 1
+        of_fit = rows, int(rows[-1]["epoch"]), stop_reason, start
+        return Fitted(given.header, training, model, *of_fit)
 
     def _publish(self, made: Fitted) -> Self:
         """Become what a training has made; a warning that is an error leaves all as it was."""
         labels, summary = made.model.labels, made.model.summary
         if labels and summary and made.stop_reason not in ("partial_fit", "interrupted"):
             warn_of_collapse(summary.on, labels.classes)
-            warn_of_gap(made.rows, len(labels.classes), isinstance(labels, LabelSets))
+            rows = made.rows[made.start :]
+            warn_of_gap(rows, summary.n_samples, isinstance(labels, LabelSets))
         self._fitted = made
         return self
 

@@ -398,6 +398,8 @@ class CrossFittedObjective(Objective):
         mean = share @ pi
         usage = bernoulli_kl(mean, free_usage(mean, self.dimensions)).sum()
         recognition, held_out = class_losses(model, seen.scores, seen.labels, weight)
+        # Without folds, those who speak have learned.
+        known = {"held_out_recognition": held_out} if model.gates.n_folds > 1 else {}
         return Terms(
             {
                 "reconstruction": reconstruction,
@@ -408,8 +410,8 @@ class CrossFittedObjective(Objective):
                 "overlap": overlap,
                 "recognition": recognition,
                 "weights": penalty,
-                "held_out_recognition": held_out,
-            },
+            }
+            | known,
             running,
         )
 

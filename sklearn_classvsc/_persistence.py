@@ -268,6 +268,7 @@ STATE = {
     "bin_edges_": Kind(lambda x: is_array(x, "f", 1), "numbers", needed=False),
     "_several": Kind(lambda x: type(x) is bool, "True or False", needed=False),
     "_class_summary": Kind(lambda x: type(x) is ClassSummary, "sums of each class", needed=False),
+    "_start": Kind(lambda x: _is_whole(x, 1), "a positive integer", needed=False),
     "_seen": Kind(_is_seen, "moments of the features", needed=False),
     "_checkpoint": Kind(_is_plan, "the plan of a fit", needed=False),
     "_sklearn_output_config": Kind(_is_config, "what set_output sets", needed=False),

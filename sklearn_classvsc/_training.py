@@ -154,6 +154,11 @@ class Training:
                 late = before.constant() & ~together.constant()
                 scale = np.where(late, scales.spread(moments), scales.scale)
                 scales = Standardization(scales.offset.astype(dtype), scale.astype(dtype))
+            gates = self.net.module_.gates
+            if gates is not None:
+                old, ratio = self.standardization, scales.scale / self.standardization.scale
+                shift = (scales.offset - old.offset) / old.scale
+                gates.rescale(*(torch.from_numpy(np.asarray(x, float)) for x in (shift, ratio)))
             is_open = together.n_samples < FEW or together.constant().any()
             self.standardization, self.seen = scales, together if is_open else None
         spread = scales.spread(moments)

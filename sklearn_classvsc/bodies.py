@@ -280,6 +280,9 @@ class Linear(Body):
     torch.Size([4, 4])
     """
 
+    def __init__(self) -> None:
+        """Take no parameters."""
+
     def layers(self, n_in: int) -> Layers:
         """Return no layers: (n, n_in) -> (n, n_in)."""
         return Layers.of([], n_in)

@@ -264,6 +264,7 @@ def _add_gates(graph: _Graph, gates: CrossFittedGates, x: str) -> str:
     line = graph.add(
         "MatMul", graph.cast(x, SINGLE, wide), graph.constant(gates.directions.double())
     )
+    line = graph.add("Add", line, graph.constant(gates.origin.double()))
     piece, n_folds = graph.add("Floor", line), number(gates.n_folds, wide)
     turn = graph.add("Mul", graph.add("Floor", graph.add("Div", piece, n_folds)), n_folds)
     fold = graph.add("Unsqueeze", graph.add("Sub", piece, turn), axes(2))

@@ -1,8 +1,10 @@
 """The summary of what classes use of a code, and the warnings of what is wrong with it."""
 
+import pickle
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 from helpers import covering, small
 from sklearn.datasets import load_iris
@@ -173,10 +175,34 @@ def test_labels_that_mean_nothing_are_warned_of():
         ClassVSCTransformer(6, max_epochs=100, random_state=0).fit(X, y)
 
 
+@quiet
+def test_chance_is_that_of_the_shares_of_the_classes():
+    X, _ = noise()
+    y = np.random.default_rng(1).choice(2, len(X), p=[0.9, 0.1])
+    with pytest.warns(GeneralizationWarning, match="no better than chance"):
+        ClassVSCTransformer(6, max_epochs=100, random_state=0).fit(X, y)
+
+
+@quiet
+def test_what_holds_is_said_of_the_last_training_alone(flowers):
+    X, y = flowers
+    est = ClassVSCTransformer(6, max_epochs=60, warm_start=True, random_state=0).fit(X, y)
+    before = est.generalization_.loc["recognition", "held_out"]
+    shuffled = np.random.default_rng(0).permutation(y)
+    with pytest.warns(GeneralizationWarning):
+        est.fit(X, shuffled)
+    assert est.generalization_.loc["recognition", "held_out"] > 2 * before
+    again = pickle.loads(pickle.dumps(est))
+    pd.testing.assert_frame_equal(again.generalization_, est.generalization_)
+    est.partial_fit(X, y)
+    last = est.history_["held_out_recognition"].iloc[-1]
+    assert est.generalization_.loc["recognition", "held_out"] == last
+
+
 def test_gates_that_learn_by_heart_are_warned_of_if_samples_are_held_out():
     row = {"train_loss": 1.0, "valid_loss": 2.0, "recognition": 0.1, "valid_recognition": 0.9}
     with pytest.warns(GeneralizationWarning, match=r"far worse .*0\.9 nats.*leave the default"):
-        warn_of_gap([row], n_classes=3, multilabel=False)
+        warn_of_gap([row], n_samples=np.ones(3), multilabel=False)
 
 
 def test_classes_that_separate_are_not_warned_of(flowers):

@@ -67,6 +67,28 @@ def test_samples_that_are_not_finite_have_a_fold():
     assert gates().folds(x).min() >= 0
 
 
+def test_folds_stay_when_the_scales_of_the_features_change():
+    made, x = gates(), samples(2000)
+    shift, scale = samples(2, seed=1)
+    before = made.folds(x)
+    made.rescale(shift, scale.exp())
+    assert (made.folds((x - shift) / scale.exp()) == before).float().mean() > 0.999
+
+
+def test_chunks_that_change_scales_leave_samples_in_their_folds():
+    """Else a branch would speak for what it has learned."""
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(400, 10)) * np.linspace(1, 20, 400)[:, None], np.arange(400) % 2
+    est = ClassVSCTransformer(4, random_state=0)
+
+    def folds():
+        scaled = est._fitted.model.standardization.apply(X[:40])
+        return est.module_.gates.folds(torch.tensor(scaled, dtype=torch.float32))
+
+    first = est.partial_fit(X[:40], y[:40]) and folds()
+    assert (est.partial_fit(X[200:], y[200:]) and folds() == first).float().mean() > 0.99
+
+
 # Branches --------------------------------------------------------------------------------------
 
 
@@ -212,6 +234,14 @@ def test_a_table_of_copies_is_told_by_its_rows():
     est = ClassVSCTransformer(4, random_state=0, max_epochs=200).fit(X, y)
     assert est.module_.gates.n_folds == 1
     assert class_contrast_score(est.transform(X), y) > 0.9
+    assert "held_out_recognition" not in est.history_
+
+
+def test_samples_without_a_label_do_not_decide_on_folds():
+    X, _, y, _ = overlapping()
+    X, y = np.r_[X, np.zeros((4 * len(X), 12))], np.r_[y, np.full(4 * len(y), -1)]
+    est = ClassVSCTransformer(4, unlabeled=-1, max_epochs=1, random_state=0).fit(X, y)
+    assert est.module_.gates.n_folds == 5
 
 
 def test_the_history_has_the_recognition_of_held_out_samples(of_overlapping):

@@ -463,7 +463,7 @@ def convolutional(tmp_path_factory):
 
 
 LIES_ON_BODIES = {
-    "no such class": ({"of": "Linear"}, "a body of class 'Linear'"),
+    "no such class": ({"of": "Dense"}, "a body of class 'Dense'"),
     "class of the system": ({"of": "os.system"}, "a body of class 'os.system'"),
     "wide": ({"params": {"channels": [10**7]}}, "numbers, of"),
     "an array": ({"params": {"channels": {"$": "array", "tensor": "n_iter"}}}, "no tensor"),
