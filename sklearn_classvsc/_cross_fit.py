@@ -127,7 +127,7 @@ class CrossFittedGates(nn.Module):
         self.profile[:, alpha > 0.5] = 2 + self.profile[:, alpha > 0.5] / 2
         specific = (alpha <= 0.5).nonzero()[:, 0]
         drawn = self.profile[:, specific]
-        usual = torch.logit((2 * alpha[specific]).clamp_max(0.5))
+        usual = torch.logit((2 * alpha[specific]).clamp_max(0.5)).to(drawn)
         self.profile[:, specific] = usual + drawn - drawn.mean(1, keepdim=True)
         n_rounds = -(-len(specific) // self.n_classes)
         turns = [torch.randperm(self.n_classes, generator=generator) for _ in range(n_rounds)]
