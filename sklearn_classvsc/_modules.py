@@ -147,8 +147,10 @@ class SpikeSlabAutoencoder(nn.Module):
 
     def _features(self, x: Tensor) -> Tensor:
         """Return what the encoder's body makes of what it sees, (n, h)."""
-        if x.is_sparse and not isinstance(self.encoder, MLP):
-            x = x.to_dense()
+        if not isinstance(self.encoder, MLP):
+            x = x.to_dense() if x.is_sparse else x
+            if self.gates is not None:  # which see x too, and a body may write into it
+                x = x.clone()
         features: Tensor = self.encoder(x)
         return features
 
