@@ -129,9 +129,12 @@ def test_noiseless_fits_reach_the_weights_of_one_process(found, alone):
             assert actual["stop_reason"] == expected["stop_reason"]
             pd.testing.assert_frame_equal(actual["history"], expected["history"], rtol=1e-4)
             for name, weights in expected["weights"].items():
-                # Adam makes steps of the rounding of the many gradients that are nearly 0.
-                atol = 1e-5 if name.startswith("gates.") else 1e-6
-                np.testing.assert_allclose(actual["weights"][name], weights, rtol=0, atol=atol)
+                atol, found_weights = 1e-6, actual["weights"][name]
+                if name.startswith("gates."):
+                    # A few of so many gradients are nearly 0, and Adam steps by their rounding.
+                    assert (abs(found_weights - weights) > atol).mean() < 0.005
+                    atol = 1e-4
+                np.testing.assert_allclose(found_weights, weights, rtol=0, atol=atol)
     assert alone["noiseless"]["early stopping"]["stop_reason"] == "early_stopping"
 
 
