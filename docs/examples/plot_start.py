@@ -35,8 +35,8 @@ print({int(j): round(float(four[j]), 1) for j in four.nonzero()[0]})
 # The picture says which class uses which dimension: a column is a dimension, yellow where all
 # digits of a class have it. To the left stand the global ones, which every class has, then those
 # that two classes share, then those of a single class. All of it is of digits that the model has
-# not seen. A column without yellow is spare: no class needs it. Another seed finds other pairs; that
-# there are such dimensions for every class comes out with each.
+# not seen. A column without yellow is spare: no class needs it. Another seed finds other pairs;
+# that there are such dimensions for every class comes out with each.
 
 display = ActivationDisplay.from_estimator(est, X_test, y_test)
 figure = display.figure_
