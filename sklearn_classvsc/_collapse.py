@@ -27,7 +27,7 @@ class CollapseWarning(UserWarning):
 
 
 class GeneralizationWarning(UserWarning):
-    """What a code says of training samples does not hold on others, by what the message says."""
+    """What a code says of training samples does not hold on new ones; the message has figures."""
 
 
 class ClassSummary(NamedTuple):
@@ -223,16 +223,17 @@ def warn_of_gap(
     row = best_epoch(rows)
     learned, held_out = in_and_out(row).get("recognition", (0.0, 0.0))
     share = n_samples[n_samples > 0] / n_samples.sum()
-    chance = -float(share @ np.log(share))
-    at_chance = "held_out_recognition" in row and not multilabel and held_out > 0.98 * chance
+    chance = np.inf if multilabel else -float(share @ np.log(share))
+    own = "held_out_recognition" in row
+    at_chance = own and held_out > 0.98 * chance
     if at_chance or held_out - learned > APART:
         found = "no better than chance does" if at_chance else "far worse"
-        own = "held_out_recognition" in row
+        of_chance = "" if multilabel else f"; chance {chance:.3g}"
         advice = ", or train longer" if own else ', or leave the default objective="cross_fitted"'
         warn(
             "What the code says of the classes does not hold on new samples: the gates tell the "
             f"classes of samples that were held out {found} (cross-entropy {held_out:.3g} nats; "
-            f"of those they learned from {learned:.3g}; chance {chance:.3g}). Check the labels, "
+            f"of those they learned from {learned:.3g}{of_chance}). Check the labels, "
             "fit more samples or other features, or merge classes that cannot be told apart"
             f"{advice}.",
             GeneralizationWarning,

@@ -535,8 +535,8 @@ class ClassVSCTransformer(SpikeSlabTransformer):
     decoder : nn.Module, recipe or None, default=None
         Body of the decoder, (n, n_components) -> (n, n_hidden), likewise.
     kl_weight : float or None, default=None
-        Weight of the slabs' divergence from the prior. None: 0.2; of counts, whose likelihood is
-        that of so many words or molecules, and for the paper 1.
+        Weight of the slabs' divergence from the prior. None: 0.2, but 1 for counts and for
+        the paper.
     max_epochs : int or "auto", default="auto"
         Passes over the data. "auto": 20, or as many as make 600 gradient steps if that is more.
     batch_size : int, default=256
@@ -735,12 +735,18 @@ class ClassVSCTransformer(SpikeSlabTransformer):
     def _objective(self, module: SpikeSlabAutoencoder) -> Objective:
         kl, usage, information = self.kl_weight, self.usage_weight, self.information_weight
         weight, warmup = self.consistency_weight, self.warmup
+        if (self.objective == "cross_fitted") != (module.gates is not None):
+            has = "have not" if module.gates is None else "have"
+            raise ValueError(
+                f"objective={self.objective!r} cannot go on from a model whose gates {has} been "
+                "cross-fitted: fit afresh, with warm_start=False, or set the objective back."
+            )
         if module.gates is not None:
             kl = default_to(1.0 if module.likelihood.counts else 0.2, kl)
             information = default_to(1.0, information)
             of = module.alpha, weight, kl, usage, information, warmup, len(module.gates.second)
             return CrossFittedObjective(*of)
-        if self.objective != "paper":
+        if self.objective == "balanced":
             kl, information = default_to(0.2, kl), default_to(50.0, information)
             return BalancedObjective(module.alpha, weight, kl, usage, information, warmup)
         kl, usage, information = (default_to(1.0, each) for each in (kl, usage, information))

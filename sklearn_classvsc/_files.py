@@ -10,6 +10,7 @@ This module imports NumPy and the standard library only, and knows no model.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
 import os
@@ -274,7 +275,7 @@ class Reading:
         Bytes of all tensors.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: io.BufferedReader) -> None:
         self.file = file
         size = os.fstat(file.fileno()).st_size
         length = int.from_bytes(file.read(8), "little")
@@ -333,7 +334,7 @@ class Reading:
         arrays: dict[str, NDArray[Any]] = {}
         for name, dtype, shape in self.layout():
             array = arrays[name] = np.empty(shape, dtype)
-            count = self.file.readinto(_bytes(array))  # type: ignore[attr-defined]
+            count = self.file.readinto(_bytes(array))
             expect(count == array.nbytes, f"{count} bytes of {name}", str(array.nbytes))
             digest.update(_bytes(array))
         intact = self.text.startswith(PREFIX)

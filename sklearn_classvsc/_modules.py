@@ -157,7 +157,7 @@ class SpikeSlabAutoencoder(nn.Module):
     def _posterior(
         self, features: Tensor, seen: Tensor, scores: ClassScores | None = None
     ) -> SpikeSlab:
-        parameters = self.encoder_head(features)  # (n, 3 d), or (n, 2 d) without gates
+        parameters = self.encoder_head(features)  # (n, 3 d), or (n, 2 d) without gates of its own
         # Under autocast they come in lower precision, and are converted back.
         # Views, not copies: over rows of their own a sigmoid rounds alike, whatever the batch.
         mu, log_var, *logits = parameters.to(self.alpha.dtype).split(len(self.alpha), dim=1)

@@ -244,6 +244,19 @@ def test_samples_without_a_label_do_not_decide_on_folds():
     assert est.module_.gates.n_folds == 5
 
 
+@pytest.mark.parametrize("objective", ["balanced", "paper"])
+def test_a_training_goes_on_with_the_gates_that_it_has(objective, of_overlapping):
+    """Else it would train by another loss than the parameters, and a file, say."""
+    _, X, _, y, _ = of_overlapping
+    for before, after in ((objective, "cross_fitted"), ("cross_fitted", objective)):
+        est = ClassVSCTransformer(4, objective=before, max_epochs=2, random_state=0).fit(X, y)
+        codes = est.transform(X)
+        with pytest.raises(ValueError, match=f"objective='{after}' cannot go on.*fit afresh"):
+            est.set_params(objective=after).partial_fit(X, y)
+        np.testing.assert_array_equal(est.transform(X), codes)
+        est.fit(X, y)
+
+
 def test_the_history_has_the_recognition_of_held_out_samples(of_overlapping):
     est = of_overlapping[0]
     held_out = est.history_["held_out_recognition"]
