@@ -11,6 +11,7 @@ own: the density of each dimension is a column of :func:`dimension_roles`, and i
 number of active dimensions (L0).
 """
 
+from sklearn_classvsc.metrics._coherence import topic_coherence
 from sklearn_classvsc.metrics._consistency import (
     CategorySharing,
     category_sharing_test,
@@ -63,4 +64,5 @@ __all__ = [
     "probe_scorer",
     "role_recovery_score",
     "role_stability_score",
+    "topic_coherence",
 ]
