@@ -8,6 +8,7 @@ ORDER = [
     "pipeline",
     "few_labels",
     "stream",
+    "texts",
     "text_counts",
     "metric_values",
     "n_components",
