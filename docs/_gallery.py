@@ -3,6 +3,7 @@
 ORDER = [
     "start",
     "table",
+    "mixed_table",
     "image_factors",
     "report",
     "pipeline",
