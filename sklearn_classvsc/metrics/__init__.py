@@ -39,6 +39,7 @@ from sklearn_classvsc.metrics._stability import (
     role_recovery_score,
     role_stability_score,
 )
+from sklearn_classvsc.metrics._switches import independent_switches, support_information
 
 __all__ = [
     "ROLES",
@@ -55,6 +56,7 @@ __all__ = [
     "elbo_scorer",
     "fidelity_scorer",
     "hoyer_sparsity_score",
+    "independent_switches",
     "inert_dimensions",
     "jensen_shannon_consistency",
     "k_sparse_probe_score",
@@ -63,4 +65,5 @@ __all__ = [
     "probe_scorer",
     "role_recovery_score",
     "role_stability_score",
+    "support_information",
 ]
