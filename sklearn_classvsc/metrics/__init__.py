@@ -31,6 +31,7 @@ from sklearn_classvsc.metrics._scorers import (
     elbo_scorer,
     fidelity_scorer,
     inert_dimensions,
+    pooled_fidelity_scorer,
     probe_scorer,
 )
 from sklearn_classvsc.metrics._sparsity import dead_fraction, hoyer_sparsity_score
@@ -62,6 +63,7 @@ __all__ = [
     "k_sparse_probe_score",
     "match_dimensions",
     "ordinal_sharing_score",
+    "pooled_fidelity_scorer",
     "probe_scorer",
     "role_recovery_score",
     "role_stability_score",
