@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from sklearn_classvsc._pipelines import unroll
 from sklearn_classvsc.labels import labeled_rows
 from sklearn_classvsc.metrics import ROLES, dimension_roles
 from sklearn_classvsc.metrics._counts import MatrixLike, class_counts
@@ -96,6 +97,7 @@ class ActivationDisplay:
         display : ActivationDisplay
             The display, plotted.
         """
+        est, X = unroll(est, X)
         return cls.from_codes(*labeled_rows(est, est.transform(X), y), ax=ax)
 
     @classmethod

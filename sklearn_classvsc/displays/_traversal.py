@@ -12,8 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_array, check_scalar
 
+from sklearn_classvsc._pipelines import feature_names, unroll
 from sklearn_classvsc._tables import check_image_shape
-from sklearn_classvsc.inspection import Traversal, feature_names, traverse
+from sklearn_classvsc.inspection import Traversal, traverse
 from sklearn_classvsc.metrics._counts import MatrixLike, to_dense
 
 if TYPE_CHECKING:
@@ -142,6 +143,7 @@ class TraversalDisplay:
         ValueError
             If no sample of the class has the dimension active, or an argument is not as described.
         """
+        est, X = unroll(est, X)
         traversal = traverse(
             est, X, y, dimension=dimension, label=label, n_steps=n_steps, quantiles=quantiles
         )

@@ -32,6 +32,7 @@ from sklearn_classvsc.metrics._scorers import (
     elbo_scorer,
     fidelity_scorer,
     inert_dimensions,
+    pooled_fidelity_scorer,
     probe_scorer,
 )
 from sklearn_classvsc.metrics._sparsity import dead_fraction, hoyer_sparsity_score
@@ -40,6 +41,7 @@ from sklearn_classvsc.metrics._stability import (
     role_recovery_score,
     role_stability_score,
 )
+from sklearn_classvsc.metrics._switches import independent_switches, support_information
 
 __all__ = [
     "ROLES",
@@ -56,13 +58,16 @@ __all__ = [
     "elbo_scorer",
     "fidelity_scorer",
     "hoyer_sparsity_score",
+    "independent_switches",
     "inert_dimensions",
     "jensen_shannon_consistency",
     "k_sparse_probe_score",
     "match_dimensions",
     "ordinal_sharing_score",
+    "pooled_fidelity_scorer",
     "probe_scorer",
     "role_recovery_score",
     "role_stability_score",
+    "support_information",
     "topic_coherence",
 ]
