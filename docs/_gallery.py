@@ -10,6 +10,7 @@ ORDER = [
     "few_labels",
     "stream",
     "texts",
+    "cells",
     "text_counts",
     "metric_values",
     "n_components",
