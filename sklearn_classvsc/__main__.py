@@ -13,8 +13,9 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from operator import methodcaller
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,7 +63,7 @@ examples:
 
 LEGEND = """\
 All figures are of held-out data. A dimension is active where its code is not 0.
-  explained variance   of the data decoded from codes, in its units: 1 is best
+  explained variance   of a feature decoded from codes, on average: 1 is best
   active dimensions    per sample, on average: fewer is a shorter explanation
   dead dimensions      used by no class: 0 is best
   class consistency    share of the active dimensions of a sample that another
@@ -85,15 +86,6 @@ LAUNCH = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 FORMULA = re.compile(
     r"(?!\s*[-+]?[\d.]+(e[-+]?\d+)?\s*$)(\s*[=+@＝＋－＠-]|[\t\r\n])", re.IGNORECASE
 )
-
-
-class Split(NamedTuple):
-    """Features (n, f) and labels (n,), to train on and held out."""
-
-    X_train: pd.DataFrame
-    X_test: pd.DataFrame
-    y_train: NDArray[Any]
-    y_test: NDArray[Any]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -126,7 +118,7 @@ def make_parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add, positive = parser.add_argument, _integer(1)
+    add, positive, tab = parser.add_argument, _integer(1), methodcaller("replace", r"\t", "\t")
     several: dict[str, Any] = {"action": "append", "default": [], "metavar": "NAME"}
     default = "(default: the estimators')"
     files = f"{REPORT}, table.csv and roles.csv"
@@ -135,8 +127,8 @@ def make_parser() -> argparse.ArgumentParser:
     add("--target", metavar="COLUMN", help="column, or array, of FILE that holds the classes")
     add("--drop", **several, help="leave this column out (may be repeated)")
     add("--keep", **several, help="a feature, though it looks like an index (may be repeated)")
-    add("--sep", type=_character, metavar="C", help="separates columns of text (default: , or tab)")
-    add("--decimal", type=_character, metavar="C", help="decimal point of text (default: .)")
+    add("--sep", type=tab, metavar="C", help="separates columns of text (default: , or tab)")
+    add("--decimal", type=tab, metavar="C", help="decimal point of text (default: .)")
     add("--encoding", metavar="NAME", help="of text (default: utf-8)")
     add("--missing", metavar="TEXT", help="what stands for a missing value, beside nothing and NA")
     add("--out", type=Path, metavar="DIR", help=f"write {files} into DIR (default: {no_out})")
@@ -152,7 +144,6 @@ def run(args: argparse.Namespace, rank: int, size: int) -> None:
     """Load, compare, print, write; in the process `rank` of `size`, of which the first writes."""
     from threadpoolctl import threadpool_limits
 
-    from sklearn_classvsc._datafiles import make_encoder
     from sklearn_classvsc._files import check_writable, replacing
     from sklearn_classvsc.metrics import dimension_roles
     from sklearn_classvsc.report import factor_report
@@ -162,35 +153,31 @@ def run(args: argparse.Namespace, rank: int, size: int) -> None:
     # After torch, whose threads are limited too.
     with threadpool_limits(args.threads), _together(size):
         X, y = load(args)
-        split = split_data(X, y, args.seed)
+        _, X_test, y_train, y_test = split = split_data(X, y, args.seed)
         for path in tables:  # before the work, not after
             path.parent.mkdir(parents=True, exist_ok=True)
             check_writable(path)
         print(
             f"{name}: {len(y)} samples, {X.shape[1]} features, {len(set(y.tolist()))} classes; "
-            f"{len(split.X_train)} to train, {len(split.X_test)} held out; seed {args.seed}",
+            f"{len(y_train)} to train, {len(y_test)} held out; seed {args.seed}",
             flush=True,
-        )
-        encoder = make_encoder(split.X_train).fit(split.X_train)
-        encoded = split._replace(
-            X_train=encoder.transform(split.X_train), X_test=encoder.transform(split.X_test)
         )
         sizes = {"n_components": args.n_components, "max_epochs": args.max_epochs}
         given = {name: value for name, value in sizes.items() if value is not None}
         verbose = int(args.verbose or sys.stderr.isatty())
-        table, class_vsc = compare(encoded, random_state=args.seed, verbose=verbose, **given)
+        table, pipe = compare(split, random_state=args.seed, verbose=verbose, **given)
         if rank:
             return
         print(f"\n{format_table(table)}\n\n{LEGEND}", flush=True)
-        roles = dimension_roles(class_vsc.transform(encoded.X_test), split.y_test)
+        roles = dimension_roles(pipe.transform(X_test), y_test)
         roles["classes"] = [";".join(map(str, classes)) for classes in roles["classes"]]
         for path, content in zip(tables, (table.reset_index(), roles), strict=False):
             with replacing(path) as file:
                 file.write(to_csv(content).encode())
         title, shape = f"Factor report: {name}", None if args.data else (8, 8)
         try:
-            held_out = encoded.X_test, split.y_test
-            report = factor_report(class_vsc, *held_out, title=title, image_shape=shape)
+            held_out = pipe[:-1].transform(X_test), y_test
+            report = factor_report(pipe[-1], *held_out, title=title, image_shape=shape)
             tables.append(report.save((args.out or Path.cwd()) / REPORT))
         except (ImportError, OSError) as error:  # the table is what was asked for first
             print(f"warning: no {REPORT}: {_one_line(error)}.", file=sys.stderr)
@@ -242,8 +229,8 @@ def load(args: argparse.Namespace) -> tuple[pd.DataFrame, NDArray[Any]]:
     return X, y
 
 
-def split_data(X: pd.DataFrame, y: NDArray[Any], seed: int) -> Split:
-    """Hold out 30 % of the samples of each class; a ValueError if that is too little to measure."""
+def split_data(X: pd.DataFrame, y: NDArray[Any], seed: int) -> list[Any]:
+    """Return X and y to train on and held out, 30 % of each class, as `train_test_split` does."""
     import numpy as np
     from sklearn.model_selection import train_test_split
 
@@ -261,20 +248,23 @@ def split_data(X: pd.DataFrame, y: NDArray[Any], seed: int) -> Split:
             f"30 % out: {problem}. Add samples, merge or remove rare classes, or name the right "
             "column with --target."
         )
-    return Split(*train_test_split(X, y, test_size=HELD_OUT, stratify=y, random_state=seed))
+    return train_test_split(X, y, test_size=HELD_OUT, stratify=y, random_state=seed)
 
 
 # -- comparing -------------------------------------------------------------------------------------
 
 
-def compare(split: Split, **params: Any) -> tuple[pd.DataFrame, Any]:
-    """Train the three transformers; return their figures, a row each, and the fitted ClassVSC.
+def compare(split: Sequence[Any], **params: Any) -> tuple[pd.DataFrame, Any]:
+    """Train the three transformers, behind an encoder of the columns.
 
-    Warnings go to the standard error stream, with the name of the system.
+    Return their figures, a row each, and the fitted pipeline of ClassVSC. Warnings go to the
+    standard error stream, with the name of the system.
     """
     import pandas as pd
+    from sklearn.pipeline import make_pipeline
 
     from sklearn_classvsc import ClassVSCTransformer, VAETransformer, VSCTransformer
+    from sklearn_classvsc._datafiles import make_encoder
 
     systems = {"VAE": VAETransformer, "VSC": VSCTransformer, "ClassVSC": ClassVSCTransformer}
     rows = {}
@@ -282,15 +272,15 @@ def compare(split: Split, **params: Any) -> tuple[pd.DataFrame, Any]:
         if params.get("verbose"):
             print(name, file=sys.stderr)
         with warnings.catch_warnings(record=True) as caught:
-            estimator = make(**params).fit(split.X_train, split.y_train)
-            rows[name] = measure(estimator, split)
+            pipe = make_pipeline(make_encoder(split[0]), make(**params))
+            rows[name] = measure(pipe, split)
         for warning in caught:
             print(f"warning: {name}: {_one_line(warning.message)}.", file=sys.stderr)
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("system"), estimator
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("system"), pipe
 
 
-def measure(estimator: Any, split: Split) -> dict[str, float]:
-    """Return the figures of a fitted transformer on the held-out data, in the table's order."""
+def measure(pipe: Any, split: Sequence[Any]) -> dict[str, float]:
+    """Fit, and return the figures of the held-out data, in the table's order."""
     import numpy as np
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -298,18 +288,18 @@ def measure(estimator: Any, split: Split) -> dict[str, float]:
 
     from sklearn_classvsc import metrics
 
-    Z, y = estimator.transform(split.X_test), split.y_test
+    X_train, X_test, y_train, y = split
+    Z_train, Z = pipe.fit_transform(X_train, y_train), pipe.transform(X_test)
     sharing = metrics.class_sharing_matrix(Z, y)
     classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
-    classifier.fit(estimator.transform(split.X_train), split.y_train)
     return {
-        "explained_variance": metrics.fidelity_scorer(estimator, split.X_test),
+        "explained_variance": metrics.fidelity_scorer(pipe, X_test),
         "active_dimensions": float((Z != 0).sum(axis=1).mean()),
         "dead_dimensions": round(metrics.dead_fraction(Z, y) * Z.shape[1]),
         "class_consistency": metrics.class_consistency_score(Z, y),
         "class_sharing": float(sharing[~np.eye(len(sharing), dtype=bool)].mean()),
         "nonglobal_contrast": metrics.class_contrast_score(Z, y),
-        "logistic_accuracy": float(classifier.score(Z, y)),
+        "logistic_accuracy": float(classifier.fit(Z_train, y_train).score(Z, y)),
     }
 
 
@@ -351,13 +341,6 @@ def _integer(low: int) -> Callable[[str], int]:
         return value
 
     return integer
-
-
-def _character(text: str) -> str:
-    r"""Read one character; shells pass a tab as \t."""
-    if len(character := text.replace(r"\t", "\t")) != 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not one character")
-    return character
 
 
 def _one_line(message: object) -> str:
