@@ -272,7 +272,7 @@ def compare(split: Sequence[Any], **params: Any) -> tuple[pd.DataFrame, Any]:
         if params.get("verbose"):
             print(name, file=sys.stderr)
         with warnings.catch_warnings(record=True) as caught:
-            pipe = make_pipeline(make_encoder(split[0]), make(**params))
+            pipe = make_pipeline(make_encoder(), make(**params))
             rows[name] = measure(pipe, split)
         for warning in caught:
             print(f"warning: {name}: {_one_line(warning.message)}.", file=sys.stderr)

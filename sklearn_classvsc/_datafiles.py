@@ -28,7 +28,7 @@ from pandas.api.types import (
     is_integer_dtype,
     is_numeric_dtype,
 )
-from sklearn.compose import ColumnTransformer
+from sklearn.compose import ColumnTransformer, make_column_selector, make_column_transformer
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
@@ -152,7 +152,7 @@ IDENTIFIER = re.compile(r"(?i:(^|[\W_])(id|uuid|guid|row|row_?(name|num|number))
 ENOUGH = 10
 #: What pandas calls objects that are numbers, and text that may be dates.
 NUMBERS = {"boolean", "decimal", "empty", "floating", "integer", "mixed-integer-float"}
-DATE = re.compile(r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}([T ]\d\d?:\d\d.*)?")
+DATE = r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([T ]\d\d?:\d\d.*)?"
 
 
 def take_columns(
@@ -203,6 +203,8 @@ def read_column(column: pd.Series[Any]) -> pd.Series[Any]:
     if is_datetime64_any_dtype(column):
         return pd.Series(pd.to_datetime(column, utc=True).dt.tz_localize(None))
     text = column.astype(object).where(column.notna(), np.nan).map(str, na_action="ignore")
+    if (numbers := pd.to_numeric(text, errors="coerce")).notna().equals(text.notna()):
+        return numbers.astype(np.float64)
     if text.dropna().str.fullmatch(DATE).all():
         # 12/31/2020 if all can be read so, else 31/12/2020.
         for how in ({"format": "ISO8601"}, {}, {"dayfirst": True}):
@@ -262,12 +264,10 @@ def _problem(column: pd.Series[Any]) -> tuple[str, str] | None:
         values = column.dropna()
         if (commas := values[values.str.fullmatch(r"\s*[-+]?\d*,\d+\s*")]).size:
             return f"holds {commas.iloc[0]!r}", "read decimal commas with --decimal ,"
-        words = values[~numbers]
-        if words.empty:
-            return f"holds numbers as text, {values.iloc[0]!r}", "write them as numbers"
+        word = values[~numbers].iloc[0]
         return (
-            f"holds {_short.repr(words.iloc[0])} among numbers",
-            f"say what stands for a missing value with --missing {shlex.quote(words.iloc[0])[:40]}",
+            f"holds {_short.repr(word)} among numbers",
+            f"say what stands for a missing value with --missing {shlex.quote(word)[:40]}",
         )
     if is_float_dtype(column) and (infinite := np.flatnonzero(np.isinf(column))).size:
         return (
@@ -300,7 +300,7 @@ def to_labels(column: pd.Series[Any]) -> NDArray[Any]:
 # -- numbers ---------------------------------------------------------------------------------------
 
 
-def make_encoder(X: pd.DataFrame) -> ColumnTransformer:
+def make_encoder() -> ColumnTransformer:
     """Make numbers of columns: dates as days, categories one-hot, the rarest as one.
 
     A missing category is one more category.
@@ -314,17 +314,11 @@ def make_encoder(X: pd.DataFrame) -> ColumnTransformer:
         sparse_output=False,
         feature_name_combiner=_named,
     )
-    kinds = X.dtypes.map(lambda dtype: dtype.kind)
-    steps = [
-        (name, step, X.columns[kinds == kind].tolist())
-        for name, step, kind in [
-            ("numbers", fill, "f"),
-            ("dates", days, "M"),
-            ("categories", categories, "O"),
-        ]
-    ]
-    encoder = ColumnTransformer(
-        [step for step in steps if step[2]], verbose_feature_names_out=False
+    encoder = make_column_transformer(
+        (fill, make_column_selector(dtype_include="number")),
+        (days, make_column_selector(dtype_include="datetime")),
+        (categories, make_column_selector(dtype_include=object)),
+        verbose_feature_names_out=False,
     )
     return encoder.set_output(transform="pandas")
 

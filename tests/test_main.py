@@ -272,8 +272,8 @@ def test_text_of_other_habits_is_read_when_told(tmp_path):
 def test_objects_that_are_numbers_are_features(tmp_path):
     pytest.importorskip("pyarrow")
     table = pd.DataFrame({"d": [Decimal("1.5"), Decimal("2.5")], "b": [True, False], "y": [0, 1]})
-    table.astype({"b": object}).to_parquet(tmp_path / "a.parquet")
-    assert load(tmp_path / "a.parquet", "y")[0].to_numpy().tolist() == [[1.5, 1], [2.5, 0]]
+    table.astype({"b": object}).assign(t=["3", "4e1"]).to_parquet(tmp_path / "a.parquet")
+    assert load(tmp_path / "a.parquet", "y")[0].to_numpy().tolist() == [[1.5, 1, 3], [2.5, 0, 40]]
 
 
 def test_an_index_of_parquet_is_a_column_if_it_has_a_name(tmp_path):
@@ -625,7 +625,7 @@ def mixed():
 def test_numbers_stay_dates_are_days_and_text_is_categories(write):
     X, y = load(write(mixed()), "kind", "--keep=seen")
     assert len(X) == len(y) == N - 1
-    encoded = make_encoder(X).fit_transform(X)
+    encoded = make_encoder().fit_transform(X)
     colours = [f"colour = {name}" for name in ["blue", "green", "red", "missing"]]
     assert encoded.columns.tolist() == ["length", "width", "open", "seen", *colours]
     assert encoded["seen"].iloc[0] == (pd.Timestamp(mixed()["seen"][0]) - pd.Timestamp(0)).days
@@ -640,7 +640,7 @@ def test_categories_that_are_new_or_rare_are_one(write):
     town = pd.Series(np.resize([f"t{i:02}" for i in range(15)], 600))
     town[:30] = [f"t{i}" for i in range(15, 45)]
     X = pd.DataFrame({"town": town.astype(object)})
-    encoder = make_encoder(X).fit(X)
+    encoder = make_encoder().fit(X)
     assert len(encoder.get_feature_names_out()) == 20
     new = encoder.transform(pd.DataFrame({"town": ["nowhere"]}, dtype=object))
     assert new.columns[new.iloc[0] == 1].tolist() == ["town = infrequent_sklearn"]
