@@ -48,12 +48,13 @@ class UnusableError(ValueError):
 
 def _read_text(path: Path, sep: str, encoding: str = "utf-8", **options: Any) -> pd.DataFrame:
     read: Any = partial(pd.read_csv, path, encoding=encoding)
-    try:  # whole lines, since no text holds the separator \1
-        head = read(sep="\1", header=None, nrows=2, quoting=csv.QUOTE_NONE, dtype=str)[0].astype(
-            str
-        )
-        if "\0" in head[0]:  # UTF-16 without a mark at its beginning
-            raise UnicodeError
+    try:
+        with path.open("rb") as file:  # UTF-16, or no text at all, which pandas may read
+            if encoding == "utf-8" and path.suffix.lower() in KINDS and b"\0" in file.read(4096):
+                raise UnicodeError
+        # Whole lines, since no text holds the separator \1.
+        head = read(sep="\1", header=None, nrows=2, quoting=csv.QUOTE_NONE, dtype=str)
+        head = head[0].astype(str)
     except UnicodeError as error:
         raise UnusableError(
             f"{path} is not text in {encoding}: name its encoding, as in --encoding latin-1 or "
