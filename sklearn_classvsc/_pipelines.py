@@ -37,6 +37,7 @@ class Column(NamedTuple):
     scale: float = 1.0
     offset: float = 0.0
     known: bool = True  # whether it was read what it is of
+    level: bool = False  # whether it is 1 for a category and else 0
 
 
 def unroll(est: Any, X: Any) -> tuple[Any, Any]:
@@ -103,8 +104,9 @@ class Through:
     ----------
     core : estimator
         The transformer; attributes that this does not have are those of it.
-    names, origins : sequence of str
-        Of what is shown: the columns, and which columns of the table they are of.
+    names, origins, levels : sequence
+        Of what is shown: the columns, which columns of the table they are of, and which are 1 for
+        a category and else 0.
     into, out : callable
         From the samples that are shown to those of the transformer, and back.
     """
@@ -116,10 +118,11 @@ class Through:
         core: Any,
         names: Sequence[str] | None,
         origins: Sequence[str] | None,
+        levels: Sequence[bool] | None,
         into: Callable[[Any], Any],
         out: Callable[[Any], Any],
     ) -> None:
-        self.core, self.origins = core, origins
+        self.core, self.origins, self.levels = core, origins, levels
         self.into, self._out = into, out
         self.feature_names_in_ = None if names is None else np.asarray(names, dtype=object)
 
@@ -127,7 +130,7 @@ class Through:
     def undone(cls, core: Any, head: Pipeline, X: Any) -> Through:
         """Show the samples as they are: the steps before are done and undone."""
         names = getattr(head, "feature_names_in_", getattr(X, "columns", None))
-        through = cls(core, names, None, head.transform, head.inverse_transform)
+        through = cls(core, names, None, None, head.transform, head.inverse_transform)
         through.n_features_in_ = head.n_features_in_
         return through
 
@@ -149,7 +152,8 @@ class Through:
                 return np.asarray(X, dtype=np.float64) * scale + offset
 
         names = [column.name for column in columns]
-        through = cls(core, names, [column.origin for column in columns], into, out)
+        origins = [column.origin for column in columns]
+        through = cls(core, names, origins, [column.level for column in columns], into, out)
         through.n_features_in_ = len(columns)
         return through
 
@@ -184,6 +188,12 @@ def origins_of(est: Any, names: Sequence[str]) -> list[str]:
     """Return which column of the table each feature is of, by the estimator that `unroll` gave."""
     origins = est.origins if isinstance(est, Through) else None
     return list(names) if origins is None else list(origins)
+
+
+def levels_of(est: Any, n_features: int) -> NDArray[np.bool_]:
+    """Return which features are 1 for a category and else 0, by the estimator of `unroll`."""
+    levels = est.levels if isinstance(est, Through) else None
+    return np.zeros(n_features, dtype=bool) if levels is None else np.asarray(levels, dtype=bool)
 
 
 def _steps(est: Any) -> list[Any] | None:
@@ -269,7 +279,7 @@ def _after(step: Any, columns: list[Column] | None) -> list[Column] | None:
             ]
         if isinstance(step, OneHotEncoder):
             return [
-                Column(f"{column.name} = {level}", column.origin)
+                Column(f"{column.name} = {level}", column.origin, level=True)
                 for column, levels in zip(columns, _levels(step), strict=True)
                 for level in levels
             ]

@@ -136,6 +136,31 @@ def traverse(
     return Traversal(int(dimension), label, steps, values, sample, codes, X_hat)
 
 
+def traverse_classes(
+    est: Any, X: Any, y: Any, dimension: int, n_steps: int, quantiles: tuple[float, float]
+) -> list[Traversal]:
+    """Traverse a dimension in each class that has it, all over the same values.
+
+    A class has it that activates it in at least half of its samples; if none does, the classes that
+    have it active at all are taken.
+    """
+    overall = traverse(est, X, dimension=dimension, n_steps=n_steps, quantiles=quantiles)
+    active = sparse_codes(est, X)[:, [dimension]].toarray()[:, 0] != 0
+    classes, labels = check_labels(y, active)
+    rates = np.bincount(labels, active) / np.bincount(labels)
+    having = rates >= 0.5 if (rates >= 0.5).any() else rates > 0
+    found = []
+    for label in classes[having].tolist():
+        t = traverse(est, X, y, dimension=dimension, label=label, n_steps=n_steps)
+        codes = t.codes.copy()
+        codes[:, dimension] = overall.values
+        X_hat = np.asarray(est.inverse_transform(codes))
+        found.append(
+            t._replace(quantiles=overall.quantiles, values=overall.values, codes=codes, X_hat=X_hat)
+        )
+    return found
+
+
 def feature_effects(
     est: Any,
     X: MatrixLike,
@@ -557,14 +582,22 @@ def _most_typical(Z: Any) -> int:
     return int(np.argmin(distance))
 
 
-def _mean_effects(est: Any, Z: Any, kind: Kind, max_samples: int) -> NDArray[np.float64]:
+def effects_of_dimension(est: Any, X: Any, Z: Any, dimension: int) -> pd.DataFrame:
+    """Return the row of `feature_effects` of one dimension, of samples whose codes are known."""
+    effects = _mean_effects(est, Z, "range", 100, only=dimension)[[dimension]]
+    return _named(est, X, effects, pd.Index([dimension], name="dimension"))
+
+
+def _mean_effects(
+    est: Any, Z: Any, kind: Kind, max_samples: int, only: int | None = None
+) -> NDArray[np.float64]:
     """Mean effect of each dimension, (n_components, n_features), NaN where never active."""
     n_features = np.asarray(est.inverse_transform(Z[[0]].toarray())).shape[1]
     batch_size = max(1, _BATCH_ELEMENTS // n_features)
     columns = Z.tocsc()
     effects = np.full((Z.shape[1], n_features), np.nan)
     for j, (start, stop) in enumerate(itertools.pairwise(columns.indptr)):
-        if start == stop:
+        if start == stop or only not in (None, j):
             continue
         values = columns.data[start:stop].astype(np.float64)
         ends = np.quantile(values, [0.1, 0.9]) if kind == "range" else [0.0, np.median(values)]

@@ -15,7 +15,7 @@ from sklearn_classvsc._pipelines import feature_names, sparse_codes, unroll
 from sklearn_classvsc._tables import check_image_shape
 from sklearn_classvsc.labels import labeled_rows
 from sklearn_classvsc.metrics._counts import MatrixLike, check_labels, random_rows, to_dense
-from sklearn_classvsc.metrics._fidelity import is_counts, measure_fidelity
+from sklearn_classvsc.metrics._fidelity import measure_fidelity
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -139,8 +139,9 @@ class ReconstructionDisplay:
         data = check_array(X, accept_sparse="csr")
         names = feature_names(est, data.shape[1])
         rows, labels = _first_of_each(y, Z, n_samples)
+        likelihood = getattr(est, "likelihood_", None)
         kept = measure_fidelity(
-            data, lambda rows: est.inverse_transform(Z[rows].toarray()), counts=is_counts(est)
+            data, lambda rows: est.inverse_transform(Z[rows].toarray()), likelihood
         )
         display = cls(
             originals=to_dense(data[rows]),

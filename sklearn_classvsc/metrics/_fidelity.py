@@ -13,6 +13,12 @@ from sklearn_classvsc.metrics._counts import check_matrix, to_dense
 
 #: Likelihoods of counts, whose totals the codes do not tell.
 COUNTS = frozenset({"multinomial", "poisson", "negative_binomial"})
+#: What one figure of fidelity is.
+DEVIANCE, POOLED, MEAN = (
+    "explained deviance",
+    "pooled explained variance",
+    "mean explained variance",
+)
 #: Decoded values that are held at a time (32 MB of float64).
 _BATCH_ELEMENTS = 2**22
 
@@ -24,6 +30,7 @@ class Fidelity(NamedTuple):
     residual: NDArray[np.float64]  # (f,), variance of what decoding leaves
     rmse: NDArray[np.float64]  # (f,)
     explained_deviance: float | None  # of counts
+    measure: str  # what `score` is
 
     @property
     def explained_variance(self) -> NDArray[np.float64]:
@@ -43,8 +50,10 @@ class Fidelity(NamedTuple):
 
     @property
     def score(self) -> float:
-        """The one figure: explained deviance of counts, else the mean explained variance."""
-        return self.mean if self.explained_deviance is None else self.explained_deviance
+        """The one figure, by `measure`."""
+        if self.measure == DEVIANCE:
+            return self.explained_deviance or 0.0
+        return self.mean if self.measure == MEAN else self.pooled
 
 
 class Moments:
@@ -96,7 +105,9 @@ def with_totals(X_hat: NDArray[Any], X: NDArray[Any]) -> NDArray[np.float64]:
     return X_hat * (X.sum(axis=1, dtype=np.float64, keepdims=True) / np.maximum(total, 1e-300))
 
 
-def measure_fidelity(X: Any, decode: Callable[[slice], Any], *, counts: bool = False) -> Fidelity:
+def measure_fidelity(
+    X: Any, decode: Callable[[slice], Any], likelihood: str | None = None
+) -> Fidelity:
     """Measure what is decoded of samples.
 
     Parameters
@@ -105,16 +116,17 @@ def measure_fidelity(X: Any, decode: Callable[[slice], Any], *, counts: bool = F
         Samples.
     decode : callable
         From a slice of rows to what is decoded of them.
-    counts : bool
-        Whether they are counts: they are then decoded at their own totals, and have an explained
-        deviance, that of Poisson counts against a model in which all samples have the same shares.
+    likelihood : str or None
+        Of the model. Counts are decoded at their own totals, and have an explained deviance: that
+        of Poisson counts against a model in which all samples have the same shares. Features of a
+        Bernoulli model have one unit, so that they are pooled.
 
     Raises
     ------
     ValueError
         If all features are constant.
     """
-    n_features = X.shape[1]
+    n_features, counts = X.shape[1], likelihood in COUNTS
     data, residual = Moments(n_features), Moments(n_features)
     shares = np.asarray(X.sum(axis=0), dtype=np.float64).ravel()
     shares /= max(shares.sum(), 1e-300)
@@ -137,7 +149,8 @@ def measure_fidelity(X: Any, decode: Callable[[slice], Any], *, counts: bool = F
         )
     rmse = np.sqrt(residual.variance + residual.mean**2)
     deviance = gained / lost if counts and lost else None
-    return Fidelity(data.variance, residual.variance, rmse, deviance)
+    measure = DEVIANCE if counts else POOLED if likelihood == "bernoulli" else MEAN
+    return Fidelity(data.variance, residual.variance, rmse, deviance, measure)
 
 
 def fidelity_of(est: Any, X: Any) -> Fidelity:
@@ -145,7 +158,9 @@ def fidelity_of(est: Any, X: Any) -> Fidelity:
     X, Z = check_matrix(X, "X"), est.transform(X)
     if hasattr(Z, "iloc"):
         Z = Z.to_numpy()
-    return measure_fidelity(X, lambda rows: est.inverse_transform(Z[rows]), counts=is_counts(est))
+    return measure_fidelity(
+        X, lambda rows: est.inverse_transform(Z[rows]), getattr(est, "likelihood_", None)
+    )
 
 
 def variance_of(X: Any) -> NDArray[np.float64]:

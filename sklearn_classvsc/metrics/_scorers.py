@@ -181,12 +181,15 @@ def elbo_scorer(estimator: Any, X: MatrixLike, y: ArrayLike | None = None) -> fl
 
 
 def fidelity_scorer(estimator: Any, X: MatrixLike, y: ArrayLike | None = None) -> float:
-    r"""Explained variance of the data decoded from its codes, mean over features.
+    r"""Explained variance of the data decoded from its codes.
 
-    The mean over the features that vary of
+    In general the mean over the features that vary of
     :math:`1 - \operatorname{var}(X_f - \hat X_f) / \operatorname{var}(X_f)`, with
     :math:`\hat X` = ``inverse_transform(transform(X))``: whatever the units, each feature counts as
     much as any other.
+
+    Features of a Bernoulli model (`likelihood_` "bernoulli") have one unit, and many of an image's
+    pixels hardly vary: they are pooled, as by :func:`pooled_fidelity_scorer`.
 
     Of a model of counts (`likelihood_` "poisson", "multinomial" or "negative_binomial") it is the
     explained deviance, for a code tells which counts a sample has and not how many altogether, and
