@@ -176,8 +176,7 @@ def run(args: argparse.Namespace, rank: int, size: int) -> None:
                 file.write(to_csv(content).encode())
         title, shape = f"Factor report: {name}", None if args.data else (8, 8)
         try:
-            held_out = pipe[:-1].transform(X_test), y_test
-            report = factor_report(pipe[-1], *held_out, title=title, image_shape=shape)
+            report = factor_report(pipe, X_test, y_test, title=title, image_shape=shape)
             tables.append(report.save((args.out or Path.cwd()) / REPORT))
         except (ImportError, OSError) as error:  # the table is what was asked for first
             print(f"warning: no {REPORT}: {_one_line(error)}.", file=sys.stderr)

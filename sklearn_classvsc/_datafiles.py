@@ -217,8 +217,13 @@ def read_column(column: pd.Series[Any]) -> pd.Series[Any]:
 
 
 def to_days(X: pd.DataFrame) -> pd.DataFrame:
-    """Return dates as days since 1970."""
-    return X.apply(lambda dates: (dates - pd.Timestamp(0)) / pd.Timedelta(days=1))
+    """Return dates as days since 1970, which their names say."""
+    days = X.apply(lambda dates: (dates - pd.Timestamp(0)) / pd.Timedelta(days=1))
+    return days.set_axis(_in_days(None, X.columns), axis=1)
+
+
+def _in_days(_: Any, names: Iterable[Any]) -> NDArray[Any]:
+    return np.array([f"{name} (days since 1970)" for name in names], dtype=object)
 
 
 def _tells_rows_apart(name: str, column: pd.Series[Any]) -> bool:
@@ -234,7 +239,7 @@ def _tells_rows_apart(name: str, column: pd.Series[Any]) -> bool:
         share = 2 if IDENTIFIER.search(name) else 3
         many = max(LISTED * (share == 3), column.count() / share)
         return not _of_numbers(column).any() and column.nunique() > many
-    numbers = to_days(column.to_frame())[name] if is_datetime64_any_dtype(column) else column
+    numbers = to_days(column.to_frame()).iloc[:, 0] if is_datetime64_any_dtype(column) else column
     values = numbers[np.isfinite(numbers)].to_numpy()
     n, steps, whole = len(values), np.diff(values), bool(np.all(values % 1 == 0))
     if whole and n and INDEX.fullmatch(name):
@@ -302,30 +307,20 @@ def to_labels(column: pd.Series[Any]) -> NDArray[Any]:
 
 
 def make_encoder() -> ColumnTransformer:
-    """Make numbers of columns: dates as days, categories one-hot, the rarest as one.
-
-    A missing category is one more category.
-    """
+    """Make numbers of columns: dates as days, categories one-hot, the rarest as one."""
     # The one place that fills in numbers: without it, what is missing would stay NaN.
     fill = SimpleImputer(strategy="median", keep_empty_features=True)
-    days = make_pipeline(FunctionTransformer(to_days, feature_names_out="one-to-one"), fill)
-    categories = OneHotEncoder(
-        handle_unknown="infrequent_if_exist",
-        max_categories=LISTED,
-        sparse_output=False,
-        feature_name_combiner=_named,
+    days = FunctionTransformer(to_days, feature_names_out=_in_days)
+    named = SimpleImputer(strategy="constant", fill_value="missing")
+    one_hot = OneHotEncoder(
+        handle_unknown="infrequent_if_exist", max_categories=LISTED, sparse_output=False
     )
-    encoder = make_column_transformer(
+    return make_column_transformer(
         (fill, make_column_selector(dtype_include="number")),
-        (days, make_column_selector(dtype_include="datetime")),
-        (categories, make_column_selector(dtype_include=object)),
+        (make_pipeline(days, fill), make_column_selector(dtype_include="datetime")),
+        (make_pipeline(named, one_hot), make_column_selector(dtype_include=object)),
         verbose_feature_names_out=False,
     )
-    return encoder.set_output(transform="pandas")
-
-
-def _named(feature: str, category: Any) -> str:
-    return f"{feature} = {'missing' if pd.isna(category) else category}"
 
 
 # -- words -----------------------------------------------------------------------------------------

@@ -138,7 +138,7 @@ def test_the_page_of_the_digits_has_images(capsys, elsewhere):
     pytest.importorskip("jinja2")
     assert main(QUICK) == 0
     assert "540 samples" in (elsewhere / "factor_report.html").read_text(encoding="utf-8")
-    assert 'id="canvas-now"' in (elsewhere / "factor_report.html").read_text(encoding="utf-8")
+    assert "<canvas" in (elsewhere / "factor_report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("missing", ["jinja2", "permission"])
@@ -625,12 +625,13 @@ def mixed():
 def test_numbers_stay_dates_are_days_and_text_is_categories(write):
     X, y = load(write(mixed()), "kind", "--keep=seen")
     assert len(X) == len(y) == N - 1
-    encoded = make_encoder().fit_transform(X)
-    colours = [f"colour = {name}" for name in ["blue", "green", "red", "missing"]]
-    assert encoded.columns.tolist() == ["length", "width", "open", "seen", *colours]
-    assert encoded["seen"].iloc[0] == (pd.Timestamp(mixed()["seen"][0]) - pd.Timestamp(0)).days
+    encoded = make_encoder().set_output(transform="pandas").fit_transform(X)
+    days = "seen (days since 1970)"
+    colours = [f"colour_{name}" for name in ["blue", "green", "missing", "red"]]
+    assert encoded.columns.tolist() == ["length", "width", "open", days, *colours]
+    assert encoded[days].iloc[0] == (pd.Timestamp(mixed()["seen"][0]) - pd.Timestamp(0)).days
     assert (encoded[colours].sum(axis=1) == 1).all()
-    assert encoded["colour = missing"].tolist() == mixed()["colour"].drop(8).isna().tolist()
+    assert encoded["colour_missing"].tolist() == mixed()["colour"].drop(8).isna().tolist()
     assert set(encoded["open"]) == {0, 1}
     assert encoded["width"][7] == X["width"].median() and encoded.notna().all(axis=None)
     assert encoded["length"].tolist() == X["length"].tolist()
@@ -640,10 +641,10 @@ def test_categories_that_are_new_or_rare_are_one(write):
     town = pd.Series(np.resize([f"t{i:02}" for i in range(15)], 600))
     town[:30] = [f"t{i}" for i in range(15, 45)]
     X = pd.DataFrame({"town": town.astype(object)})
-    encoder = make_encoder().fit(X)
+    encoder = make_encoder().set_output(transform="pandas").fit(X)
     assert len(encoder.get_feature_names_out()) == 20
     new = encoder.transform(pd.DataFrame({"town": ["nowhere"]}, dtype=object))
-    assert new.columns[new.iloc[0] == 1].tolist() == ["town = infrequent_sklearn"]
+    assert new.columns[new.iloc[0] == 1].tolist() == ["town_infrequent_sklearn"]
 
 
 @pytest.mark.parametrize(
@@ -690,7 +691,8 @@ def test_a_mixed_table_is_compared_and_reported_without_preparation(write, capsy
     assert out.startswith("data.csv: 59 samples, 5 features, 3 classes; ")
     assert "warning: left out 1 samples without a class" in err
     page = (elsewhere / "factor_report.html").read_text(encoding="utf-8")
-    assert all(name in page for name in ["length", "seen", "colour"])
+    assert all(name in page for name in ["length", "seen (days", "colour = red"])
+    assert "colour_red" not in page  # a category of the file, not a column of the encoder
 
 
 @pytest.mark.parametrize(
