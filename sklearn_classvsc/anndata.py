@@ -187,6 +187,8 @@ class AnnDataVSC(BaseEstimator):
     # -- reading -----------------------------------------------------------------------------------
 
     def _counts(self, adata: Any) -> Any:
+        if getattr(adata, "isbacked", False):
+            raise ValueError("adata is backed by a file: pass adata.to_memory().")
         if self.layer is None:
             return adata.X
         if self.layer not in adata.layers:

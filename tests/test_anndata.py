@@ -228,6 +228,14 @@ def test_what_cannot_be_is_refused_by_name(change, error, words):
     assert not dict(adata.obsm)
 
 
+def test_what_is_backed_by_a_file_is_refused():
+    class Backed:
+        isbacked = True
+
+    with pytest.raises(ValueError, match=re.escape("pass adata.to_memory()")):
+        model().fit(Backed())
+
+
 def test_a_batch_that_the_fit_has_not_seen_is_refused():
     vsc = model(batch_key="donor").fit(cells())
     new = cells(50)
