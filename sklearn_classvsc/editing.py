@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_array, check_scalar
 
 from ._messages import brief
-from .inspection import feature_names, sparse_codes
+from ._pipelines import feature_names, sparse_codes, unroll
 from .labels import labeled_rows, position
 from .metrics._counts import MatrixLike, check_labels, class_sums
 
@@ -83,7 +83,7 @@ def class_profile(est: Any, X: MatrixLike, y: ArrayLike) -> ClassProfile:
     Parameters
     ----------
     est : estimator
-        Fitted, with `transform`: a transformer of this package, a pipeline that ends in one, or
+        Fitted, with `transform`: a transformer of this package, a pipeline that holds one, or
         any other whose zeros mean "not active".
     X : {array-like, sparse matrix} of shape (n_samples, n_features)
         Samples; those of the fit, or held out.
@@ -122,7 +122,12 @@ def class_profile(est: Any, X: MatrixLike, y: ArrayLike) -> ClassProfile:
     >>> class_profile(vsc, X, y).activity.shape
     (10, 8)
     """
-    Z, y = labeled_rows(est, sparse_codes(est, X), y)
+    est, X = unroll(est, X)
+    return profile_of(*labeled_rows(est, sparse_codes(est, X), y))
+
+
+def profile_of(Z: Any, y: Any) -> ClassProfile:
+    """Measure what classes have active, by their codes."""
     classes, labels = check_labels(y, Z)
     n = np.bincount(labels, minlength=len(classes)).astype(np.float64)
     active = class_sums(Z, labels, len(classes), of_support=True)
@@ -148,7 +153,7 @@ def edit(
     ----------
     est : estimator
         Fitted, with `transform` and `inverse_transform`: a transformer of this package, a pipeline
-        that ends in one, or any other whose zeros mean "not active".
+        that holds one, or any other whose zeros mean "not active".
     X : {array-like, sparse matrix} of shape (n_samples, n_features)
         Samples.
     dimension : int
@@ -197,6 +202,8 @@ def edit(
     >>> off.change.shape
     (5, 64)
     """
+    index = getattr(X, "index", None) if hasattr(X, "iloc") else None
+    est, X = unroll(est, X)
     codes = sparse_codes(est, X).toarray()
     check_scalar(dimension, "dimension", Integral, min_val=0, max_val=codes.shape[1] - 1)
     if label is not None and (profile is None or value != "typical"):
@@ -213,7 +220,7 @@ def edit(
         raise ValueError(f"value is {brief(value)}, but must be finite.")
     edited = codes.copy()
     edited[:, dimension] = value
-    return _decoded(est, X, codes, edited)
+    return _decoded(est, index, codes, edited)
 
 
 def counterfactual(
@@ -232,7 +239,7 @@ def counterfactual(
     ----------
     est : estimator
         Fitted, with `transform` and `inverse_transform`: a transformer of this package, a pipeline
-        that ends in one, or any other whose zeros mean "not active".
+        that holds one, or any other whose zeros mean "not active".
     X : {array-like, sparse matrix} of shape (n_samples, n_features)
         Samples, of any classes.
     profile : ClassProfile
@@ -272,12 +279,21 @@ def counterfactual(
     check_scalar(
         min_activity, "min_activity", Real, min_val=0, max_val=1, include_boundaries="right"
     )
+    index = getattr(X, "index", None) if hasattr(X, "iloc") else None
+    est, X = unroll(est, X)
     codes = sparse_codes(est, X).toarray()
     _check_width(profile, codes.shape[1])
     c = _class_index(profile, to, "to")
+    return _decoded(est, index, codes, with_support_of(codes, profile, c, min_activity))
+
+
+def with_support_of(
+    codes: NDArray[Any], profile: ClassProfile, c: int, min_activity: float = 0.5
+) -> NDArray[Any]:
+    """Return codes with the dimensions that class number `c` has, and no others."""
     has = profile.activity[c] >= min_activity
     on = np.where(codes != 0, codes, np.nan_to_num(profile.typical[c]).astype(codes.dtype))
-    return _decoded(est, X, codes, np.where(has, on, codes.dtype.type(0)))
+    return np.where(has, on, codes.dtype.type(0))
 
 
 def interpolate(est: Any, a: ArrayLike, b: ArrayLike, n_steps: int = 9) -> Interpolation:
@@ -293,7 +309,7 @@ def interpolate(est: Any, a: ArrayLike, b: ArrayLike, n_steps: int = 9) -> Inter
     ----------
     est : estimator
         Fitted, with `transform` and `inverse_transform`: a transformer of this package, a pipeline
-        that ends in one, or any other whose zeros mean "not active".
+        that holds one, or any other whose zeros mean "not active".
     a, b : array-like of shape (n_features,) or (1, n_features)
         Two samples; rows of a DataFrame as ``X.iloc[[0]]``.
     n_steps : int, default=9
@@ -324,7 +340,11 @@ def interpolate(est: Any, a: ArrayLike, b: ArrayLike, n_steps: int = 9) -> Inter
     (5, 64)
     """
     check_scalar(n_steps, "n_steps", Integral, min_val=2)
-    z_a, z_b = _one_code(est, a, "a"), _one_code(est, b, "b")
+    (through, a), (_, b) = (
+        unroll(est, _one(sample, name)) for sample, name in ((a, "a"), (b, "b"))
+    )
+    est = through
+    z_a, z_b = sparse_codes(est, a).toarray()[0], sparse_codes(est, b).toarray()[0]
     weights = np.linspace(0, 1, n_steps)
     t = weights[:, None]
     both = (z_a != 0) & (z_b != 0)
@@ -373,8 +393,8 @@ def _check_width(profile: ClassProfile, n_components: int) -> None:
         )
 
 
-def _one_code(est: Any, sample: Any, name: str) -> NDArray[Any]:
-    """Code of one sample, (n_components,)."""
+def _one(sample: Any, name: str) -> Any:
+    """Return one sample as a table of one row."""
     if np.ndim(sample) == 1:
         sample = np.asarray(sample)[None]
     if np.ndim(sample) != 2 or np.shape(sample)[0] != 1:
@@ -382,15 +402,14 @@ def _one_code(est: Any, sample: Any, name: str) -> NDArray[Any]:
             f"{name} has shape {np.shape(sample)}, but must be one sample: (n_features,) or "
             "(1, n_features)."
         )
-    code: NDArray[Any] = sparse_codes(est, sample).toarray()[0]
-    return code
+    return sample
 
 
-def _decoded(est: Any, X: Any, codes: NDArray[Any], edited: NDArray[Any]) -> Edit:
+def _decoded(est: Any, index: Any, codes: NDArray[Any], edited: NDArray[Any]) -> Edit:
     X_hat, X_edited = (np.asarray(est.inverse_transform(Z)) for Z in (codes, edited))
     change = pd.DataFrame(
         X_edited - X_hat,
-        index=X.index if hasattr(X, "iloc") else None,
+        index=index,
         columns=feature_names(est, X_hat.shape[1]),
     )
     return Edit(codes, edited, X_hat, X_edited, change)

@@ -1,4 +1,4 @@
-"""What a latent dimension does to the features: sweeps, effects and the features that move."""
+"""What a latent dimension does to the features, what marks a class, and samples that show it."""
 
 from __future__ import annotations
 
@@ -9,18 +9,28 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy.sparse import csr_array
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_scalar, gen_batches
-from sklearn.utils.validation import check_is_fitted
 
 from ._messages import brief
+from ._pipelines import feature_names, origins_of, sparse_codes, unroll
+from .editing import profile_of, with_support_of
 from .labels import labeled_rows, position
-from .metrics._counts import MatrixLike, check_labels, random_rows
+from .metrics._counts import MatrixLike, balanced_rows, check_labels, class_sums, random_rows
+from .metrics._fidelity import is_counts
 
-__all__ = ["Traversal", "feature_effects", "top_features", "traverse"]
+__all__ = [
+    "Traversal",
+    "class_differences",
+    "feature_effects",
+    "top_features",
+    "top_samples",
+    "traverse",
+]
 
 Kind: TypeAlias = Literal["range", "presence"]
+
+FOLD_CHANGE = "log2 fold change"
 
 # Decoded samples are held about this many values at a time (32 MB of float64).
 _BATCH_ELEMENTS = 2**22
@@ -59,7 +69,7 @@ def traverse(
     ----------
     est : estimator
         Fitted, with `transform` and `inverse_transform`: a transformer of this package, a pipeline
-        that ends in one, or any other whose zeros mean "not active".
+        that holds one, or any other whose zeros mean "not active".
     X : {array-like, sparse matrix} of shape (n_samples, n_features)
         Samples.
     y : array-like of shape (n_samples,), default=None
@@ -109,6 +119,7 @@ def traverse(
     low, high = quantiles
     check_scalar(low, "quantiles[0]", Real, min_val=0, max_val=1)
     check_scalar(high, "quantiles[1]", Real, min_val=low, max_val=1, include_boundaries="right")
+    est, X = unroll(est, X)
     Z = sparse_codes(est, X)
     check_scalar(dimension, "dimension", Integral, min_val=0, max_val=Z.shape[1] - 1)
     active = Z[:, [dimension]].toarray()[:, 0] != 0
@@ -123,6 +134,31 @@ def traverse(
     codes[:, dimension] = values
     X_hat = np.asarray(est.inverse_transform(codes))
     return Traversal(int(dimension), label, steps, values, sample, codes, X_hat)
+
+
+def traverse_classes(
+    est: Any, X: Any, y: Any, dimension: int, n_steps: int, quantiles: tuple[float, float]
+) -> list[Traversal]:
+    """Traverse a dimension in each class that has it, all over the same values.
+
+    A class has it that activates it in at least half of its samples; if none does, the classes that
+    have it active at all are taken.
+    """
+    overall = traverse(est, X, dimension=dimension, n_steps=n_steps, quantiles=quantiles)
+    active = sparse_codes(est, X)[:, [dimension]].toarray()[:, 0] != 0
+    classes, labels = check_labels(y, active)
+    rates = np.bincount(labels, active) / np.bincount(labels)
+    having = rates >= 0.5 if (rates >= 0.5).any() else rates > 0
+    found = []
+    for label in classes[having].tolist():
+        t = traverse(est, X, y, dimension=dimension, label=label, n_steps=n_steps)
+        codes = t.codes.copy()
+        codes[:, dimension] = overall.values
+        X_hat = np.asarray(est.inverse_transform(codes))
+        found.append(
+            t._replace(quantiles=overall.quantiles, values=overall.values, codes=codes, X_hat=X_hat)
+        )
+    return found
 
 
 def feature_effects(
@@ -148,7 +184,7 @@ def feature_effects(
     ----------
     est : estimator
         Fitted, with `transform` and `inverse_transform`: a transformer of this package, a pipeline
-        that ends in one, or any other whose zeros mean "not active".
+        that holds one, or any other whose zeros mean "not active".
     X : {array-like, sparse matrix} of shape (n_samples, n_features)
         Samples.
     y : array-like of shape (n_samples,), default=None
@@ -166,7 +202,10 @@ def feature_effects(
         Indexed by `dimension`; with `y` by (`class`, `dimension`), n_classes * n_components rows.
         Columns are the names of the features, "x0" and so on where X had none. Rows of dimensions
         that are never active are NaN. ``effects.attrs["scale"]`` keeps the standard deviation of
-        each feature in these samples (1 for constant ones), by which `top_features` compares them.
+        each feature in these samples (1 for constant ones), by which `top_features` compares them;
+        of a model of counts, ``attrs["level"]`` has their means. Of a pipeline, columns are those
+        of the table: numbers in their own units if the steps before say so, and of a category
+        "island = Biscoe" as the share of it; ``attrs["origin"]`` has the columns that these are of.
 
     Raises
     ------
@@ -193,6 +232,7 @@ def feature_effects(
     if kind not in ("range", "presence"):
         raise ValueError(f"kind is {kind!r}, but must be 'range' or 'presence'.")
     check_scalar(max_samples, "max_samples", Integral, min_val=1)
+    est, X = unroll(est, X)
     if y is not None:
         X, y = labeled_rows(est, X, y)
     Z = sparse_codes(est, X)
@@ -210,38 +250,41 @@ def feature_effects(
                 for c in range(len(classes))
             ]
         )
-    # As objects: pandas' own strings must be valid UTF-8, names need not be.
-    columns = pd.Index(feature_names(est, effects.shape[1]), dtype=object)
-    frame = pd.DataFrame(effects, index=index, columns=columns)
-    scale = StandardScaler(with_mean=False).fit(X).scale_
-    frame.attrs["scale"] = dict(zip(frame.columns, scale.tolist(), strict=True))
-    return frame
+    return _named(est, X, effects, index)
 
 
 def top_features(
     effects: pd.DataFrame, k: int = 5, *, scale: ArrayLike | None = None
 ) -> pd.DataFrame:
-    """List the features that each dimension moves most.
+    r"""List the features that each dimension, or class, moves most.
+
+    Features are ranked by what an effect e is relative to the feature: :math:`|e| / s`, with s its
+    standard deviation. Of a model of counts, by the logarithmic fold change
+    :math:`\log_2 \frac{m + e + c}{m + c}`, with m the mean count of the feature and c that of all
+    features, so that a rare word needs more than a word of many occurrences; those that rise come
+    before those that fall, since what a sample has says more than what it lacks.
 
     Parameters
     ----------
     effects : DataFrame of shape (n_rows, n_features)
-        From `feature_effects`; all of it or some of its rows and columns.
+        From `feature_effects` or `class_differences`; all of it or some of its rows and columns.
     k : int, default=5
-        Number of features for each row of `effects`.
+        Number of features for each row of `effects`. Of dummies of one column, that which moves
+        most stands for all.
     scale : float or array-like of shape (n_features,), default=None
         What an effect is divided by to be compared across features. None: the standard deviation
-        of the feature, from ``effects.attrs``. 1 compares the effects as they are, which serves
-        features of one unit, such as pixels or counts.
+        of the feature, from ``effects.attrs``, or for counts the fold change. 1 compares the
+        effects as they are, which serves features of one unit, such as pixels.
 
     Returns
     -------
     top : DataFrame of at most n_rows * k rows
-        - `class`, where `effects` has it, and `dimension`;
+        - the index of `effects`: `class`, where it has that, and `dimension` or `kind`;
         - `rank`: 1 for the feature that moves most;
         - `feature`: its name;
         - `effect`: in the feature's units, signed;
-        - `relative_effect`: `effect` divided by `scale`.
+        - `relative_effect`: what features are ranked by, signed;
+        - `measure`: what that is, "SD", "log2 fold change", or "scaled" by `scale`.
 
         Dimensions without effects, because they are never active, have no rows.
 
@@ -258,39 +301,253 @@ def top_features(
     >>> X, _ = load_iris(return_X_y=True, as_frame=True)
     >>> vsc = VSCTransformer(n_components=3, max_epochs=5, random_state=0).fit(X)
     >>> top_features(feature_effects(vsc, X), k=2).columns.tolist()
-    ['dimension', 'rank', 'feature', 'effect', 'relative_effect']
+    ['dimension', 'rank', 'feature', 'effect', 'relative_effect', 'measure']
     """
     check_scalar(k, "k", Integral, min_val=1)
     present = effects.dropna(how="all")
-    relative = present.to_numpy() / _check_scale(effects, scale)
-    order = np.argsort(-np.abs(relative), axis=1, kind="stable")[:, :k]
-    n_rows, n_top = order.shape
-    top = present.index.repeat(n_top).to_frame(index=False)
+    relative, measure = relative_effects(present, scale)
+    order = np.argsort(-np.abs(relative), axis=1, kind="stable")
+    if measure == FOLD_CHANGE:  # those that rise first
+        falling = np.take_along_axis(relative, order, axis=1) <= 0
+        order = np.take_along_axis(order, np.argsort(falling, axis=1, kind="stable"), axis=1)
+    origins = effects.attrs.get("origin", {})
+    of = [origins.get(name, name) for name in present.columns]
+    picked = [first_of_each(row, of, k) for row in order]
+    rows = np.repeat(np.arange(len(picked)), [len(row) for row in picked])
+    columns = np.concatenate([*picked, []]).astype(np.intp)
+    top = present.index[rows].to_frame(index=False)
     return top.assign(
-        rank=np.tile(np.arange(1, n_top + 1), n_rows),
-        feature=present.columns.to_numpy()[order].ravel(),
-        effect=np.take_along_axis(present.to_numpy(), order, axis=1).ravel(),
-        relative_effect=np.take_along_axis(relative, order, axis=1).ravel(),
+        rank=[rank for row in picked for rank in range(1, len(row) + 1)],
+        feature=present.columns.to_numpy()[columns],
+        effect=present.to_numpy()[rows, columns],
+        relative_effect=relative[rows, columns],
+        measure=measure,
     )
 
 
-def feature_names(est: Any, n_features: int) -> list[str]:
-    """Return the names the estimator was fitted with, or x0, x1 ... as scikit-learn has them."""
-    names = getattr(est, "feature_names_in_", None)
-    return [f"x{i}" for i in range(n_features)] if names is None else [str(name) for name in names]
+def relative_effects(
+    effects: pd.DataFrame, scale: ArrayLike | None = None
+) -> tuple[NDArray[np.float64], str]:
+    """Return effects as features are compared by them, and the name of that measure."""
+    values = effects.to_numpy(dtype=np.float64)
+    if scale is None and "level" in effects.attrs:
+        level = np.array([effects.attrs["level"][name] for name in effects.columns])
+        pseudo = float(np.mean(list(effects.attrs["level"].values())))
+        return fold_change(values, level, pseudo), FOLD_CHANGE
+    return values / _check_scale(effects, scale), "SD" if scale is None else "scaled"
 
 
-def sparse_codes(est: Any, X: MatrixLike) -> Any:
-    """Return the codes as CSR, whatever `transform` returns."""
-    check_is_fitted(est)
-    Z = est.transform(X)
-    return csr_array(Z if hasattr(Z, "toarray") else np.asarray(Z))
+def fold_change(
+    change: NDArray[np.float64], level: NDArray[np.float64], pseudo: float
+) -> NDArray[np.float64]:
+    """Return log2 of how many times their mean counts are, each with `pseudo` counts more."""
+    pseudo = max(pseudo, 1e-12)
+    return np.log2((np.maximum(level + change, 0) + pseudo) / (level + pseudo))
 
 
-def _where_active(active: NDArray[np.bool_], dimension: int) -> NDArray[np.intp]:
+def class_differences(
+    est: Any, X: MatrixLike, y: ArrayLike, *, max_samples: int = 200
+) -> pd.DataFrame:
+    r"""Compare what the code says marks a class with what the data say.
+
+    A class has a block of dimensions, and a sample has all of them or few. So the whole block is
+    switched: samples of the other classes are decoded as they are, and with the support of the
+    class, as :func:`~sklearn_classvsc.editing.counterfactual` gives it. The mean change is the
+    *counterfactual*. Beside it stands the plain *difference* in the data, the mean of the class
+    minus the mean of the means of the other classes, without any model.
+
+    Parameters
+    ----------
+    est : estimator
+        Fitted, with `transform` and `inverse_transform`: a transformer of this package, a pipeline
+        that holds one, or any other whose zeros mean "not active".
+    X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        Samples.
+    y : array-like of shape (n_samples,)
+        Class labels, of at least two classes, as the estimator reads them.
+    max_samples : int, default=200
+        So many samples are made into each class at most, equally many of each other class, drawn
+        at random, the same at every call. The difference is that of all samples.
+
+    Returns
+    -------
+    differences : DataFrame of 2 * n_classes rows and n_features columns
+        Indexed by `class` and `kind`, "counterfactual" or "difference"; in X's units. Counts of a
+        model of counts are those of samples of the total that the model decodes. ``attrs`` are as
+        those of `feature_effects`, so that `top_features` takes it.
+
+    Raises
+    ------
+    ValueError
+        If `y` has one class only, or another argument is not as described.
+
+    See Also
+    --------
+    top_features : The features that mark each class most.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn_classvsc import ClassVSCTransformer
+    >>> from sklearn_classvsc.inspection import class_differences
+    >>> X, y = load_iris(return_X_y=True, as_frame=True)
+    >>> est = ClassVSCTransformer(n_components=8, max_epochs=600, random_state=0).fit(X, y)
+    >>> marks = class_differences(est, X, y)["petal length (cm)"]
+    >>> bool(marks[0, "counterfactual"] < -1) and bool(marks[0, "difference"] < -1)
+    True
+    """
+    check_scalar(max_samples, "max_samples", Integral, min_val=1)
+    est, X = unroll(est, X)
+    X, y = labeled_rows(est, X, y)
+    return differences_by_codes(est, X, sparse_codes(est, X), y, max_samples)
+
+
+def differences_by_codes(est: Any, X: Any, Z: Any, y: Any, max_samples: int = 200) -> pd.DataFrame:
+    """Compare classes by samples whose codes are known, as CSR."""
+    classes, labels = check_labels(y, Z)
+    if len(classes) < 2:
+        raise ValueError(
+            f"y has one class, {brief(classes[0])}, but classes are told apart: pass at least two."
+        )
+    profile = profile_of(Z, y)
+    first = np.asarray(est.inverse_transform(Z[[0]].toarray()))
+    data = at_total(X, float(first.sum())) if is_counts(est) else X
+    data = data if hasattr(data, "tocsr") else np.asarray(data)
+    means = class_sums(data, labels, len(classes)) / np.bincount(labels)[:, None]
+    picked = balanced_rows(labels, max(1, max_samples // (len(classes) - 1)))
+    rows = []
+    for c in range(len(classes)):
+        of_others = picked[labels[picked] != c]
+        weight = (
+            1 / np.bincount(labels[of_others], minlength=len(classes)).clip(1)[labels[of_others]]
+        )
+        changed = np.zeros(first.shape[1])
+        for block in gen_batches(len(of_others), max(1, _BATCH_ELEMENTS // first.shape[1])):
+            codes = Z[of_others[block]].toarray()
+            other = with_support_of(codes, profile, c)
+            change = np.asarray(est.inverse_transform(other)) - est.inverse_transform(codes)
+            changed += weight[block] @ change
+        rest = np.delete(means, c, axis=0).mean(axis=0)
+        rows += [changed / weight.sum(), means[c] - rest]
+    index = pd.MultiIndex.from_product(
+        [classes.tolist(), ["counterfactual", "difference"]], names=["class", "kind"]
+    )
+    return _named(est, X, np.stack(rows), index)
+
+
+def top_samples(
+    est: Any, X: MatrixLike, y: ArrayLike | None = None, *, factor: int, k: int = 5
+) -> pd.DataFrame:
+    """List the samples in which a dimension has its lowest and its highest values.
+
+    Real samples, side by side, often say at once what a dimension stands for.
+
+    Parameters
+    ----------
+    est : estimator
+        Fitted, with `transform`: a transformer of this package, a pipeline that holds one, or any
+        other whose zeros mean "not active".
+    X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        Samples.
+    y : array-like of shape (n_samples,), default=None
+        Class labels, as the estimator reads them. Samples without a label are left out.
+    factor : int
+        The dimension.
+    k : int, default=5
+        Number of samples of each end; fewer if it is active in fewer than 2 k.
+
+    Returns
+    -------
+    top : DataFrame of at most 2 * k rows
+        From the lowest to the highest value of those in which the dimension is active: `end`,
+        "lowest" or "highest"; `sample`, its row in X; `class`, if y is given; and `value`.
+
+    Raises
+    ------
+    ValueError
+        If the dimension is active in none, or another argument is not as described.
+
+    See Also
+    --------
+    sklearn_classvsc.displays.FactorDisplay : Draws them.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_classvsc import VSCTransformer
+    >>> from sklearn_classvsc.inspection import top_samples
+    >>> X, y = load_digits(return_X_y=True)
+    >>> vsc = VSCTransformer(n_components=8, alpha=0.9, max_epochs=2, random_state=0).fit(X)
+    >>> top_samples(vsc, X, y, factor=0, k=2)["end"].tolist()
+    ['lowest', 'lowest', 'highest', 'highest']
+    """
+    check_scalar(k, "k", Integral, min_val=1)
+    est, X = unroll(est, X)
+    Z = sparse_codes(est, X)
+    check_scalar(factor, "factor", Integral, min_val=0, max_val=Z.shape[1] - 1)
+    values = Z[:, [factor]].toarray()[:, 0]
+    rows, labels = np.arange(len(values)), None
+    if y is not None:
+        rows, labels = labeled_rows(est, rows, y)
+        if np.ndim(labels) != 1:
+            check_labels(labels, rows)  # names the indicator
+    active = rows[_where_active(values[rows] != 0, factor, "factor")]
+    ordered = active[np.argsort(values[active], kind="stable")]
+    n_low = min(k, (len(ordered) + 1) // 2)
+    n_high = min(k, len(ordered) - n_low)
+    chosen = np.concatenate([ordered[:n_low], ordered[len(ordered) - n_high :]])
+    top = pd.DataFrame({"end": ["lowest"] * n_low + ["highest"] * n_high, "sample": chosen})
+    if labels is not None:
+        top["class"] = pd.Series(labels, index=rows).loc[chosen].to_numpy()
+    return top.assign(value=values[chosen])
+
+
+def first_of_each(order: NDArray[np.intp], of: list[str], k: int) -> list[int]:
+    """Return the first `k` columns in an order, one of each column of the table."""
+    picked: dict[str, int] = {}
+    for column in order.tolist():
+        picked.setdefault(of[column], column)
+        if len(picked) == k:
+            break
+    return list(picked.values())
+
+
+def _named(est: Any, X: Any, effects: NDArray[np.float64], index: pd.Index[Any]) -> pd.DataFrame:
+    """Return effects with the names of features, and what these are compared by."""
+    # As objects: pandas' own strings must be valid UTF-8, names need not be.
+    names = feature_names(est, effects.shape[1])
+    X = X if hasattr(X, "shape") else np.asarray(X)
+    frame = pd.DataFrame(effects, index=index, columns=pd.Index(names, dtype=object))
+    scaler = StandardScaler(with_mean=False).fit(X)
+    frame.attrs["scale"] = dict(zip(names, scaler.scale_.tolist(), strict=True))
+    if is_counts(est):
+        total = float(np.asarray(X.sum(axis=0)).sum())
+        decoded = float(np.asarray(est.inverse_transform(_zero_code(est))).sum())
+        level = np.asarray(X.sum(axis=0), dtype=np.float64).ravel() * (decoded / max(total, 1e-12))
+        frame.attrs["level"] = dict(zip(names, level.tolist(), strict=True))
+    if (origins := origins_of(est, names)) != names:
+        frame.attrs["origin"] = dict(zip(names, origins, strict=True))
+    return frame
+
+
+def _zero_code(est: Any) -> NDArray[np.float32]:
+    return np.zeros((1, est.n_components), dtype=np.float32)
+
+
+def at_total(X: Any, total: float) -> Any:
+    """Return counts at a total that is the same for all samples."""
+    X = X if hasattr(X, "tocsr") else np.asarray(X, dtype=np.float64)
+    sizes = np.asarray(X.sum(axis=1), dtype=np.float64).reshape(-1, 1)
+    weight = total / np.maximum(sizes, 1e-12)
+    return (X.multiply(weight)).tocsr() if hasattr(X, "tocsr") else X * weight
+
+
+def _where_active(
+    active: NDArray[np.bool_], dimension: int, name: str = "dimension"
+) -> NDArray[np.intp]:
     """Rows in which the dimension is active."""
     if not active.any():
-        raise ValueError(f"dimension is {dimension}, which is never active in X: choose another.")
+        raise ValueError(f"{name} is {dimension}, which is never active in X: choose another.")
     return np.flatnonzero(active)
 
 
@@ -325,14 +582,22 @@ def _most_typical(Z: Any) -> int:
     return int(np.argmin(distance))
 
 
-def _mean_effects(est: Any, Z: Any, kind: Kind, max_samples: int) -> NDArray[np.float64]:
+def effects_of_dimension(est: Any, X: Any, Z: Any, dimension: int) -> pd.DataFrame:
+    """Return the row of `feature_effects` of one dimension, of samples whose codes are known."""
+    effects = _mean_effects(est, Z, "range", 100, only=dimension)[[dimension]]
+    return _named(est, X, effects, pd.Index([dimension], name="dimension"))
+
+
+def _mean_effects(
+    est: Any, Z: Any, kind: Kind, max_samples: int, only: int | None = None
+) -> NDArray[np.float64]:
     """Mean effect of each dimension, (n_components, n_features), NaN where never active."""
     n_features = np.asarray(est.inverse_transform(Z[[0]].toarray())).shape[1]
     batch_size = max(1, _BATCH_ELEMENTS // n_features)
     columns = Z.tocsc()
     effects = np.full((Z.shape[1], n_features), np.nan)
     for j, (start, stop) in enumerate(itertools.pairwise(columns.indptr)):
-        if start == stop:
+        if start == stop or only not in (None, j):
             continue
         values = columns.data[start:stop].astype(np.float64)
         ends = np.quantile(values, [0.1, 0.9]) if kind == "range" else [0.0, np.median(values)]

@@ -48,6 +48,7 @@ BESIDE = {
 def public_objects():
     for module_name in (
         "sklearn_classvsc",
+        "sklearn_classvsc.anndata",
         "sklearn_classvsc.bodies",
         "sklearn_classvsc.metrics",
         "sklearn_classvsc.datasets",

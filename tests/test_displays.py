@@ -14,17 +14,18 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.sparse import csr_array
 from sklearn.datasets import load_digits, load_iris
 from sklearn.decomposition import NMF, PCA
-from sklearn.metrics import r2_score
+from sklearn.metrics import explained_variance_score
 
 from sklearn_classvsc import ClassVSCTransformer, VSCTransformer
 from sklearn_classvsc.displays import (
     ActivationDisplay,
+    FactorDisplay,
     HistoryDisplay,
     ReconstructionDisplay,
     SharingDisplay,
     TraversalDisplay,
 )
-from sklearn_classvsc.inspection import traverse
+from sklearn_classvsc.inspection import feature_effects, top_features, top_samples, traverse
 from sklearn_classvsc.metrics import class_sharing_matrix, dimension_roles
 
 matplotlib = pytest.importorskip("matplotlib")
@@ -43,6 +44,10 @@ IMAGE = (8, 8)
 #: Each display of fitted digits, plotted on `ax`.
 PLOTS = {
     "activation": lambda est, X, y, **kw: ActivationDisplay.from_estimator(est, X, y, **kw),
+    "factor-images": lambda est, X, y, **kw: FactorDisplay.from_estimator(
+        est, X, y, 0, image_shape=IMAGE, **kw
+    ),
+    "factor-table": lambda est, X, y, **kw: FactorDisplay.from_estimator(est, X, y, 0, **kw),
     "history": lambda est, X, y, **kw: HistoryDisplay.from_estimator(est, X, y, **kw),
     "reconstruction-images": lambda est, X, y, **kw: ReconstructionDisplay.from_estimator(
         est, X, y, image_shape=IMAGE, **kw
@@ -56,6 +61,12 @@ PLOTS = {
     ),
     "traversal-table": lambda est, X, y, **kw: TraversalDisplay.from_estimator(
         est, X, y, dimension=0, label=y[0], **kw
+    ),
+    "classes-images": lambda est, X, y, **kw: TraversalDisplay.from_estimator(
+        est, X, y, dimension=0, by_class=True, image_shape=IMAGE, **kw
+    ),
+    "classes-table": lambda est, X, y, **kw: TraversalDisplay.from_estimator(
+        est, X, y, dimension=0, by_class=True, **kw
     ),
 }
 
@@ -419,7 +430,8 @@ def test_without_labels_samples_are_of_every_class_in_whatever_order_they_come(d
 def test_tables_show_the_explained_variance_of_each_feature(digits, container):
     est, X, y = digits
     display = ReconstructionDisplay.from_estimator(est, container(X), y, k=5)
-    r2 = r2_score(X, est.inverse_transform(est.transform(X)), multioutput="raw_values")
+    X_hat = est.inverse_transform(est.transform(X))
+    r2 = explained_variance_score(X, X_hat, multioutput="raw_values")
     constant = np.ptp(X, axis=0) == 0
     assert constant.any()
     frame = display.frame().set_index("feature")["explained_variance"]
@@ -524,3 +536,82 @@ def test_one_epoch_is_a_dot():
     X, _ = load_iris(return_X_y=True)
     display = HistoryDisplay.from_estimator(small(VSCTransformer, max_epochs=1).fit(X))
     assert all(line.get_marker() == "o" for line in display.lines_)
+
+
+# -- factor ------------------------------------------------------------------------------------
+
+
+def test_a_factor_is_shown_by_its_lowest_and_highest_samples(digits):
+    est, X, y = digits
+    j = int((est.transform(X) != 0).sum(axis=0).argmax())
+    display = FactorDisplay.from_estimator(est, X, y, j, n_samples=3, image_shape=IMAGE)
+    pd.testing.assert_frame_equal(display.frame(), top_samples(est, X, y, factor=j, k=3))
+    assert_array_equal(display.originals, X[display.samples["sample"]])
+    z = est.transform(X)[:, j]
+    assert_array_equal(display.values, z[z != 0])
+    assert_array_equal(display.labels, y[z != 0])
+    assert_allclose(display.effect, feature_effects(est, X).loc[[j]], atol=1e-5)
+    strip = np.asarray(display.ax_.child_axes[0].images[0].get_array())[..., 0]
+    first = X[display.samples["sample"][0]].reshape(8, 8)
+    assert_allclose(strip[:8, :8], (first - first.min()) / 16, atol=1e-6)
+
+
+def test_a_factor_of_a_table_names_the_features_that_move_most():
+    X, y = load_iris(return_X_y=True, as_frame=True)
+    est = small(ClassVSCTransformer, max_epochs=60).fit(X, y)
+    j = int((est.transform(X) != 0).sum(axis=0).argmax())
+    display = FactorDisplay.from_estimator(est, X, y, j, k=2, names={j: "size $x_1$"})
+    top = top_features(feature_effects(est, X).loc[[j]], k=2)["feature"].tolist()
+    rows, _, effect = display.ax_.child_axes
+    assert [t.get_text() for t in rows.get_xticklabels()] == top
+    assert [t.get_text() for t in effect.get_yticklabels()] == top
+    assert f"dimension {j}: size $x_1$" in svg(display.figure_)
+    with pytest.raises(ValueError, match="names has the key 9, but the dimensions are 0 to 5"):
+        FactorDisplay.from_estimator(est, X, y, j, names={9: "a"})
+
+
+def test_a_factor_display_keeps_to_samples_with_a_label():
+    X, y = load_iris(return_X_y=True)
+    partly = np.where(np.arange(150) % 2, y, -1)
+    est = small(ClassVSCTransformer, unlabeled=-1, max_epochs=60).fit(X, partly)
+    j = int((est.transform(X) != 0).sum(axis=0).argmax())
+    display = FactorDisplay.from_estimator(est, X, partly, j)
+    assert (display.samples["sample"] % 2 == 1).all()
+    assert_array_equal(display.originals, X[display.samples["sample"]])
+
+
+def test_a_traversal_may_be_over_all_classes_at_the_same_values(digits):
+    est, X, y = digits
+    Z = est.transform(X)
+    j = int((Z != 0).sum(axis=0).argmax())
+    display = TraversalDisplay.from_estimator(
+        est, X, y, dimension=j, by_class=True, n_steps=3, image_shape=IMAGE, names={j: "slant"}
+    )
+    having = [c for c in range(10) if (Z[y == c, j] != 0).mean() >= 0.5]
+    assert [t.label for t in display.traversal] == having
+    values = np.quantile(Z[Z[:, j] != 0, j].astype(float), [0.05, 0.5, 0.95])
+    for row, t in enumerate(display.traversal):
+        assert_allclose(t.values, values)
+        assert_allclose(t.codes[:, j], values, rtol=1e-6)
+        assert_allclose(t.X_hat, est.inverse_transform(t.codes))
+        assert y[t.sample] == t.label
+        assert_array_equal(display.original[row], X[t.sample])
+    frame = display.frame()
+    assert frame["class"].unique().tolist() == having and len(frame) == len(having) * 3 * 64
+    assert f"dimension {j} (slant): 5% to 95% quantile" in svg(display.figure_)
+
+
+def test_a_traversal_over_all_classes_needs_them(digits):
+    est, X, y = digits
+    with pytest.raises(ValueError, match="y is None, but classes are swept"):
+        TraversalDisplay.from_estimator(est, X, dimension=0, by_class=True)
+    with pytest.raises(ValueError, match="label is 3, but by_class sweeps all"):
+        TraversalDisplay.from_estimator(est, X, y, dimension=0, by_class=True, label=3)
+
+
+def test_activation_labels_dimensions_by_the_names_given_to_them(digits, tmp_path):
+    est, X, y = digits
+    path = tmp_path / "names.json"
+    path.write_text('{"3": "$heel$"}')
+    display = ActivationDisplay.from_estimator(est, X, y, names=path)
+    assert "3: $heel$" in svg(display.figure_)

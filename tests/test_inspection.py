@@ -16,7 +16,14 @@ from sklearn.preprocessing import StandardScaler
 
 from sklearn_classvsc import ClassVSCTransformer, VAETransformer, VSCTransformer
 from sklearn_classvsc.datasets import make_class_factors
-from sklearn_classvsc.inspection import feature_effects, top_features, traverse
+from sklearn_classvsc.editing import class_profile, counterfactual
+from sklearn_classvsc.inspection import (
+    class_differences,
+    feature_effects,
+    top_features,
+    top_samples,
+    traverse,
+)
 
 # Small estimators, soon trained, may leave dimensions without use.
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_classvsc.CollapseWarning")
@@ -241,6 +248,7 @@ def test_features_are_ranked_by_their_movement_in_standard_deviations(effects):
             "feature": ["smoothness", "area", "smoothness", "area"],
             "effect": [0.1, 50, 0.3, -10],
             "relative_effect": [1, 0.5, 3, -0.1],
+            "measure": "SD",
         }
     )
     pd.testing.assert_frame_equal(top_features(effects, k=2), expected)
@@ -421,3 +429,99 @@ def test_names_of_features_may_be_no_text():
     est = Product().fit(X)
     est.feature_names_in_ = X.columns.to_numpy()
     assert feature_effects(est, X).columns.tolist() == ["a\ud800", "b"]
+
+
+# -- counts ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def texts():
+    """Counts of sixty words, of which each class uses ten more often, and a fit to them."""
+    rng = np.random.default_rng(0)
+    y = np.arange(300) % 3
+    rates = rng.gamma(1.0, 1.0, 60) + 0.05
+    more = np.ones((3, 60))
+    for c in range(3):
+        more[c, 20 * c : 20 * c + 10] = 6
+    X = rng.poisson(rates * more[y])
+    est = small(ClassVSCTransformer, likelihood="multinomial", n_components=8, max_epochs=120)
+    return est.fit(X, y), X, y
+
+
+def test_words_are_ranked_by_fold_change_rising_first(texts):
+    est, X, y = texts
+    marks = class_differences(est, X, y)
+    top = top_features(marks, k=8)
+    assert set(top["measure"]) == {"log2 fold change"}
+    assert (top.groupby(["class", "kind"])["relative_effect"].diff().dropna() <= 0).all()
+    assert (top["effect"] > 0).all()
+    for (c, kind), rows in top.groupby(["class", "kind"]):
+        words = rows["feature"].str[1:].astype(int)
+        right = words.between(20 * c, 20 * c + 9).mean()
+        assert right >= (0.7 if kind == "counterfactual" else 1)
+
+
+def test_falling_words_come_after_all_that_rise():
+    frame = pd.DataFrame({"a": [-5.0], "b": [1.0], "c": [2.0], "d": [0.0]}).rename_axis("dimension")
+    frame.attrs["level"] = {"a": 5.0, "b": 1.0, "c": 4.0, "d": 2.0}
+    top = top_features(frame, k=4)
+    assert top["feature"].tolist() == ["c", "b", "a", "d"]
+    # The mean count of all is 3.
+    assert_allclose(top["relative_effect"], np.log2([9 / 7, 5 / 4, 3 / 8, 1]))
+
+
+# -- what marks a class ------------------------------------------------------------------------
+
+
+def test_differences_of_classes_are_those_of_their_means(known):
+    factors, est = known
+    X, y = factors.data, factors.target
+    found = class_differences(est, X, y)
+    assert found.index.names == ["class", "kind"] and found.shape == (6, 20)
+    means = np.stack([X[y == c].mean(axis=0) for c in range(3)])
+    for c in range(3):
+        expected = means[c] - np.delete(means, c, axis=0).mean(axis=0)
+        assert_allclose(found.loc[c, "difference"], expected)
+
+
+def test_the_counterfactual_switches_the_whole_block(known):
+    factors, est = known
+    X, y = factors.data, factors.target
+    found = class_differences(est, X, y, max_samples=10_000).xs("counterfactual", level="kind")
+    profile = class_profile(est, X, y)
+    for c in range(3):
+        changes = [
+            counterfactual(est, X[y == other], profile, to=c).change.mean()
+            for other in range(3)
+            if other != c
+        ]
+        assert_allclose(found.loc[c], np.mean(changes, axis=0), atol=1e-9)
+
+
+def test_one_class_has_nothing_to_differ_from(known):
+    factors, est = known
+    with pytest.raises(ValueError, match="y has one class, 1"):
+        class_differences(est, factors.data, np.ones(600, dtype=int))
+
+
+def test_top_samples_have_the_lowest_and_the_highest_values(known):
+    factors, est = known
+    Z = est.transform(factors.data)
+    j = int(np.flatnonzero(factors.roles == "class-specific")[0])
+    top = top_samples(est, factors.data, factors.target, factor=j, k=4)
+    values = np.sort(Z[Z[:, j] != 0, j])
+    assert top["end"].tolist() == ["lowest"] * 4 + ["highest"] * 4
+    assert_allclose(top["value"], [*values[:4], *values[-4:]])
+    assert_allclose(Z[top["sample"], j], top["value"])
+    assert_array_equal(factors.target[top["sample"]], top["class"])
+    assert "class" not in top_samples(est, factors.data, factor=j)
+
+
+def test_few_active_samples_stand_at_one_end_only(known):
+    factors, est = known
+    j = int(np.flatnonzero(factors.roles == "class-specific")[0])
+    active = np.flatnonzero(est.transform(factors.data)[:, j])[:3]
+    top = top_samples(est, factors.data[active], factor=j, k=5)
+    assert sorted(top["sample"]) == [0, 1, 2]
+    with pytest.raises(ValueError, match="factor is 0, which is never active"):
+        top_samples(est, np.zeros((2, 20)), factor=0)

@@ -18,7 +18,12 @@ from sklearn.datasets import load_iris
 from sklearn.decomposition import NMF, PCA
 from sklearn.feature_selection import mutual_info_classif
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import balanced_accuracy_score, mutual_info_score
+from sklearn.metrics import (
+    balanced_accuracy_score,
+    explained_variance_score,
+    mean_poisson_deviance,
+    mutual_info_score,
+)
 from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, StandardScaler
@@ -938,6 +943,7 @@ SCORERS = {
     "contrast": metrics.contrast_scorer,
     "elbo": metrics.elbo_scorer,
     "fidelity": metrics.fidelity_scorer,
+    "pooled": metrics.pooled_fidelity_scorer,
     "probe": metrics.probe_scorer,
 }
 
@@ -987,26 +993,65 @@ def test_scorers_score_the_codes_of_transform(factors):
     assert metrics.elbo_scorer(pca, X) == pca.score(X)
 
 
-def test_fidelity_is_the_pooled_explained_variance(factors):
-    X = np.hstack([factors.data, np.zeros((240, 1))])
+def test_fidelity_is_explained_variance_by_feature_or_pooled(factors):
+    X = np.hstack([factors.data * np.r_[1e6, np.ones(29)], np.zeros((240, 1))])
     pca = PCA(4).fit(X)
+    X_hat = pca.inverse_transform(pca.transform(X))
+    each = explained_variance_score(X, X_hat, multioutput="raw_values")[:-1]
+    assert metrics.fidelity_scorer(pca, X) == pytest.approx(each.mean())
+    assert metrics.fidelity_scorer(pca, X) < 0.8
     expected = pca.explained_variance_ratio_.sum()
-    assert metrics.fidelity_scorer(pca, X) == pytest.approx(expected)
+    assert metrics.pooled_fidelity_scorer(pca, X) == pytest.approx(expected)
     assert metrics.fidelity_scorer(pca, pd.DataFrame(X).set_axis(range(31), axis=1)) > 0
     assert metrics.fidelity_scorer(PCA(31).fit(X), X) == pytest.approx(1)
     scaled = make_pipeline(StandardScaler(), PCA(30)).fit(factors.data)
     assert metrics.fidelity_scorer(scaled, factors.data) == pytest.approx(1)
 
 
-def test_fidelity_counts_errors_on_constant_features():
+def test_pooled_fidelity_alone_counts_errors_on_constant_features():
     X = np.column_stack([[0.0, 2.0], [1.0, 1.0]])  # total variance 1
     wrong = FunctionTransformer(
         inverse_func=lambda Z: np.column_stack([Z[:, 0], Z[:, 1] + Z[:, 0] / 2]),
         check_inverse=False,
     ).fit(X)
-    assert metrics.fidelity_scorer(wrong, X) == pytest.approx(1 - 0.25)
+    assert metrics.pooled_fidelity_scorer(wrong, X) == pytest.approx(1 - 0.25)
+    assert metrics.fidelity_scorer(wrong, X) == 1
     with pytest.raises(ValueError, match="X has constant features only"):
         metrics.fidelity_scorer(wrong, np.full((3, 2), 0.1))
+
+
+class Shares(FunctionTransformer):
+    """A model of counts that decodes to shares of its own, whatever the sample."""
+
+    likelihood_ = "multinomial"
+
+    def inverse_transform(self, Z):
+        return np.asarray(Z.toarray() if sparse.issparse(Z) else Z) * 1.0
+
+
+@pytest.mark.parametrize("container", [np.asarray, sparse.csr_array])
+def test_fidelity_of_counts_is_the_explained_deviance(container):
+    rng = np.random.default_rng(0)
+    X = rng.poisson(rng.gamma(0.5, 2, (1, 20)) * np.ones((50, 1))) + np.eye(50, 20, dtype=int)
+    exact = Shares(accept_sparse=True).fit(X)
+    assert metrics.fidelity_scorer(exact, container(X)) == pytest.approx(1)
+    mean = Shares(
+        lambda X: np.tile(np.asarray(X.sum(0)).ravel() * 7.0, (50, 1)), accept_sparse=True
+    )
+    assert metrics.fidelity_scorer(mean.fit(X), container(X)) == pytest.approx(0, abs=1e-12)
+    halfway = Shares(lambda Z: Z + 0.5).fit(X)
+    m = (X + 0.5) * (X.sum(1) / (X + 0.5).sum(1))[:, None]
+    null = np.outer(X.sum(1), X.sum(0)) / X.sum()
+    expected = 1 - mean_poisson_deviance(X.ravel(), m.ravel()) / mean_poisson_deviance(
+        X.ravel(), null.ravel()
+    )
+    assert metrics.fidelity_scorer(halfway, X) == pytest.approx(expected)
+
+
+def test_a_dimension_of_one_small_column_is_not_inert():
+    X = np.random.default_rng(0).normal(size=(50, 2)) * [1e6, 1]
+    identity = FunctionTransformer().fit(X)
+    assert not metrics.inert_dimensions(identity, X).any()
 
 
 def test_fidelity_of_long_data_far_from_zero_is_exact():
@@ -1052,3 +1097,77 @@ def test_a_pipeline_that_ends_with_a_predictor_has_no_codes_to_score():
     pipeline = make_pipeline(KMeans(2, n_init=1), LogisticRegression()).fit(X, y)
     with pytest.raises(AttributeError, match="transform"):
         metrics.consistency_scorer(pipeline, X, y)
+
+
+# -- topic_coherence -------------------------------------------------------------------------------
+
+#: Eight documents of four words: 0 and 1 always together, 2 and 3 in halves that are independent.
+DOCUMENTS = np.array([[1, 1, 0, 0, 1, 1, 0, 0], [2, 1, 0, 0, 1, 1, 0, 0]]).T
+DOCUMENTS = np.column_stack([DOCUMENTS, [1, 0, 1, 0, 1, 0, 1, 0], [3, 1, 0, 0, 0, 0, 1, 1]])
+
+
+def pair(i, j):
+    """A factor that raises two of the four words, the first one more."""
+    return 2.0 * np.eye(4)[i] + np.eye(4)[j]
+
+
+@pytest.mark.parametrize(
+    ("i", "j", "expected"),
+    [
+        (0, 1, 1),
+        (0, 2, 0),
+        (2, 3, 0),
+        (0, 3, 0),
+    ],
+)
+def test_coherence_is_1_of_words_that_always_meet_and_0_of_independent_ones(i, j, expected):
+    value = metrics.topic_coherence([pair(i, j)], DOCUMENTS, top_k=2)
+    assert value == pytest.approx([expected], abs=1e-12)
+
+
+def test_coherence_of_words_that_never_meet_and_that_all_documents_have():
+    X = [[1, 0, 1, 1], [0, 1, 1, 1]]
+    value = metrics.topic_coherence([pair(0, 1), pair(2, 3), pair(0, 2)], X, top_k=2)
+    assert value.tolist() == [-1, 1, 0]
+
+
+def test_coherence_is_the_mean_over_pairs_of_the_formula():
+    X = np.random.default_rng(0).poisson(0.7, size=(50, 6))
+    held = X > 0
+    p, both = held.mean(axis=0), (held.T.astype(float) @ held) / 50
+    pairs = list(itertools.combinations([4, 1, 3], 2))
+    npmi = [np.log(both[i, j] / (p[i] * p[j])) / -np.log(both[i, j]) for i, j in pairs]
+    umass = [np.log((50 * both[i, j] + 1) / (50 * p[i])) for i, j in pairs]
+    factor = [[0, 0.8, 0, 0.1, 0.9, 0.05]]
+    assert metrics.topic_coherence(factor, X, top_k=3) == pytest.approx([np.mean(npmi)])
+    value = metrics.topic_coherence(factor, X, top_k=3, measure="umass")
+    assert value == pytest.approx([np.mean(umass)])
+
+
+@pytest.mark.parametrize("make", SPARSE_FORMATS)
+def test_coherence_of_sparse_counts_is_that_of_dense_ones(make):
+    rng = np.random.default_rng(0)
+    X, components = rng.poisson(0.3, size=(40, 30)), rng.normal(size=(5, 30))
+    value = metrics.topic_coherence(components, X)
+    assert np.isfinite(value).all()
+    assert np.array_equal(metrics.topic_coherence(pd.DataFrame(components), make(X)), value)
+
+
+def test_only_words_that_a_factor_raises_count():
+    falling, empty = pair(0, 1) - 5 * np.eye(4)[2], np.full(4, np.nan)
+    value = metrics.topic_coherence([falling, empty, -pair(0, 1), np.eye(4)[0]], DOCUMENTS)
+    assert value[0] == 1 and np.isnan(value[1:]).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"top_k": 1}, "top_k == 1"),
+        ({"measure": "cv"}, "measure is 'cv'"),
+        ({"components": [[1, 2]]}, "components has 2 words, but X has 4"),
+        ({"X": DOCUMENTS * [0, 1, 1, 1], "measure": "umass"}, "no document of X has word 0"),
+    ],
+)
+def test_coherence_refuses_what_it_cannot_measure(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        metrics.topic_coherence(**{"components": [pair(0, 1)], "X": DOCUMENTS} | arguments)

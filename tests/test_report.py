@@ -17,13 +17,19 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.sparse import csr_array
+from scipy.stats import spearmanr
 from sklearn.base import clone
+from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_digits, load_iris
 from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import explained_variance_score
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.utils import Bunch
 
+import sklearn_classvsc
 from sklearn_classvsc import (
     ClassVSCTransformer,
     CollapseWarning,
@@ -31,9 +37,11 @@ from sklearn_classvsc import (
     VSCTransformer,
     metrics,
 )
+from sklearn_classvsc.__main__ import Split, measure
 from sklearn_classvsc.datasets import make_class_factors
-from sklearn_classvsc.report import FactorReport, factor_report
-from sklearn_classvsc.report._pictures import ImageMaker, cells, curve, png
+from sklearn_classvsc.inspection import class_differences
+from sklearn_classvsc.report import FactorReport, _factors, factor_report
+from sklearn_classvsc.report._pictures import ImageMaker, bars, cells, curve, png
 from sklearn_classvsc.report._words import listed, number, percent, shorten
 
 pytest.importorskip("jinja2")
@@ -67,6 +75,11 @@ def oracle(n_samples=200, **parameters):
     est = Oracle(len(data.dictionary), hidden_layer_sizes=(4,), max_epochs=1, random_state=0)
     est.fit(data.data).dictionary = data.dictionary
     return est, data
+
+
+def by_lead(report):
+    """The factors of a report by their first dimension."""
+    return {factor["dimensions"][0]: factor for factor in report.to_dict()["factors"]}
 
 
 @pytest.fixture(scope="module")
@@ -172,12 +185,65 @@ def test_figures_are_the_metrics_of_all_samples(digits, digits_report):
     assert figures["class_consistency"] == metrics.class_consistency_score(Z, y)
     assert figures["class_sharing"] == pytest.approx(sharing[~np.eye(10, dtype=bool)].mean())
     assert figures["nonglobal_contrast"] == metrics.class_contrast_score(Z, y)
-    assert abs(figures["nonglobal_contrast_shuffled"]) < 0.05
-    assert figures["explained_variance"] == pytest.approx(metrics.fidelity_scorer(est, X))
+    assert figures["fidelity"] == pytest.approx(metrics.fidelity_scorer(est, X))
+    assert figures["fidelity_measure"] == "pooled explained variance"
+    pooled = metrics.pooled_fidelity_scorer(est, X)
+    assert figures["pooled_explained_variance"] == pytest.approx(pooled)
     assert figures["active_dimensions"] == pytest.approx((Z != 0).sum(axis=1).mean())
+    assert figures["support_information"] == metrics.support_information(Z, y)
+    switches = metrics.independent_switches(Z)
+    assert figures["n_factors"] == switches.max() + 1
     roles = metrics.dimension_roles(Z, y)
     assert figures["roles"] == {role: (roles["role"] == role).sum() for role in metrics.ROLES}
+
+
+def test_a_figure_has_one_value_wherever_it_stands(digits, digits_report):
+    est, X, y = digits
+    figures, page = digits_report.to_dict()["figures"], Page(digits_report)
+    split = Split(X, X, y, y)
+    shown = measure(est, split)  # what the command line prints
+    assert figures["fidelity"] == pytest.approx(shown["explained_variance"])
+    for name in ("active_dimensions", "class_consistency", "class_sharing", "nonglobal_contrast"):
+        assert figures[name] == pytest.approx(shown[name])
+    assert f"{100 * metrics.fidelity_scorer(est, X):.0f} %" in page.text
+    assert f"{metrics.contrast_scorer(est, X, y):.2f}" in page.text
+    for entry in digits_report.to_dict()["factors"]:
+        assert page.text.count(f"effect {number(round(entry['size'], 2))}") >= 1
+
+
+def test_figures_stand_beside_baselines(digits, digits_report):
+    X = digits[1]
+    figures = digits_report.to_dict()["figures"]
+    k = round(figures["active_dimensions"])
+    best = PCA(k).fit(X).explained_variance_ratio_.sum()  # fitted to what it is judged on
+    assert best - 0.1 < figures["baseline_fidelity"] < best
     assert 0.7 < figures["probe_accuracy"] <= 1 and figures["probe_chance"] < 0.15
+    assert 0.85 < figures["probe_accuracy_of_features"] <= 1
+    assert figures["nonglobal_contrast_of_refits"] is None and figures["recurrence"] is None
+    assert "factor_report(..., n_refits=2)" in Page(digits_report).text
+
+
+def test_refits_are_the_control_and_say_what_comes_back(digits, monkeypatch):
+    est, X, y = digits
+    asked = {}
+
+    def factor_stability(est, X, y, **arguments):
+        asked.update(arguments, est=est, X=X, y=y)
+        recurrence = np.where((est.transform(X) != 0).any(axis=0), 0.8, np.nan)
+        return Bunch(recurrence=recurrence, chance=0.2)
+
+    monkeypatch.setattr(sklearn_classvsc, "factor_stability", factor_stability, raising=False)
+    quick = clone(est).set_params(max_epochs=3).fit(X, y)
+    report = factor_report(quick, X, y, image_shape=(8, 8), n_refits=2)
+    data, text = report.to_dict(), Page(report).text
+    assert asked["est"] is quick and asked["n_refits"] == 2 and asked["X"].shape == X.shape
+    assert data["figures"]["recurrence"] == pytest.approx(0.8)
+    assert {factor["recurrence"] for factor in data["factors"]} == {0.8}
+    control = data["figures"]["nonglobal_contrast_of_refits"]
+    assert -0.1 < control < 0.5
+    assert f"2 refits to shuffled labels: {control:.2f}".replace("-", "−") in text
+    assert "correlates with its match by 0.80 on average; by chance 0.20" in text
+    assert [entry["verdict"] for entry in data["trust"]][1] == "yes"
 
 
 def test_dimensions_are_the_roles_of_all_samples(digits, digits_report):
@@ -186,6 +252,7 @@ def test_dimensions_are_the_roles_of_all_samples(digits, digits_report):
     listed = pd.DataFrame(data["dimensions"])
     roles = metrics.dimension_roles(est.transform(X), y)
     assert listed["dimension"].tolist() == list(range(16))
+    assert listed["switch"].tolist() == metrics.independent_switches(est.transform(X)).tolist()
     assert listed["role"].tolist() == roles["role"].tolist()
     assert [tuple(classes) for classes in listed["classes"]] == roles["classes"].tolist()
     np.testing.assert_allclose(listed["density"], roles["density"])
@@ -214,51 +281,158 @@ def test_features_are_named_as_at_fit_or_as_given(digits, flowers, table):
     assert table.to_dict()["data"]["feature_names"] == flowers[1].columns.tolist()
     assert factor_report(*digits).to_dict()["data"]["feature_names"][:2] == ["x0", "x1"]
     renamed = factor_report(*flowers, feature_names=["a", "b", "c", "d"]).to_dict()
-    effects = [effect for entry in renamed["dimensions"] for effect in entry["effects"]]
-    assert {effect["feature"] for effect in effects} <= {"a", "b", "c", "d"}
+    marks = [mark for entry in renamed["classes"] for mark in entry["marks"]]
+    assert marks and {mark["feature"] for mark in marks} <= {"a", "b", "c", "d"}
 
 
 def test_it_says_what_the_generator_did():
     est, data = oracle(n_classes=4, n_global=1, n_shared=2, n_specific=1)
-    report = factor_report(est, data.data, data.target).to_dict()
-    assert report["figures"]["explained_variance"] == pytest.approx(1)
-    assert [entry["role"] for entry in report["dimensions"]] == data.roles.tolist()
-    for c, entry in enumerate(report["classes"]):
-        factor = data.dictionary[entry["dimension"]]
-        assert report["dimensions"][entry["dimension"]]["classes"] == [c]
-        codes = data.codes[data.target == c, entry["dimension"]]
-        for effect in entry["effects"]:
-            weight = factor[int(effect["feature"][1:])]
-            assert weight != 0
-            assert effect["change"] == pytest.approx(weight * np.median(codes))
-            assert (
-                f"“{effect['feature']}” {number(effect['change'], sign=True)}" in entry["sentence"]
-            )
-        assert "which no other class has; it is on in 100 %" in entry["sentence"]
-    assert report["summary"][0].startswith("Oracle describes each sample by 7 numbers")
-    assert "1 belongs to nearly every class (global), 2 are shared" in report["summary"][0]
-
-
-@pytest.mark.parametrize(
-    ("n_sharing", "words"),
-    [(2, r"shares with class \d;"), (3, r"shares with the classes \d and \d;")],
-)
-def test_it_says_who_else_has_the_dimension_of_a_class(n_sharing, words):
-    est, data = oracle(
-        n_classes=6, n_global=1, n_shared=4, n_specific=0, classes_per_shared=n_sharing
+    report = factor_report(est, data.data, data.target)
+    found, factors = report.to_dict(), by_lead(report)
+    assert found["figures"]["fidelity"] == pytest.approx(1)
+    assert [entry["role"] for entry in found["dimensions"]] == data.roles.tolist()
+    assert found["summary"] == (
+        "Oracle describes these 200 samples of 4 classes by 7 factors: 1 that nearly every class "
+        "has, 2 that some classes share and 4 of one class alone."
     )
-    report = factor_report(est, data.data, data.target).to_dict()
-    sentences = [entry["sentence"] for entry in report["classes"]]
-    shared = data.supports[:, 1:].any(axis=1)
-    assert [bool(re.search(words, text)) for text in sentences] == shared.tolist()
-    assert all("which nearly all classes have" in sentences[c] for c in np.flatnonzero(~shared))
+    own = [j for j, role in enumerate(data.roles) if role == "class-specific"]
+    for j in own:
+        (c,) = factors[j]["classes"]
+        assert factors[j]["switched"] and j in found["classes"][c]["factors"]
+        assert f"Only {c} has it. Where it is on: " in factors[j]["sentence"]
+        codes = data.codes[data.target == c, j]
+        for effect in factors[j]["effects"]:
+            weight = data.dictionary[j, int(effect["feature"][1:])]
+            assert effect["change"] == pytest.approx(weight * codes[codes != 0].mean(), rel=0.3)
+            assert weight != 0
+    (everybody,) = np.flatnonzero(data.roles == "global")
+    assert not factors[everybody]["switched"]
+    assert "its low to its high values" in factors[everybody]["sentence"]
+
+
+def test_dimensions_that_switch_together_are_one_factor_with_several_sliders():
+    est, data = oracle(n_classes=3, n_global=1, n_shared=0, n_specific=2)
+    report = factor_report(est, data.data, data.target)
+    blocks = [factor["dimensions"] for factor in report.to_dict()["factors"]]
+    assert sorted(map(len, blocks)) == [1, 2, 2, 2]
+    text = Page(report).text
+    assert "It is one switch with 2 dimensions" in text
+    for factor in report.to_dict()["factors"]:
+        assert sorted(s["dimension"] for s in factor["sliders"]) == factor["dimensions"]
+        on = (data.codes[:, factor["dimensions"]] != 0).all(axis=1)
+        expected = data.codes[on][:, factor["dimensions"]] @ data.dictionary[factor["dimensions"]]
+        if factor["switched"]:
+            for effect in factor["effects"]:
+                change = expected[:, int(effect["feature"][1:])].mean()
+                assert effect["change"] == pytest.approx(change, rel=0.35, abs=0.05)
+
+
+def test_what_marks_a_class_is_its_whole_block_beside_the_data(flowers, table):
+    est, X, y = flowers
+    expected = class_differences(est, X, y)
+    scale = X.std(ddof=0)
+    for entry in table.to_dict()["classes"]:
+        code = expected.loc[entry["label"], "counterfactual"]
+        plain = expected.loc[entry["label"], "difference"]
+        assert entry["agreement"] == pytest.approx(spearmanr(code / scale, plain / scale)[0])
+        relative = [mark["relative_change"] for mark in entry["marks"]]
+        assert relative == sorted(relative, key=lambda change: (change < 0, -abs(change)))
+        for mark in entry["marks"]:
+            assert mark["change"] == pytest.approx(code[mark["feature"]], abs=1e-4)
+            assert mark["difference"] == pytest.approx(plain[mark["feature"]])
+
+
+def test_real_samples_go_from_the_lowest_to_the_highest_value(table, flowers):
+    Z = flowers[0].transform(flowers[1])
+    for factor in table.to_dict()["factors"]:
+        for slider in factor["sliders"]:
+            values = np.sort(Z[Z[:, slider["dimension"]] != 0, slider["dimension"]])
+            low, high = ([s["value"] for s in slider[end]] for end in ("low", "high"))
+            if len(factor["classes"]) < 3:
+                np.testing.assert_allclose(low, values[: len(low)])
+                np.testing.assert_allclose(high, values[len(values) - len(high) :])
+            else:  # of each class
+                assert [s["class"] for s in slider["low"]] == factor["classes"]
+                assert np.less(low, high).all()
+
+
+def test_fixing_a_factor_costs_what_its_values_tell():
+    est, data = oracle(n_classes=3, n_global=2, n_shared=0, n_specific=1)
+    report = factor_report(est, data.data, data.target)
+    Z = est.transform(data.data)
+    whole = metrics.fidelity_scorer(est, data.data)
+    for factor in report.to_dict()["factors"]:
+        fixed = Z.copy()
+        for j in factor["dimensions"]:
+            on = Z[:, j] != 0
+            fixed[on, j] = Z[on, j].mean()
+        kept = explained_variance_score(
+            data.data, est.inverse_transform(fixed), multioutput="raw_values"
+        )
+        kept = kept[np.ptp(data.data, axis=0) > 0]
+        assert factor["cost"] == pytest.approx(whole - kept.mean(), abs=1e-6)
+
+
+def test_counts_are_told_in_words_that_rise():
+    rng = np.random.default_rng(0)
+    y = np.arange(240) % 3
+    rates = np.ones((3, 30))
+    for c in range(3):
+        rates[c, 10 * c : 10 * c + 5] = 8
+    X = csr_array(rng.poisson(rates[y]))
+    est = ClassVSCTransformer(
+        6, likelihood="poisson", hidden_layer_sizes=(16,), max_epochs=60, random_state=0
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        est.fit(X, y)
+    report = factor_report(est, X, y)
+    data = report.to_dict()
+    assert data["figures"]["fidelity_measure"] == "explained deviance"
+    assert data["figures"]["fidelity"] == pytest.approx(metrics.fidelity_scorer(est, X))
+    assert 0 < data["figures"]["fidelity"] < 1 and data["figures"]["baseline"] == "NMF"
+    for c, entry in enumerate(data["classes"]):
+        first = [int(mark["feature"][1:]) for mark in entry["marks"][:5]]
+        assert np.mean([10 * c <= j < 10 * c + 5 for j in first]) >= 0.8
+        assert entry["marks"][0]["relative_change"] > 0
+    assert "×" in Page(report).text
+
+
+def test_a_pipeline_is_told_in_the_columns_of_its_table():
+    rng = np.random.default_rng(0)
+    y = np.array(["A", "B", "C"])[np.arange(150) % 3]
+    X = pd.DataFrame(
+        {
+            "island": np.array(["Dream", "Biscoe", "Dream"])[np.arange(150) % 3],
+            "mass": 4000 + 500 * (np.arange(150) % 3) + rng.normal(0, 100, 150),
+            "sex": np.array(["F", "M"])[rng.integers(0, 2, 150)],
+        }
+    )
+    encode = make_column_transformer(
+        (OneHotEncoder(), ["island", "sex"]), (StandardScaler(), ["mass"])
+    )
+    est = ClassVSCTransformer(6, hidden_layer_sizes=(16,), max_epochs=150, random_state=0)
+    pipeline = make_pipeline(encode, est, LogisticRegression())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pipeline.fit(X, y)
+    report = factor_report(pipeline, X, y)
+    data, text = report.to_dict(), Page(report).text
+    assert data["estimator"]["name"] == "ClassVSCTransformer"
+    assert "mass" in data["data"]["feature_names"] and "island = Dream" in text
+    for entry in data["classes"]:
+        origins = [mark["feature"].partition(" = ")[0] for mark in entry["marks"]]
+        assert len(origins) == len(set(origins))  # a category once
+    (mass,) = [m for m in data["classes"][2]["marks"] if m["feature"] == "mass"]
+    assert mass["difference"] == pytest.approx(750, abs=60)
+    assert "sex ≠ " in text or "sex = " in text
 
 
 def test_images_change_where_the_factor_is():
     est, data = oracle(n_classes=3, n_global=0, n_shared=0, n_specific=1, image_shape=(12, 12))
     report = factor_report(est, data.data, data.target, image_shape=(12, 12)).to_dict()
-    for entry in report["classes"]:
-        factor = data.dictionary[entry["dimension"]].reshape(12, 12)
+    for entry in report["factors"]:
+        factor = data.dictionary[entry["dimensions"][0]].reshape(12, 12)
         thirds = factor.reshape(3, 4, 3, 4).sum(axis=(1, 3))
         rows, columns = ["top", "", "bottom"], ["left", "", "right"]
         i, j = np.unravel_index(thirds.argmax(), (3, 3))
@@ -327,7 +501,7 @@ def test_labels_may_come_in_any_container(flowers, container):
     expected = factor_report(partly, X[labeled], y[labeled]).to_dict()
     left_out = [each["data"].pop("n_unlabeled_left_out") for each in (found, expected)]
     assert left_out == [50, 0]
-    for name in ("data", "figures", "classes", "dimensions", "feature_fidelity"):
+    for name in ("data", "figures", "classes", "factors", "dimensions", "feature_fidelity"):
         assert found[name] == expected[name]
 
 
@@ -364,27 +538,31 @@ def test_it_warns_of_a_code_that_says_nothing_of_the_classes():
     )
 
 
-def test_it_warns_of_dead_and_inert_dimensions_and_small_classes():
-    est, data = oracle(n_classes=4, n_global=1, n_shared=0, n_specific=2)
-    dead, inert = (np.flatnonzero(data.supports[c])[-1] for c in (0, 1))
+def test_unused_and_inert_factors_are_folded_away_and_small_classes_named():
+    est, data = oracle(n_classes=4, n_global=1, n_shared=0, n_specific=1)
+    dead, inert = (int(np.flatnonzero(data.supports[c])[-1]) for c in (0, 1))
     transform, inverse_transform = est.transform, est.inverse_transform
-    est.transform = lambda X: np.where(np.arange(9) == dead, 0, transform(X))
-    est.inverse_transform = lambda Z: inverse_transform(np.where(np.arange(9) == inert, 1, Z))
+    est.transform = lambda X: np.where(np.arange(5) == dead, 0, transform(X))
+    est.inverse_transform = lambda Z: inverse_transform(np.where(np.arange(5) == inert, 1, Z))
     y = data.target.copy()
     y[np.flatnonzero(y == 2)[:3]] = 9
-    warned = " ".join(factor_report(est, data.data, y).to_dict()["warnings"])
-    assert "Never on (dead): 1 of 9 dimensions." in warned
-    assert f"(inert): {inert}." in warned
+    report = factor_report(est, data.data, y)
+    text = Page(report).text
+    assert "1 dimension unused" in text and f"so spare: {dead}." in text
+    assert "1 factor without effect (inert)" in text
+    assert by_lead(report)[inert]["inert"] and dead not in by_lead(report)
+    assert "collapse" not in text and "dead" not in text
+    warned = " ".join(report.to_dict()["warnings"])
     assert "left out of roles and contrast: 9." in warned
 
 
 def test_a_dead_code_has_a_page(dead):
     data = dead.to_dict()
     assert data["figures"]["roles"]["dead"] == len(data["dimensions"])
-    assert data["figures"]["nonglobal_contrast"] == 0
-    assert all(entry["sentence"].startswith("No dimension is on") for entry in data["classes"])
-    assert len(data["warnings"]) >= 3
-    assert "there is nothing to move" in Page(dead).text
+    assert data["figures"]["nonglobal_contrast"] == 0 and data["factors"] == []
+    assert all(entry["sentence"].startswith("No factor is on") for entry in data["classes"])
+    assert len(data["warnings"]) >= 2
+    assert "there is nothing to show" in Page(dead).text
 
 
 def test_it_says_what_collapsed(flowers):
@@ -400,21 +578,61 @@ def test_a_dense_code_is_called_dense(flowers):
     _, X, y = flowers
     report = factor_report(VAETransformer(3, max_epochs=5, random_state=0).fit(X), X, y)
     data = report.to_dict()
-    assert "The code is dense" in data["summary"][0]
-    assert "not used in training" in data["summary"][2]
-    assert "consistency" not in data["summary"][1]
-    assert all("From its low to its high values" in entry["sentence"] for entry in data["classes"])
+    assert "The code is dense" in data["summary"]
+    assert "Contrast" not in Page(report).text
+    assert all(not factor["switched"] for factor in data["factors"])
+    assert all("From its low to its high values" in f["sentence"] for f in data["factors"])
+
+
+def test_it_says_whether_figures_hold_on_new_rows(flowers):
+    est, X, y = flowers
+    found = est.generalization_.loc["recognition"]
+    (text,) = [
+        entry["text"]
+        for entry in factor_report(est, X, y).to_dict()["trust"]
+        if "new rows" in entry["text"]
+    ]
+    assert number(found["training"]) in text and number(found["held_out"]) in text
+    vsc = VSCTransformer(3, max_epochs=2, random_state=0).fit(X)
+    first = factor_report(vsc, X, y).to_dict()["trust"][0]
+    assert first["verdict"] == "unknown" and "held no rows out" in first["text"]
+
+
+# -- names -----------------------------------------------------------------------------------------
+
+
+def test_names_are_read_from_a_mapping_or_a_file(flowers, tmp_path):
+    est, X, y = flowers
+    path = tmp_path / "names.json"
+    path.write_text(json.dumps({"0": "petal size", "2": ""}))
+    report = factor_report(est, X, y, names=path)
+    assert report.to_dict()["names"] == {"0": "petal size"}
+    assert source_of(factor_report(est, X, y, names={0: "petal size"})) == source_of(report)
+    if 0 in by_lead(report):
+        assert "petal size" in Page(report).text
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        ({8: "a"}, "names has the key 8, but the dimensions are 0 to 7"),
+        ({"first": "a"}, "names has the key 'first'"),
+        ([1], "must be a mapping of dimensions to names"),
+    ],
+)
+def test_names_that_do_not_fit(names, words, flowers):
+    with pytest.raises(ValueError, match=words):
+        factor_report(*flowers, names=names)
+
+
+def test_a_file_without_names_is_named(flowers, tmp_path):
+    path = tmp_path / "names.json"
+    path.write_text("<html>")
+    with pytest.raises(ValueError, match=r"names is the file .* which holds no JSON"):
+        factor_report(*flowers, names=str(path))
 
 
 # -- what it refuses -------------------------------------------------------------------------------
-
-
-def test_a_pipeline_is_told_to_pass_its_last_step(flowers):
-    est, X, y = flowers
-    pipeline = make_pipeline(StandardScaler(), clone(est).set_params(max_epochs=100)).fit(X, y)
-    with pytest.raises(TypeError, match=r"pass est\[-1\], and est\[:-1\].transform\(X\) as X"):
-        factor_report(pipeline, X, y)
-    assert factor_report(pipeline[-1], pipeline[:-1].transform(X), y).to_dict()["figures"]
 
 
 def test_other_estimators_are_refused(flowers):
@@ -486,7 +704,7 @@ def test_notebooks_show_it_in_a_frame_of_its_own():
     report = FactorReport('<p title="a">&amp;</p>', {"title": '"T"'})
     shown = report._repr_html_()
     assert source_of(report) == '<p title="a">&amp;</p>'
-    assert 'sandbox="allow-scripts"' in shown and 'title="&quot;T&quot;"' in shown
+    assert 'sandbox="allow-scripts allow-downloads"' in shown and 'title="&quot;T&quot;"' in shown
     assert repr(report).startswith("<FactorReport '\"T\"'")
 
 
@@ -495,12 +713,13 @@ def test_page_is_well_formed_and_accessible(kind, request):
     page = Page(request.getfixturevalue(kind))
     assert page.balanced and not page.open
     assert page.source.startswith("<!doctype html>") and page.all("html")[0]["lang"] == "en"
-    assert len(page.all("h1")) == 1 and len(page.all("h2")) == 8
+    assert len(page.all("h1")) == 1 and len(page.all("h2")) == 4
     ids = [attrs["id"] for _, attrs in page.elements if "id" in attrs]
     assert len(ids) == len(set(ids))
     assert {attrs["href"] for attrs in page.all("a")} <= {f"#{name}" for name in ids}
     labelled = {attrs["for"] for attrs in page.all("label")}
-    assert labelled == {attrs["id"] for tag in ("select", "input") for attrs in page.all(tag)}
+    controls = ("select", "input", "textarea")
+    assert labelled == {attrs["id"] for tag in controls for attrs in page.all(tag)}
     assert all(attrs["alt"] for attrs in page.all("img"))
     charts = [attrs for attrs in page.all("svg") if "role" in attrs]
     assert len(charts) > 2 and all(attrs["aria-label"] for attrs in charts)
@@ -540,7 +759,6 @@ def test_many_pixels_make_a_bounded_page():
     est = VAETransformer(50, max_epochs=1, random_state=0).fit(X)
     report = factor_report(est, X, np.arange(300) % 10, image_shape=(28, 28))
     assert len(source_of(report).encode()) < 3e6
-    assert "it has 178 of 500 pairs" in Page(report).text
 
 
 def test_large_images_lose_rows_and_columns():
@@ -549,7 +767,7 @@ def test_large_images_lose_rows_and_columns():
     report = factor_report(est, X, np.arange(40) % 2, image_shape=(200, 100))
     assert Page(report).all("img")[0]["height"] == "84"  # as shown
     image = embedded(report)["image"]
-    assert (image["height"], image["width"]) == (50, 25)
+    assert image == {"height": 50, "width": 25}
     assert len(source_of(report).encode()) < 5e5
 
 
@@ -627,6 +845,17 @@ def test_images_keep_to_the_unit_interval_or_fill_the_limits(limits, grey):
     np.testing.assert_array_equal(decoded(images), [grey, [255] * 3])
 
 
+def test_a_grid_holds_images_side_by_side():
+    X = np.arange(2 * 3 * 4).reshape(2, 3, 4) / 23
+    grid = decoded(ImageMaker((2, 2), (0, 1), 1).grid(X))
+    assert grid.shape == (4, 6)
+    np.testing.assert_array_equal(grid[2:, 4:], (255 * X[1, 2].reshape(2, 2)).round())
+
+
+def test_bars_stand_on_the_ground():
+    assert bars([1, 0, 0.5], 30, 10) == "M0.0 10v-10.0h9.5V10zM20.0 10v-5.0h9.5V10z"
+
+
 def test_cells_are_grouped_by_opacity():
     paths = dict(cells(np.array([[0, 0.05, 0.31], [1, np.nan, 0.4]]), 10, 8))
     assert paths == {1: "M10 0h9v7h-9z", 4: "M20 0h9v7h-9zM20 8h9v7h-9z", 10: "M0 8h9v7h-9z"}
@@ -691,27 +920,25 @@ def find(browser, selector):
     return browser.find_element("css selector", selector)
 
 
-def visible_rows(browser, column):
+def pixels(browser, canvas):
+    """Return the pixels of a canvas."""
     script = (
-        "return [...document.querySelectorAll('#dimension-table tbody tr')]"
-        ".filter((row) => row.offsetHeight).map((row) => row.cells[arguments[0]].dataset.value)"
-    )
-    return [float(value) for value in browser.execute_script(script, column)]
-
-
-def pixels(browser, canvas="canvas-now"):
-    """Return the pixels of a canvas, once the picture is drawn."""
-    script = (
-        "const done = arguments[1], canvas = document.getElementById(arguments[0]);"
-        "const look = () => canvas.width > 100 ? setTimeout(look, 10) : done(Array.from("
-        "copy(canvas).getImageData(0, 0, canvas.width, canvas.height).data));"
-        "const copy = (canvas) => {"
-        "  const context = new OffscreenCanvas(canvas.width, canvas.height)"
+        "const canvas = arguments[0];"
+        "const context = new OffscreenCanvas(canvas.width, canvas.height)"
         "    .getContext('2d', {willReadFrequently: true});"
-        "  context.drawImage(canvas, 0, 0); return context; };"
-        "look();"
+        "context.drawImage(canvas, 0, 0);"
+        "return Array.from(context.getImageData(0, 0, canvas.width, canvas.height).data);"
     )
-    return browser.execute_async_script(script, canvas)
+    return browser.execute_script(script, canvas)
+
+
+def card_of(browser, report, several=False):
+    """Return the first open card, of a factor of several dimensions or not."""
+    for factor in report.to_dict()["factors"]:
+        card = find(browser, f"#factor-{factor['dimensions'][0]}")
+        if card.get_attribute("open") and (len(factor["dimensions"]) > 1) >= several:
+            return factor, card
+    raise LookupError
 
 
 def wait_until(browser, condition):
@@ -726,123 +953,144 @@ def press(element, *names):
     element.send_keys(*(getattr(Keys, name) for name in names))
 
 
-def test_slider_changes_the_picture(visit):
+def test_slider_moves_the_pictures_of_all_classes(visit, images):
     browser = visit("images")
-    slider, off = find(browser, "#mover-value"), pixels(browser, "canvas-off")
+    factor, card = card_of(browser, images)
+    part = card.find_element("css selector", ".slider")
+    slider = part.find_element("css selector", "input.value")
+    canvases = part.find_elements("css selector", ".frames canvas")
+    assert len(canvases) == max(1, len(factor["classes"]))
+    wait_until(browser, lambda: len(pixels(browser, canvases[0])) == 12 * 12 * 4)
     press(slider, "HOME")
-    low, readout = pixels(browser), find(browser, "#mover-readout").text
+    low, at = [pixels(browser, c) for c in canvases], part.find_element("css selector", ".at").text
     press(slider, "END")
-    high = pixels(browser)
-    assert len(low) == 12 * 12 * 4 and low != high
-    assert pixels(browser, "canvas-off") == off
-    assert "the 5 % quantile" in readout
-    assert "the 95 % quantile" in find(browser, "#mover-readout").text
+    high = [pixels(browser, c) for c in canvases]
+    assert all(a != b for a, b in zip(low, high, strict=True))
+    assert at == "Decoded with the factor off." if factor["switched"] else "the 5 % quantile" in at
+    assert "the 95 % quantile" in part.find_element("css selector", ".at").text
     assert "95 % quantile" in slider.get_attribute("aria-valuetext")
     press(slider, "ARROW_LEFT")
-    assert pixels(browser) not in (low, high)
+    assert pixels(browser, canvases[0]) not in (low[0], high[0])
 
 
-def test_difference_is_that_of_the_two_pictures(visit):
-    browser = visit("images")
-    press(find(browser, "#mover-value"), "END")
-    off, now, change = (
-        np.reshape(pixels(browser, f"canvas-{name}"), (-1, 4)) for name in ("off", "now", "change")
-    )
-    difference = now[:, 0] - off[:, 0]
-    visible = change[:, 3] > 0
-    np.testing.assert_array_equal(visible, difference != 0)
-    np.testing.assert_array_equal(change[visible, 0] > 100, difference[visible] > 0)  # vermilion
-
-
-def test_slider_changes_the_values_of_features(visit, flowers):
+def test_slider_changes_the_values_of_features(visit, table):
     browser = visit("table")
-    press(find(browser, "#mover-value"), "HOME")
-    low = find(browser, "#mover-table tbody").text
-    press(find(browser, "#mover-value"), "END")
-    assert find(browser, "#mover-table tbody").text != low
-    rows = [row.split("\n") for row in low.split("\n")]
-    assert len(rows) == 4
-    assert {name for name in flowers[1].columns if name in low} == set(flowers[1].columns)
+    card = card_of(browser, table)[1]
+    slider = card.find_element("css selector", "input.value")
+    frames = card.find_element("css selector", "table.frames")
+    names = [frames.find_elements("css selector", "thead th")[1].text]
+    assert set(names) <= set(table.to_dict()["data"]["feature_names"])
+    press(slider, "HOME")
+    low = frames.text
+    press(slider, "END")
+    assert frames.text != low
 
 
-def test_only_dimensions_of_the_class_are_offered(visit, images):
-    browser, data = visit("images"), images.to_dict()
-    chooser = find(browser, "#mover-class")
-    for c, entry in enumerate(data["classes"][:4]):
-        assert chooser.get_attribute("value") == str(c)
-        offered = browser.execute_script(
-            "return [...document.getElementById('mover-dimension').options].map((o) => o.value)"
-        )
-        on = {str(j) for j, rate in enumerate(data["activation_rates"][c]) if rate >= 0.5}
-        assert set(offered) == on and offered[0] == str(entry["dimension"])
-        before = pixels(browser)
-        press(chooser, "ARROW_DOWN")
-        wait_until(browser, lambda before=before: pixels(browser) != before)
+def test_the_page_and_its_script_write_the_same_numbers(visit, table):
+    browser = visit("table")
+    _, card = card_of(browser, table)
+    slider = card.find_element("css selector", "input.value")
+    frames = card.find_element("css selector", "table.frames")
+    press(slider, "ARROW_LEFT", "ARROW_RIGHT")  # the middle, as it was written
+    (source,) = re.findall(
+        rf'id="{card.get_attribute("id")}".*?<table class="frames">.*?<tbody>(.*?)</tbody>',
+        source_of(table),
+        flags=re.DOTALL,
+    )
+    assert re.findall('<td class="n">(.*?)</td>', source) == [
+        cell.text for cell in frames.find_elements("css selector", "tbody td")
+    ]
 
 
-def test_table_sorts_by_mouse_and_keyboard(visit):
-    browser = visit("images")
-    headers = browser.find_elements("css selector", "#dimension-table thead th[aria-sort]")
-    for column in range(5):
-        button = headers[column].find_element("css selector", "button")
-        button.click()
-        assert visible_rows(browser, column) == sorted(visible_rows(browser, column))
-        press(button, "ENTER")
-        values = visible_rows(browser, column)
-        assert values == sorted(values, reverse=True)
-        states = [header.get_attribute("aria-sort") for header in headers]
-        assert states == ["none"] * column + ["descending"] + ["none"] * (4 - column)
-    assert "sorted by density, descending" in find(browser, "#shown").text
-
-
-def test_table_filters_and_announces(visit, images):
-    browser, data = visit("images"), images.to_dict()
-    text, role = find(browser, "#filter-text"), find(browser, "#filter-role")
-    assert find(browser, "#shown").text == "8 of 8 dimensions shown"
-    text.send_keys("class-specific")
-    expected = [d["dimension"] for d in data["dimensions"] if d["role"] == "class-specific"]
-    assert sorted(visible_rows(browser, 0)) == expected
-    assert find(browser, "#shown").text == f"{len(expected)} of 8 dimensions shown"
-    text.clear()
-    text.send_keys("zebra")
-    assert find(browser, "#shown").text == "0 of 8 dimensions shown"
-    text.clear()
-    press(text, "ENTER")  # is no form to submit
-    role.send_keys("shared")
-    expected = [d["dimension"] for d in data["dimensions"] if d["role"] == "shared"]
-    assert sorted(visible_rows(browser, 0)) == expected
-    assert find(browser, "#shown").get_attribute("role") == "status"
-
-
-def test_a_row_takes_its_dimension_to_the_slider(visit):
-    browser = visit("images")
-    row = browser.find_elements("css selector", "#dimension-table tbody tr")[-1]
-    row.find_element("css selector", "button").click()
-    dimension = row.get_attribute("data-dimension")
-    assert find(browser, "#mover-dimension").get_attribute("value") == dimension
-    assert browser.switch_to.active_element.get_attribute("id") == "mover-value"
-
-
-def test_maps_are_read_by_arrow_keys_and_pointer(visit, images):
+def test_the_map_opens_cards_by_click_and_by_keyboard(visit, images):
     from selenium.webdriver import ActionChains
 
     browser, data = visit("images"), images.to_dict()
-    readout, chart = find(browser, "#map-readout"), find(browser, "#map")
-    browser.execute_script("document.getElementById('map').focus()")
+    chart, readout = find(browser, "#map"), find(browser, "#map-readout")
+    browser.execute_script(
+        "document.querySelectorAll('details').forEach((d) => { d.open = false; });"
+        "document.getElementById('map').focus()"
+    )
     press(chart, "ARROW_DOWN", "ARROW_UP", "ARROW_DOWN")
     c = data["class_order"][1]
-    (j,) = [int(word) for word in re.findall(r"dimension (\d+)", readout.text)]
+    (j,) = [int(word) for word in re.findall(r"Factor (\d+)", readout.text)]
     rate = round(100 * data["activation_rates"][c][j])
     assert readout.text.startswith(data["classes"][c]["name"] + ",") and f"{rate} %" in readout.text
-    before = readout.text
-    press(chart, "ARROW_RIGHT")
-    assert readout.text != before
-    sharing = find(browser, "#sharing")
-    ActionChains(browser).move_to_element(sharing).perform()
-    assert "in common" in find(browser, "#sharing-readout").text
+    press(chart, "ARROW_RIGHT", "ENTER")
+    (j,) = [int(word) for word in re.findall(r"Factor (\d+)", readout.text)]
+    assert find(browser, f"#factor-{j}").get_attribute("open")
+    assert browser.switch_to.active_element.find_element("xpath", "..").get_attribute("id") == (
+        f"factor-{j}"
+    )
+    grid = embedded(images)["maps"]["map"]
+    width, height = grid["cell"]
+    size = chart.size
+    last = len(grid["columns"]) - 1
+    x = grid["left"] + (last + 0.5) * width - size["width"] / 2
+    y = grid["top"] + 0.5 * height - size["height"] / 2
+    ActionChains(browser).move_to_element_with_offset(chart, int(x), int(y)).click().perform()
+    lead = embedded(images)["factors"][grid["columns"][last]][0]
+    assert find(browser, f"#factor-{lead}").get_attribute("open")
+    browser.execute_script(
+        "document.querySelector('svg a[href^=\"#class-\"] text').dispatchEvent("
+        "new MouseEvent('click', {bubbles: true}))"
+    )
+    assert browser.switch_to.active_element.get_attribute("id").startswith("class-")
 
 
-def test_keyboard_reaches_everything(visit):
+def test_cards_sort_by_keyboard_and_announce(visit, images):
+    browser, data = visit("images"), images.to_dict()
+
+    def order(key):
+        script = (
+            "return [...document.querySelectorAll('#cards > .factor')]"
+            ".map((card) => card.dataset[arguments[0]])"
+        )
+        return [float(value) for value in browser.execute_script(script, key)]
+
+    sort = find(browser, "#sort")
+    assert order("size") == sorted(order("size"), reverse=True)
+    assert order("size") == pytest.approx([factor["size"] for factor in data["factors"]])
+    press(sort, "ARROW_DOWN")
+    assert order("place") == sorted(order("place"))
+    assert find(browser, "#sorted").text == "8 factors, sorted by place in the map"
+    press(sort, "ARROW_DOWN")
+    assert order("cost") == sorted(order("cost"), reverse=True)
+    assert find(browser, "#sorted").get_attribute("role") == "status"
+
+
+def test_names_are_edited_exported_and_read_back(visit, images, tmp_path):
+    browser = visit("images")
+    factor, card = card_of(browser, images)
+    j = factor["dimensions"][0]
+    name = '<b>heel</b> & "height" {{ 7 * 7 }}'
+    field = find(browser, f"#name-{j}")
+    field.send_keys(name)
+    assert card.find_element("css selector", "summary .title").text == name
+    chips = browser.find_elements("css selector", f".chips a[data-dimensions='{j}']")
+    assert chips and {chip.text for chip in chips} == {name}
+    exported = browser.execute_async_script(
+        "const done = arguments[0];"
+        "fetch = undefined;"
+        "document.getElementById('names').open = true;"
+        "done([document.getElementById('names-json').textContent,"
+        "      document.getElementById('names-file').href.slice(0, 5)])"
+    )
+    assert json.loads(exported[0]) == {str(j): name} and exported[1] == "blob:"
+    assert browser.find_elements("css selector", "main b") == []
+    path = tmp_path / "names.json"
+    path.write_text(exported[0])
+    est, data = oracle(n_classes=5, n_global=1, n_shared=2, activity=0.8, image_shape=(12, 12))
+    again = factor_report(est, data.data, data.target, image_shape=(12, 12), names=path)
+    assert name in Page(again).text and f'value="{html.escape(name)}"' in source_of(again).replace(
+        "&#34;", "&quot;"
+    )
+    field.clear()
+    press(field, "SPACE", "BACKSPACE")
+    assert card.find_element("css selector", "summary .title").text == f"Factor {j}"
+
+
+def test_keyboard_reaches_everything(visit, images):
     browser = visit("images")
     press(find(browser, "body"), "TAB")
     skip = browser.switch_to.active_element
@@ -852,19 +1100,25 @@ def test_keyboard_reaches_everything(visit):
     for _ in range(60):
         press(browser.switch_to.active_element, "TAB")
         reached.add(browser.switch_to.active_element.get_attribute("id"))
-    controls = {"mover-class", "mover-dimension", "mover-value", "filter-text", "filter-role"}
-    assert controls | {"map", "sharing"} <= reached
+    j = images.to_dict()["factors"][0]["sliders"][0]["dimension"]
+    assert {"map", "sort", f"value-{j}", f"name-{j}"} <= reached
 
 
 def test_hostile_names_do_nothing_in_a_browser(visit):
     browser = visit("hostile")
     assert browser.title == find(browser, "h1").text == HOSTILE[0]
-    press(find(browser, "#mover-value"), "END")
-    options = [o.text for o in browser.find_elements("css selector", "#mover-class option")]
-    assert set(options) <= {shorten(name).strip() for name in HOSTILE[:5]}
-    assert HOSTILE[0] in options
-    table = find(browser, "#mover-table").get_attribute("textContent")
-    assert any(shorten(str(name)) in table for name in HOSTILE)
+    browser.execute_script(
+        "document.querySelectorAll('details').forEach((d) => { d.open = true; })"
+    )
+    for slider in browser.find_elements("css selector", "input.value"):
+        press(slider, "END")
+    for field in browser.find_elements("css selector", "input.name")[:2]:
+        field.clear()
+        field.send_keys(HOSTILE[1])
+    press(find(browser, "#map"), "ARROW_DOWN", "ENTER")
+    text = find(browser, "main").text
+    for name in HOSTILE[:3]:
+        assert name in text
     assert browser.execute_script("return window.hacked === undefined")
     assert browser.find_elements("css selector", "img, b, main script") == []
 
@@ -872,9 +1126,12 @@ def test_hostile_names_do_nothing_in_a_browser(visit):
 @pytest.mark.parametrize("kind", ["images", "table", "hostile", "dead"])
 def test_no_request_leaves_the_page(kind, visit):
     browser = visit(kind)
-    for slider in browser.find_elements("css selector", "#mover-value"):
+    browser.execute_script(
+        "document.querySelectorAll('details').forEach((d) => { d.open = true; })"
+    )
+    for slider in browser.find_elements("css selector", "input.value")[:4]:
         press(slider, "END")
-    find(browser, "#dimension-table thead button").click()
+    press(find(browser, "#sort"), "ARROW_DOWN")
     events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     urls = [
         e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"
@@ -914,13 +1171,10 @@ def test_page_follows_the_colour_scheme(visit):
     assert visit("images", prefers_color_scheme="dark").execute_script(ground) == "rgb(20, 23, 27)"
 
 
-def test_print_shows_what_is_filtered_away(visit):
+def test_print_shows_what_is_folded_away(visit):
     browser = visit("images")
-    find(browser, "#filter-text").send_keys("zebra")
-    assert visible_rows(browser, 0) == []
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
-    assert len(visible_rows(browser, 0)) == 8
-    assert not find(browser, "#filter-text").is_displayed()
+    assert not find(browser, "#sort").is_displayed()
     pdf = base64.b64decode(browser.execute_cdp_cmd("Page.printToPDF", {})["data"])
     assert pdf.startswith(b"%PDF")
     assert browser.execute_script(
@@ -933,10 +1187,11 @@ def test_notebook_frame_works_and_is_isolated(browser, images, tmp_path):
     page.write_text(f"<!doctype html><title>n</title>{images._repr_html_()}", encoding="utf-8")
     browser.get(page.as_uri())
     browser.switch_to.frame(0)
-    press(find(browser, "#mover-value"), "HOME")
-    low = pixels(browser)
-    press(find(browser, "#mover-value"), "END")
-    assert pixels(browser) != low
+    slider = find(browser, "input.value")
+    press(slider, "HOME")
+    low = find(browser, ".at").text
+    press(slider, "END")
+    assert find(browser, ".at").text != low
     reach = "try { return parent.document.title } catch (error) { return error.name }"
     assert browser.execute_script(reach) == "SecurityError"
     browser.switch_to.default_content()
@@ -944,8 +1199,10 @@ def test_notebook_frame_works_and_is_isolated(browser, images, tmp_path):
 
 def test_inert_dimensions_are_judged_on_every_class_in_whatever_order_rows_come(monkeypatch):
     seen = []
-    judge = metrics.inert_dimensions
-    monkeypatch.setattr(metrics, "inert_dimensions", lambda est, X: seen.append(X) or judge(est, X))
+    judge = _factors.inert_by_codes
+    monkeypatch.setattr(
+        _factors, "inert_by_codes", lambda est, X, Z: seen.append(X) or judge(est, X, Z)
+    )
     y = np.arange(1600) % 2
     X = np.c_[y, np.random.default_rng(0).random((1600, 2))]
     est = ClassVSCTransformer(4, hidden_layer_sizes=(8,), max_epochs=1, random_state=0)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from sklearn_classvsc._factor_names import Names, read_names
+from sklearn_classvsc._pipelines import unroll
 from sklearn_classvsc.labels import labeled_rows
 from sklearn_classvsc.metrics import ROLES, dimension_roles
 from sklearn_classvsc.metrics._counts import MatrixLike, class_counts
@@ -35,6 +38,8 @@ class ActivationDisplay:
         Class labels.
     roles : DataFrame of n_dimensions rows
         From :func:`~sklearn_classvsc.metrics.dimension_roles`.
+    names : mapping, default=None
+        What a user calls the dimensions.
 
     Attributes
     ----------
@@ -67,15 +72,27 @@ class ActivationDisplay:
     order_: NDArray[np.intp]
 
     def __init__(
-        self, *, activity: NDArray[Any], classes: NDArray[Any], roles: pd.DataFrame
+        self,
+        *,
+        activity: NDArray[Any],
+        classes: NDArray[Any],
+        roles: pd.DataFrame,
+        names: Mapping[int, str] | None = None,
     ) -> None:
         self.activity = activity
         self.classes = classes
         self.roles = roles
+        self.names = names
 
     @classmethod
     def from_estimator(
-        cls, est: Any, X: MatrixLike, y: ArrayLike, *, ax: Axes | None = None
+        cls,
+        est: Any,
+        X: MatrixLike,
+        y: ArrayLike,
+        *,
+        names: Names = None,
+        ax: Axes | None = None,
     ) -> Self:
         """Encode samples, and plot which dimensions their classes activate.
 
@@ -88,6 +105,9 @@ class ActivationDisplay:
         y : array-like of shape (n_samples,) or (n_samples, n_labels)
             Class labels, or an indicator of them, as the estimator reads them; of at least two
             classes of five samples. Samples without a label are left out.
+        names : mapping, path or None, default=None
+            What you call the dimensions: from numbers to names, or the file that the page of a
+            report exports.
         ax : matplotlib Axes, default=None
             Where to plot; None makes a figure.
 
@@ -96,10 +116,13 @@ class ActivationDisplay:
         display : ActivationDisplay
             The display, plotted.
         """
-        return cls.from_codes(*labeled_rows(est, est.transform(X), y), ax=ax)
+        est, X = unroll(est, X)
+        return cls.from_codes(*labeled_rows(est, est.transform(X), y), names=names, ax=ax)
 
     @classmethod
-    def from_codes(cls, Z: MatrixLike, y: ArrayLike, *, ax: Axes | None = None) -> Self:
+    def from_codes(
+        cls, Z: MatrixLike, y: ArrayLike, *, names: Names = None, ax: Axes | None = None
+    ) -> Self:
         """Plot which dimensions of some codes the classes activate.
 
         Parameters
@@ -108,6 +131,9 @@ class ActivationDisplay:
             Codes, of any encoder, whose non-zeros are the active dimensions.
         y : array-like of shape (n_samples,) or (n_samples, n_labels)
             Class labels, or an indicator of them; of at least two classes of five samples.
+        names : mapping, path or None, default=None
+            What you call the dimensions: from numbers to names, or the file that the page of a
+            report exports.
         ax : matplotlib Axes, default=None
             Where to plot; None makes a figure.
 
@@ -117,7 +143,12 @@ class ActivationDisplay:
             The display, plotted.
         """
         counts = class_counts(Z, y)
-        display = cls(activity=counts.rates, classes=counts.classes, roles=dimension_roles(Z, y))
+        display = cls(
+            activity=counts.rates,
+            classes=counts.classes,
+            roles=dimension_roles(Z, y),
+            names=read_names(names, counts.rates.shape[1]),
+        )
         return display.plot(ax=ax)
 
     def plot(self, ax: Axes | None = None) -> Self:
@@ -153,7 +184,11 @@ class ActivationDisplay:
         colorbar.set_label("fraction of samples with it active")
         ax.set(xlabel="dimension", ylabel="class")
         _plot.label_axis(ax.yaxis, names)
-        _plot.label_axis(ax.xaxis, [str(j) for j in self.order_])
+        called = self.names or {}
+        labels = [
+            f"{j}: {_plot.literal(called[j])}" if j in called else str(j) for j in self.order_
+        ]
+        _plot.label_axis(ax.xaxis, labels)
         self._mark_roles()
         return self
 

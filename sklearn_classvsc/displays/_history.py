@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_classvsc._pipelines import core_of
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
@@ -65,7 +67,7 @@ class HistoryDisplay:
         Parameters
         ----------
         est : estimator
-            Fitted, of this package.
+            Fitted, of this package, or a pipeline that holds one.
         X, y : Ignored, default=None
             Not used, present for consistency with the other displays.
         ax : matplotlib Axes, default=None
@@ -76,6 +78,7 @@ class HistoryDisplay:
         display : HistoryDisplay
             The display, plotted.
         """
+        est = core_of(est)
         check_is_fitted(est)
         return cls(history=est.history_).plot(ax=ax)
 

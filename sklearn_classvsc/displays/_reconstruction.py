@@ -9,28 +9,29 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from sklearn.preprocessing import StandardScaler
-from sklearn.utils import check_array, check_scalar, gen_batches
+from sklearn.utils import check_array, check_scalar
 
+from sklearn_classvsc._pipelines import feature_names, sparse_codes, unroll
 from sklearn_classvsc._tables import check_image_shape
-from sklearn_classvsc.inspection import feature_names, sparse_codes
 from sklearn_classvsc.labels import labeled_rows
 from sklearn_classvsc.metrics._counts import MatrixLike, check_labels, random_rows, to_dense
+from sklearn_classvsc.metrics._fidelity import measure_fidelity
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
     from typing_extensions import Self
 
-# Rows that are decoded at a time, and the inches of an image.
-_BATCH, _CELL = 1024, 0.85
+# Inches of an image.
+_CELL = 0.85
 
 
 class ReconstructionDisplay:
     """What is left of samples that are encoded and decoded again.
 
     Images: some samples above their reconstructions. Tables: the explained variance of each
-    feature, the worst first; 1 is perfect, 0 no better than the feature's mean.
+    feature, the worst first; 1 is perfect, 0 no better than the feature's mean. Counts are
+    decoded at the total of each sample.
 
     Use `from_estimator`.
 
@@ -41,8 +42,8 @@ class ReconstructionDisplay:
     labels : ndarray of shape (n_shown,) or None
         Their classes.
     explained_variance : Series of length n_features
-        Explained variance of each feature over all samples, indexed by the features' names; NaN
-        for a constant one.
+        Explained variance of each feature over all samples, as `fidelity_scorer` has it, indexed by
+        the features' names; NaN for a constant one.
     image_shape : tuple of (height, width) or (height, width, 3), default=None
         Shape of a sample that is an image; None means a table.
 
@@ -55,7 +56,7 @@ class ReconstructionDisplay:
 
     See Also
     --------
-    sklearn_classvsc.metrics.fidelity_scorer : The explained variance of all features together.
+    sklearn_classvsc.metrics.fidelity_scorer : The mean over features.
 
     Examples
     --------
@@ -131,17 +132,22 @@ class ReconstructionDisplay:
             If an argument is not as described.
         """
         check_scalar(n_samples, "n_samples", Integral, min_val=1)
+        est, X = unroll(est, X)
         if y is not None:
             X, y = labeled_rows(est, X, y)
         Z = sparse_codes(est, X)
         data = check_array(X, accept_sparse="csr")
         names = feature_names(est, data.shape[1])
         rows, labels = _first_of_each(y, Z, n_samples)
+        likelihood = getattr(est, "likelihood_", None)
+        kept = measure_fidelity(
+            data, lambda rows: est.inverse_transform(Z[rows].toarray()), likelihood
+        )
         display = cls(
             originals=to_dense(data[rows]),
             reconstructions=np.asarray(est.inverse_transform(Z[rows].toarray())),
             labels=labels,
-            explained_variance=pd.Series(_explained_variance(est, data, Z), index=names),
+            explained_variance=pd.Series(kept.explained_variance, index=names),
             image_shape=image_shape,
         )
         return display.plot(ax=ax, k=k)
@@ -254,13 +260,3 @@ def _first_of_each(
     occurrence = pd.Series(labels).groupby(labels).cumcount().to_numpy()
     rows = np.lexsort((labels, occurrence))[:n_shown]
     return rows, classes[labels[rows]]
-
-
-def _explained_variance(est: Any, X: Any, Z: Any) -> NDArray[np.float64]:
-    """Explained variance of each feature, 1 - MSE / variance, NaN for constant features."""
-    error = np.zeros(X.shape[1])
-    for rows in gen_batches(X.shape[0], _BATCH):
-        residual = to_dense(X[rows]) - np.asarray(est.inverse_transform(Z[rows].toarray()))
-        error += np.square(residual, dtype=np.float64).sum(axis=0)
-    variance = StandardScaler(with_mean=False).fit(X).var_
-    return 1 - error / X.shape[0] / np.where(variance > 0, variance, np.nan)

@@ -11,6 +11,7 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.sparse import diags_array
 from scipy.spatial.distance import squareform
 
+from sklearn_classvsc._pipelines import unroll
 from sklearn_classvsc.labels import labeled_rows
 from sklearn_classvsc.metrics import class_sharing_matrix, dimension_roles
 from sklearn_classvsc.metrics._counts import MatrixLike, check_matrix, class_counts
@@ -115,6 +116,7 @@ class SharingDisplay:
         display : SharingDisplay
             The display, plotted.
         """
+        est, X = unroll(est, X)
         codes, labels = labeled_rows(est, est.transform(X), y)
         return cls.from_codes(codes, labels, include_global=include_global, order=order, ax=ax)
 

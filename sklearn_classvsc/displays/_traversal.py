@@ -12,8 +12,12 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_array, check_scalar
 
+from sklearn_classvsc._factor_names import Names, read_names
+from sklearn_classvsc._messages import brief
+from sklearn_classvsc._pipelines import feature_names, unroll
 from sklearn_classvsc._tables import check_image_shape
-from sklearn_classvsc.inspection import Traversal, feature_names, traverse
+from sklearn_classvsc.inspection import Traversal, traverse, traverse_classes
+from sklearn_classvsc.labels import labeled_rows
 from sklearn_classvsc.metrics._counts import MatrixLike, to_dense
 
 if TYPE_CHECKING:
@@ -33,13 +37,16 @@ class TraversalDisplay:
     where the dimension makes the image brighter, blue where darker). Tables: the features that
     move most, their decoded values written in X's units, coloured by how far they have moved.
 
+    With `by_class`, a row for each class that has the dimension: a sample of each, all at the same
+    values; of a table the features of each that move most.
+
     Use `from_estimator`.
 
     Parameters
     ----------
-    traversal : Traversal
-        From :func:`~sklearn_classvsc.inspection.traverse`.
-    original : ndarray of shape (n_features,)
+    traversal : Traversal or list of Traversal
+        From :func:`~sklearn_classvsc.inspection.traverse`; of each class, a list.
+    original : ndarray of shape (n_features,) or (n_classes, n_features)
         The sample that the sweep starts from.
     feature_names : list of str
         Names of the features.
@@ -47,6 +54,8 @@ class TraversalDisplay:
         Standard deviations of the features, by which their movements are compared.
     image_shape : tuple of (height, width) or (height, width, 3), default=None
         Shape of a sample that is an image; None means a table.
+    name : str, default=""
+        What a user calls the dimension.
 
     Attributes
     ----------
@@ -80,17 +89,19 @@ class TraversalDisplay:
     def __init__(
         self,
         *,
-        traversal: Traversal,
+        traversal: Traversal | list[Traversal],
         original: NDArray[Any],
         feature_names: list[str],
         scale: NDArray[np.float64],
         image_shape: Sequence[int] | None = None,
+        name: str = "",
     ) -> None:
         self.traversal = traversal
         self.original = original
         self.feature_names = feature_names
         self.scale = scale
         self.image_shape = image_shape
+        self.name = name
 
     @classmethod
     def from_estimator(
@@ -101,9 +112,11 @@ class TraversalDisplay:
         *,
         dimension: int,
         label: Any = None,
+        by_class: bool = False,
         n_steps: int = 7,
         quantiles: tuple[float, float] = (0.05, 0.95),
         image_shape: Sequence[int] | None = None,
+        names: Names = None,
         k: int = 8,
         ax: Axes | None = None,
     ) -> Self:
@@ -116,17 +129,23 @@ class TraversalDisplay:
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Samples.
         y : array-like of shape (n_samples,), default=None
-            Class labels, as the estimator reads them. Needed with `label` alone.
+            Class labels, as the estimator reads them. Needed with `label` and `by_class`.
         dimension : int
             The dimension to sweep.
         label : object, default=None
             The class to stay within. None: all samples.
+        by_class : bool, default=False
+            Whether to sweep the dimension in each class at least half of which has it, over the
+            same values: quantiles of those in all samples.
         n_steps : int, default=7
             Number of values, at least two.
         quantiles : tuple of (lowest, highest), default=(0.05, 0.95)
             Where the sweep starts and ends among the dimension's non-zero values.
         image_shape : tuple of (height, width) or (height, width, 3), default=None
             Shape of a sample that is an image; None means a table.
+        names : mapping, path or None, default=None
+            What you call the dimensions: from numbers to names, or the file that the page of a
+            report exports.
         k : int, default=8
             Number of features of a table to show.
         ax : matplotlib Axes, default=None
@@ -142,16 +161,37 @@ class TraversalDisplay:
         ValueError
             If no sample of the class has the dimension active, or an argument is not as described.
         """
-        traversal = traverse(
-            est, X, y, dimension=dimension, label=label, n_steps=n_steps, quantiles=quantiles
-        )
+        est, X = unroll(est, X)
+        if by_class:
+            if label is not None:
+                raise ValueError(f"label is {brief(label)}, but by_class sweeps all: pass one.")
+            if y is None:
+                raise ValueError("y is None, but classes are swept: pass the labels of X as y.")
+            X, y = labeled_rows(est, X, y)
+            found = traverse_classes(est, X, y, dimension, n_steps, quantiles)
+        else:
+            found = [
+                traverse(
+                    est,
+                    X,
+                    y,
+                    dimension=dimension,
+                    label=label,
+                    n_steps=n_steps,
+                    quantiles=quantiles,
+                )
+            ]
         data = check_array(X, accept_sparse="csr")
+        given = read_names(names, found[0].codes.shape[1])
+        samples = [each.sample for each in found]
+        originals = to_dense(data[samples])
         display = cls(
-            traversal=traversal,
-            original=to_dense(data[[traversal.sample]])[0],
+            traversal=found if by_class else found[0],
+            original=originals if by_class else originals[0],
             feature_names=feature_names(est, data.shape[1]),
             scale=StandardScaler(with_mean=False).fit(data).scale_,
             image_shape=image_shape,
+            name=given.get(int(dimension), ""),
         )
         return display.plot(ax=ax, k=k)
 
@@ -179,16 +219,22 @@ class TraversalDisplay:
 
         check_scalar(k, "k", Integral, min_val=1)
         check_image_shape(self.image_shape, len(self.feature_names))
-        t = self.traversal
-        if self.image_shape is None:
+        t = self._all[0]
+        if isinstance(self.traversal, list):
+            self._plot_classes(ax, k)
+        elif self.image_shape is None:
             self._plot_table(ax, k)
         else:
             self._plot_images(ax, self.image_shape)
         self.ax_.xaxis.tick_top()
         self.ax_.xaxis.set_label_position("top")
-        where = "" if t.label is None else f" in {_plot.literal(t.label, 20)}"
+        alone = t.label is not None and not isinstance(self.traversal, list)
+        where = f" in {_plot.literal(t.label, 20)}" if alone else ""
+        what = f" ({_plot.literal(self.name)})" if self.name else ""
         low, high = t.quantiles[[0, -1]]
-        self.ax_.set_xlabel(f"dimension {t.dimension}{where}: {low:.0%} to {high:.0%} quantile")
+        self.ax_.set_xlabel(
+            f"dimension {t.dimension}{what}{where}: {low:.0%} to {high:.0%} quantile"
+        )
         return self
 
     def frame(self) -> pd.DataFrame:
@@ -198,26 +244,63 @@ class TraversalDisplay:
         -------
         frame : DataFrame of n_steps * n_features rows
             Columns `step`, `quantile` and `value` of the dimension, `feature` and `decoded`, the
-            feature's value in X's units.
+            feature's value in X's units; with several classes, `class` first.
         """
-        t = self.traversal
-        n_steps, n_features = t.X_hat.shape
-        return pd.DataFrame(
-            {
+        frames = []
+        for t in self._all:
+            n_steps, n_features = t.X_hat.shape
+            columns = {
                 "step": np.repeat(np.arange(n_steps), n_features),
                 "quantile": np.repeat(t.quantiles, n_features),
                 "value": np.repeat(t.values, n_features),
                 "feature": np.tile(self.feature_names, n_steps),
                 "decoded": t.X_hat.ravel(),
             }
-        )
+            frames.append(pd.DataFrame(columns))
+            if isinstance(self.traversal, list):
+                frames[-1].insert(0, "class", t.label)
+        return pd.concat(frames, ignore_index=True)
+
+    @property
+    def _all(self) -> list[Traversal]:
+        return self.traversal if isinstance(self.traversal, list) else [self.traversal]
+
+    def _plot_classes(self, ax: Axes | None, k: int) -> None:
+        """Plot a row for each class; of a table, one for each of its features that move most."""
+        from sklearn_classvsc.displays import _plot
+
+        names = [_plot.literal(t.label, 20) for t in self._all]
+        values = [f"{value:.2g}" for value in self._all[0].values]
+        if self.image_shape is not None:
+            images = [
+                [x, *t.X_hat] for x, t in zip(np.atleast_2d(self.original), self._all, strict=True)
+            ]
+            n_rows, n_columns = len(images), len(images[0])
+            pixels = _plot.as_pixels(np.concatenate(images), self.image_shape)
+            aspect = self.image_shape[0] / self.image_shape[1]
+            width = 0.9 * n_columns + _plot.text_extent(names)
+            self.ax_ = ax = _plot.new_axes(ax, width, 0.85 * aspect * n_rows + 0.6)
+            self.figure_ = ax.figure
+            panels = pixels.reshape(n_rows, n_columns, *pixels.shape[1:])
+            self.im_, rows, columns = _plot.mosaic(ax, panels)
+            _plot.label_axis(ax.yaxis, names, rows)
+            _plot.label_axis(ax.xaxis, ["sample", *values], columns)
+            return
+        rows_of, labels, moves = [], [], []
+        for name, t in zip(names, self._all, strict=True):
+            moved = (t.X_hat - t.X_hat[0]) / self.scale
+            for i in np.argsort(-np.ptp(moved, axis=0), kind="stable")[: max(1, k // 2)]:
+                rows_of.append(t.X_hat[:, i])
+                moves.append(moved[:, i])
+                labels.append(f"{name}: {_plot.literal(self.feature_names[i])}")
+        self._plot_moves(ax, np.array(rows_of), np.array(moves), labels, values)
 
     def _plot_images(self, ax: Axes | None, image_shape: Sequence[int]) -> None:
         from matplotlib import colormaps
 
         from sklearn_classvsc.displays import _plot
 
-        t = self.traversal
+        t = self._all[0]
         change = (t.X_hat[-1] - t.X_hat[0]).reshape(*image_shape[:2], -1).mean(axis=2)
         change = colormaps["RdBu_r"](0.5 + 0.5 * change / (np.abs(change).max() or 1))[..., :3]
         pixels = _plot.as_pixels([self.original, *t.X_hat], image_shape)
@@ -233,28 +316,38 @@ class TraversalDisplay:
     def _plot_table(self, ax: Axes | None, k: int) -> None:
         from sklearn_classvsc.displays import _plot
 
-        t = self.traversal
+        t = self._all[0]
         moved = (t.X_hat - t.X_hat[0]) / self.scale
         top = np.argsort(-np.ptp(moved, axis=0), kind="stable")[:k]
-        self.ax_ = ax = _plot.new_axes(ax, 0.65 * len(t.values) + 3.2, 0.3 * len(top) + 1.2)
+        names = [_plot.literal(self.feature_names[i]) for i in top]
+        values = [f"{value:.2g}" for value in t.values]
+        self._plot_moves(ax, t.X_hat[:, top].T, moved[:, top].T, names, values)
+
+    def _plot_moves(
+        self,
+        ax: Axes | None,
+        decoded: NDArray[Any],
+        moved: NDArray[np.float64],
+        names: list[str],
+        values: list[str],
+    ) -> None:
+        """Plot rows of decoded values, coloured by how far they have moved."""
+        from sklearn_classvsc.displays import _plot
+
+        self.ax_ = ax = _plot.new_axes(ax, 0.65 * len(values) + 3.2, 0.3 * len(names) + 1.2)
         self.figure_ = ax.figure
-        limit = max(float(np.abs(moved[:, top]).max()), _SMALL_MOVE)
+        limit = max(float(np.abs(moved).max()), _SMALL_MOVE)
         self.im_ = ax.imshow(
-            moved[:, top].T,
-            cmap="RdBu_r",
-            vmin=-limit,
-            vmax=limit,
-            aspect="auto",
-            interpolation="none",
+            moved, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto", interpolation="none"
         )
         colorbar = self.figure_.colorbar(self.im_, ax=ax, fraction=0.05, pad=0.02)
         colorbar.set_label("moved, in standard deviations")
-        _plot.label_axis(ax.yaxis, [_plot.literal(self.feature_names[i]) for i in top])
-        _plot.label_axis(ax.xaxis, [f"{value:.2g}" for value in t.values])
+        _plot.label_axis(ax.yaxis, names)
+        _plot.label_axis(ax.xaxis, values)
         _plot.lay_out(ax)
         size = min(8.0, _plot.pitch(ax.xaxis) / 5, 0.7 * _plot.pitch(ax.yaxis))
-        for (row, step), value in np.ndenumerate(t.X_hat[:, top].T):
-            colour = _plot.text_colour(self.im_.cmap(self.im_.norm(moved[step, top[row]])))
+        for (row, step), value in np.ndenumerate(decoded):
+            colour = _plot.text_colour(self.im_.cmap(self.im_.norm(moved[row, step])))
             ax.text(
                 step, row, f"{value:.3g}", ha="center", va="center", color=colour, fontsize=size
             )

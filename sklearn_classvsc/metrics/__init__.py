@@ -11,6 +11,7 @@ own: the density of each dimension is a column of :func:`dimension_roles`, and i
 number of active dimensions (L0).
 """
 
+from sklearn_classvsc.metrics._coherence import topic_coherence
 from sklearn_classvsc.metrics._consistency import (
     CategorySharing,
     category_sharing_test,
@@ -31,6 +32,7 @@ from sklearn_classvsc.metrics._scorers import (
     elbo_scorer,
     fidelity_scorer,
     inert_dimensions,
+    pooled_fidelity_scorer,
     probe_scorer,
 )
 from sklearn_classvsc.metrics._sparsity import dead_fraction, hoyer_sparsity_score
@@ -39,6 +41,7 @@ from sklearn_classvsc.metrics._stability import (
     role_recovery_score,
     role_stability_score,
 )
+from sklearn_classvsc.metrics._switches import independent_switches, support_information
 
 __all__ = [
     "ROLES",
@@ -55,12 +58,16 @@ __all__ = [
     "elbo_scorer",
     "fidelity_scorer",
     "hoyer_sparsity_score",
+    "independent_switches",
     "inert_dimensions",
     "jensen_shannon_consistency",
     "k_sparse_probe_score",
     "match_dimensions",
     "ordinal_sharing_score",
+    "pooled_fidelity_scorer",
     "probe_scorer",
     "role_recovery_score",
     "role_stability_score",
+    "support_information",
+    "topic_coherence",
 ]

@@ -126,6 +126,14 @@ def random_rows(n_rows: int, at_most: int) -> NDArray[np.intp]:
     return np.sort(np.random.default_rng(0).choice(n_rows, at_most, replace=False))
 
 
+def balanced_rows(labels: NDArray[np.intp], n: int) -> NDArray[np.intp]:
+    """Return `n` rows of each class at random, or all it has; in the order of the data."""
+    ordered = np.argsort(labels, kind="stable")
+    groups = np.split(ordered, np.bincount(labels).cumsum()[:-1])
+    picked = [rows[random_rows(len(rows), n)] for rows in groups]
+    return np.sort(np.concatenate(picked))
+
+
 def class_sums(
     matrix: Any, labels: NDArray[np.intp], n_classes: int, *, of_support: bool = False
 ) -> NDArray[np.float64]:

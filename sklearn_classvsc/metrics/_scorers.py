@@ -1,31 +1,27 @@
 """Scorers ``(estimator, X, y)`` of any transformer, for model selection, and ablation.
 
-The estimator may be a pipeline that ends with the transformer. What ``transform`` gives is what
-is scored: its non-zeros are the active dimensions. Labels are read as the estimator reads them in
+The estimator may be a pipeline: of one that holds a transformer of this package, that is scored,
+whatever steps are before and after it; of others, the end. What ``transform`` gives is what is
+scored: its non-zeros are the active dimensions. Labels are read as the estimator reads them in
 ``fit``: samples without one, by its ``unlabeled``, are not scored. A class that it has not seen is
 a class like others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from numbers import Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.model_selection import StratifiedKFold
-from sklearn.utils import check_array, check_scalar
+from sklearn.utils import check_scalar, gen_batches
 
+from sklearn_classvsc._pipelines import unroll
 from sklearn_classvsc.labels import labeled_rows
 from sklearn_classvsc.metrics._consistency import class_consistency_score, class_contrast_score
-from sklearn_classvsc.metrics._counts import (
-    MatrixLike,
-    check_labels,
-    check_matrix,
-    row_batches,
-    to_dense,
-)
+from sklearn_classvsc.metrics._counts import MatrixLike, check_labels, check_matrix
+from sklearn_classvsc.metrics._fidelity import dense, fidelity_of, variance_of
 from sklearn_classvsc.metrics._probe import k_sparse_probe_score
 
 
@@ -68,6 +64,7 @@ def consistency_scorer(estimator: Any, X: MatrixLike, y: ArrayLike) -> float:
     >>> search.fit(abs(X), y).best_params_
     {'n_components': 10}
     """
+    estimator, X = unroll(estimator, X)
     return class_consistency_score(*labeled_rows(estimator, estimator.transform(X), y))
 
 
@@ -103,6 +100,7 @@ def contrast_scorer(estimator: Any, X: MatrixLike, y: ArrayLike) -> float:
     >>> contrast_scorer(PCA(2).fit(X), X, y)  # every dimension is always on
     0.0
     """
+    estimator, X = unroll(estimator, X)
     return class_contrast_score(*labeled_rows(estimator, estimator.transform(X), y))
 
 
@@ -143,6 +141,7 @@ def probe_scorer(estimator: Any, X: MatrixLike, y: ArrayLike, *, k: int = 5) -> 
     >>> probe_scorer(PCA(2).fit(X), X, y, k=1) > 0.7
     True
     """
+    estimator, X = unroll(estimator, X)
     Z, labels = labeled_rows(estimator, check_matrix(estimator.transform(X), "codes"), y)
     labels = check_labels(labels, Z)[1]
     folds = StratifiedKFold(n_splits=2, shuffle=True, random_state=0).split(Z, labels)
@@ -177,15 +176,26 @@ def elbo_scorer(estimator: Any, X: MatrixLike, y: ArrayLike | None = None) -> fl
     >>> round(elbo_scorer(PCA(2).fit(X), X), 1)
     -2.7
     """
+    estimator, X = unroll(estimator, X)
     return float(estimator.score(X))
 
 
 def fidelity_scorer(estimator: Any, X: MatrixLike, y: ArrayLike | None = None) -> float:
     r"""Explained variance of the data decoded from its codes.
 
-    :math:`1 - \sum_f \operatorname{var}(X_f - \hat X_f) / \sum_f \operatorname{var}(X_f)` with
-    :math:`\hat X` = ``inverse_transform(transform(X))``: residuals in X's units, pooled over
-    features, so that features of large variance weigh more.
+    In general the mean over the features that vary of
+    :math:`1 - \operatorname{var}(X_f - \hat X_f) / \operatorname{var}(X_f)`, with
+    :math:`\hat X` = ``inverse_transform(transform(X))``: whatever the units, each feature counts as
+    much as any other.
+
+    Features of a Bernoulli model (`likelihood_` "bernoulli") have one unit, and many of an image's
+    pixels hardly vary: they are pooled, as by :func:`pooled_fidelity_scorer`.
+
+    Of a model of counts (`likelihood_` "poisson", "multinomial" or "negative_binomial") it is the
+    explained deviance, for a code tells which counts a sample has and not how many altogether, and
+    of a rare word most variance is chance. With :math:`m_{if}` the decoded counts at the total
+    of the sample, and :math:`m^0_{if}` those if all samples had the same shares,
+    :math:`1 - \sum_{if} x_{if} \log (x_{if} / m_{if}) / \sum_{if} x_{if} \log (x_{if} / m^0_{if})`.
 
     Parameters
     ----------
@@ -199,12 +209,16 @@ def fidelity_scorer(estimator: Any, X: MatrixLike, y: ArrayLike | None = None) -
     Returns
     -------
     score : float
-        At most 1; 0 for a decoder that gives the mean.
+        At most 1; 0 for a decoder that gives the mean, or counts of the mean shares.
 
     Raises
     ------
     ValueError
         If all features of X are constant.
+
+    See Also
+    --------
+    pooled_fidelity_scorer : The same with features weighted by their variance.
 
     Examples
     --------
@@ -213,19 +227,59 @@ def fidelity_scorer(estimator: Any, X: MatrixLike, y: ArrayLike | None = None) -
     >>> from sklearn_classvsc.metrics import fidelity_scorer
     >>> X, y = load_iris(return_X_y=True)
     >>> round(fidelity_scorer(PCA(2).fit(X), X), 2)
+    0.93
+    """
+    return fidelity_of(*unroll(estimator, X)).score
+
+
+def pooled_fidelity_scorer(estimator: Any, X: MatrixLike, y: ArrayLike | None = None) -> float:
+    r"""Explained variance of the data decoded from its codes, pooled over features.
+
+    :math:`1 - \sum_f \operatorname{var}(X_f - \hat X_f) / \sum_f \operatorname{var}(X_f)`: features
+    of large variance weigh more. It suits features of one unit, such as pixels, of which a PCA
+    explains the most that can be. A column in seconds beside others in years is all of it.
+
+    Parameters
+    ----------
+    estimator : fitted transformer
+        Has ``transform`` and ``inverse_transform``.
+    X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        Held-out data. Counts are decoded at the total of each sample.
+    y : Ignored, default=None
+        Not used, present for API consistency by convention.
+
+    Returns
+    -------
+    score : float
+        At most 1; 0 for a decoder that gives the mean.
+
+    Raises
+    ------
+    ValueError
+        If all features of X are constant.
+
+    See Also
+    --------
+    fidelity_scorer : The mean over features.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.decomposition import PCA
+    >>> from sklearn_classvsc.metrics import pooled_fidelity_scorer
+    >>> X, y = load_iris(return_X_y=True)
+    >>> round(pooled_fidelity_scorer(PCA(2).fit(X), X), 2)
     0.98
     """
-    X_hat = _dense(estimator.inverse_transform(estimator.transform(X)), "X_hat")
-    X = check_matrix(X, "X")
-    return 1 - _total_variance(X, X_hat) / _variance_of_data(X)
+    return fidelity_of(*unroll(estimator, X)).pooled
 
 
 def inert_dimensions(estimator: Any, X: MatrixLike, *, eps: float = 1e-3) -> NDArray[np.bool_]:
     """Find the dimensions that are active but do not change the reconstruction.
 
     Each dimension is set to 0 where it is active, and the codes are decoded again. It is inert when
-    the squared change, summed over features and averaged over the samples in which it is active,
-    is less than `eps` times the total variance of X.
+    the squared change, averaged over the samples in which it is active, is less than `eps` times
+    the variance of X: summed over all features, and as a mean over them of the share of each.
 
     Parameters
     ----------
@@ -235,7 +289,7 @@ def inert_dimensions(estimator: Any, X: MatrixLike, *, eps: float = 1e-3) -> NDA
         Held-out data, of which a few hundred samples suffice: every dimension decodes once more
         those in which it is active.
     eps : float, default=1e-3
-        Smallest change that counts, as a fraction of the total variance.
+        Smallest change that counts, as a fraction of the variance.
 
     Returns
     -------
@@ -248,51 +302,42 @@ def inert_dimensions(estimator: Any, X: MatrixLike, *, eps: float = 1e-3) -> NDA
     >>> from sklearn.decomposition import PCA
     >>> from sklearn_classvsc.metrics import inert_dimensions
     >>> X, _ = load_iris(return_X_y=True)
-    >>> inert_dimensions(PCA(4).fit(X), X, eps=0.01)
+    >>> inert_dimensions(PCA(4).fit(X), X, eps=0.02)
     array([False, False, False,  True])
     """
     check_scalar(eps, "eps", Real, min_val=0)
-    threshold = eps * _variance_of_data(check_matrix(X, "X"))
-    Z = _dense(estimator.transform(X), "codes")
-    X_hat = _dense(estimator.inverse_transform(Z), "X_hat")
+    estimator, X = unroll(estimator, X)
+    codes = dense(estimator.transform(X), "codes")
+    return inert_by_codes(estimator, check_matrix(X, "X"), codes, eps)
+
+
+def inert_by_codes(estimator: Any, X: Any, Z: NDArray[Any], eps: float = 1e-3) -> NDArray[np.bool_]:
+    """Find the inert dimensions of samples whose codes are known."""
+    variance = variance_of(X)
+    varies = variance > 0
+    if not varies.any():
+        raise ValueError(
+            "X has constant features only, but the change is measured against their variance: "
+            "pass more, and different, samples."
+        )
     inert = np.zeros(Z.shape[1], dtype=bool)
     for j, active in enumerate((Z != 0).T):
         if active.any():
-            ablated = Z[active]
-            ablated[:, j] = 0
-            change = _dense(estimator.inverse_transform(ablated), "X_hat") - X_hat[active]
-            inert[j] = np.square(change).sum(axis=1).mean() < threshold
+            change = _squared_change(estimator, Z[active], j)
+            relative = (change[varies] / variance[varies]).mean()
+            inert[j] = max(relative, change.sum() / variance.sum()) < eps
     return inert
 
 
-def _dense(matrix: MatrixLike, name: str) -> NDArray[np.floating]:
-    dense: NDArray[np.floating] = check_array(
-        to_dense(matrix),
-        dtype=[np.float64, np.float32],
-        input_name=name,
-    )
-    return dense
-
-
-def _total_variance(X: Any, X_hat: NDArray[np.floating] | None = None) -> float:
-    """Sum of the variances of the features, or of their residuals."""
-
-    def batches() -> Iterator[NDArray[np.float64]]:
-        for rows in row_batches(X):
-            batch = to_dense(X[rows]).astype(np.float64)
-            yield batch if X_hat is None else batch - X_hat[rows]
-
-    # From the first sample, so that the variance of a constant is 0 whatever its size.
-    origin = next(batches())[0]
-    mean = sum((batch - origin).sum(axis=0) for batch in batches()) / X.shape[0]
-    squares = (np.square(batch - origin - mean).sum() for batch in batches())
-    return float(sum(squares) / X.shape[0])
-
-
-def _variance_of_data(X: Any) -> float:
-    if not (variance := _total_variance(X)):
-        raise ValueError(
-            "X has constant features only, but the reconstruction is measured against their "
-            "variance: pass more, and different, samples."
+def _squared_change(estimator: Any, Z: NDArray[Any], dimension: int) -> NDArray[np.float64]:
+    """Return the mean squared change of each feature as a dimension is set to 0, (f,)."""
+    n_features = np.shape(estimator.inverse_transform(Z[:1]))[1]
+    total = np.zeros(n_features)
+    for rows in gen_batches(len(Z), max(1, 2**22 // n_features)):
+        ablated = Z[rows].copy()
+        ablated[:, dimension] = 0
+        change = estimator.inverse_transform(ablated) - dense(
+            estimator.inverse_transform(Z[rows]), "X_hat"
         )
-    return variance
+        total += np.square(change, dtype=np.float64).sum(axis=0)
+    return total / len(Z)

@@ -1,7 +1,7 @@
 """The factor report: one page on what a fitted code says about the classes.
 
-`_inputs` checks the arguments, `_effects` and `_measure` compute, `_words` says it in sentences,
-`_pictures` draws, and `_page` fills the template: page.html, page.css and page.js.
+`_inputs` checks the arguments, `_factors`, `_baselines` and `_measure` compute, `_words` says it in
+sentences, `_pictures` draws, and `_page` fills the template: page.html, page.css and page.js.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
+from .._factor_names import Names
 from .._files import replacing
 from ._inputs import check_inputs
 from ._measure import measure
@@ -59,7 +60,8 @@ class FactorReport:
     def _repr_html_(self) -> str:
         """Return the page in a frame, so that neither it nor the notebook can touch the other."""
         return (
-            f'<iframe title="{html.escape(self._data["title"])}" sandbox="allow-scripts" '
+            f'<iframe title="{html.escape(self._data["title"])}" '
+            'sandbox="allow-scripts allow-downloads" '
             'width="100%" height="720" style="border: 1px solid #8888; resize: vertical" '
             f'srcdoc="{html.escape(self._html)}"></iframe>'
         )
@@ -72,7 +74,9 @@ class FactorReport:
         data : dict
             Strings, numbers, booleans, None, lists and dicts only, so that ``json.dumps`` takes it.
             None stands for what is undefined. Under "classes" and "dimensions" there is an entry
-            for each, in order; "classes" within a dimension, and "class_order", hold positions.
+            for each, in order; under "factors" those that do most first. "classes" within a factor
+            or a dimension, and "class_order", hold positions; "factors" within a class holds the
+            first dimension of each.
         """
         return copy.deepcopy(self._data)
 
@@ -109,32 +113,47 @@ def factor_report(
     class_names: Sequence[Any] | None = None,
     feature_names: Sequence[Any] | None = None,
     image_shape: Sequence[int] | None = None,
+    names: Names = None,
+    n_refits: int = 0,
     title: str | None = None,
 ) -> FactorReport:
     """Report what a fitted code says about the classes, on one page of HTML.
 
-    What was learned, in words and figures; what the most specific dimension of each class does;
-    every dimension in a table that sorts and filters; which class uses which dimension, and what
-    classes share; a dimension moved by a slider; what the codes keep; and the training.
+    In one sentence, a map of classes and factors, three figures, each beside what it is to be
+    compared with, and what of it to believe. Then a card for each factor, which is a switch with
+    its dimensions: real samples from the lowest to the highest values, the values by class, what it
+    does, what fixing it costs, and a slider. Then a card for each class, with what marks it by the
+    code and by the data.
 
-    Figures are of all of X. Effects, pictures and the linear classifier are of 2,000 samples at
+    Figures are of all of X. Effects, class cards and baselines are of 2,000 samples at
     most, equally many of each class, drawn at random, the same at every call.
 
     Parameters
     ----------
     est : ClassVSCTransformer, VSCTransformer or VAETransformer
-        Fitted.
+        Fitted; or a Pipeline that holds one, or a search over one. The page is then in the columns
+        that go into the Pipeline: a category is one column again, and scaled numbers have their
+        units.
     X : {array-like, sparse matrix} of shape (n_samples, n_features)
-        Samples, best held out from training: figures of training samples flatter.
+        Samples as `est` takes them, best held out from training: figures of training samples
+        flatter.
     y : array-like of shape (n_samples,)
         Class labels, at least two classes with five samples each. Samples with the label
         `est.unlabeled` are left out. Of several labels, one column of the indicator.
     class_names : sequence of length n_classes, default=None
         What to call the classes, in the order of ``np.unique(y)``. None: their labels.
     feature_names : sequence of length n_features, default=None
-        What to call the features. None: the names that `est` was fitted with, or x0, x1 ...
+        What to call the features. None: the names that `est` was fitted with, or x0, x1 ...; of a
+        Pipeline those of its columns.
     image_shape : tuple of (height, width) or (height, width, 3), default=None
         Show samples as images of this shape. None: as named features.
+    names : mapping, path or None, default=None
+        What you call the dimensions: from their numbers to names, or the JSON file that the page
+        exports.
+    n_refits : int, default=0
+        How often to fit again, to say what a figure alone cannot: with other seeds, whether the
+        factors come back (:func:`~sklearn_classvsc.factor_stability`), and with shuffled labels,
+        which contrast there is without any class. Each takes as long as a fit to X, twice.
     title : str, default=None
         Heading of the page. None: "Factor report".
 
@@ -146,8 +165,7 @@ def factor_report(
     Raises
     ------
     TypeError
-        If `est` is none of the three transformers. In a pipeline, that is its last step: pass it,
-        and X as the steps before it transform it.
+        If `est` is none of the three transformers, and holds none.
     NotFittedError
         If `est` is not fitted.
     ValueError
@@ -158,6 +176,7 @@ def factor_report(
     See Also
     --------
     sklearn_classvsc.inspection.feature_effects : All effects of all dimensions.
+    sklearn_classvsc.inspection.class_differences : What marks the classes.
     sklearn_classvsc.displays : The same pictures for matplotlib.
 
     Notes
@@ -174,8 +193,8 @@ def factor_report(
     >>> report = factor_report(est, X, y, class_names=["setosa", "versicolor", "virginica"])
     >>> path = report.save("iris.html")  # doctest: +SKIP
     >>> sorted(report.to_dict()["figures"])[:2]
-    ['active_dimensions', 'class_consistency']
+    ['active_dimensions', 'baseline']
     """
-    inputs = check_inputs(est, X, y, class_names, feature_names, image_shape)
+    inputs = check_inputs(est, X, y, class_names, feature_names, image_shape, names, n_refits)
     findings = measure(inputs, "Factor report" if title is None else clean(title))
     return FactorReport(render(findings), findings.data)

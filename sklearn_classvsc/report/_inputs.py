@@ -3,38 +3,70 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.pipeline import Pipeline
+from sklearn.utils import check_scalar
 from sklearn.utils.validation import check_is_fitted
 
 from .._estimator import SpikeSlabTransformer
+from .._factor_names import Names, read_names
 from .._messages import brief
+from .._pipelines import (
+    Through,
+    core_of,
+    feature_names,
+    levels_of,
+    origins_of,
+    sparse_codes,
+    unroll,
+)
 from .._tables import as_table, check_image_shape
-from ..inspection import feature_names as names_at_fit
 from ..labels import labeled_rows
-from ..metrics._counts import check_labels, random_rows
+from ..metrics._counts import balanced_rows, check_labels, check_matrix, to_dense
+from ..metrics._fidelity import is_counts
 from ._words import clean
 
-#: Rows that are looked at one dimension at a time.
-MAX_ROWS = 2000
+#: Rows that are looked at one dimension at a time, and values that these may have if dense.
+MAX_ROWS, MAX_DENSE = 2000, 2**22
 
 
 class Inputs(NamedTuple):
     """Checked arguments; only the samples that have a label."""
 
-    est: Any
-    X: Any
+    est: Any  # encodes and decodes X
+    core: Any  # the transformer
+    X: Any  # (n, f), in the columns that are shown; array or CSR
+    Z: NDArray[Any]  # (n, d), the codes
     y: NDArray[Any]
     labels: NDArray[np.intp]  # (n,), positions in `classes`
     classes: NDArray[Any]  # (C,)
     class_names: list[str]
     feature_names: list[str]
+    origins: list[str]  # (f,), the column of the table that each feature is of
+    levels: NDArray[np.bool_]  # (f,), whether it is 1 for a category and else 0
     image_shape: tuple[int, ...] | None
+    names: dict[int, str]  # of dimensions, given by the user
+    n_refits: int
     n_unlabeled: int
     rows: NDArray[np.intp]  # those that are inspected, equally many of each class
+
+    def inside(self, rows: Any) -> Any:
+        """Return rows of X as the transformer takes them."""
+        return self.est.into(self.X[rows]) if isinstance(self.est, Through) else self.X[rows]
+
+    @property
+    def inspected(self) -> Any:
+        """The rows that are looked at closely, dense if that is small."""
+        X = self.X[self.rows]
+        return to_dense(X) if X.shape[0] * X.shape[1] <= MAX_DENSE else X
+
+    @property
+    def counts(self) -> bool:
+        """Whether the model is one of counts."""
+        return is_counts(self.core)
 
 
 def check_inputs(
@@ -44,40 +76,51 @@ def check_inputs(
     class_names: Sequence[Any] | None,
     feature_names: Sequence[Any] | None,
     image_shape: Sequence[int] | None,
+    names: Names,
+    n_refits: int,
 ) -> Inputs:
     """Check everything; parameters and errors are those of `factor_report`."""
-    _check_estimator(est)
+    core = core_of(est)
+    _check_estimator(core, est)
+    check_scalar(n_refits, "n_refits", Integral, min_val=0)
+    est, X = unroll(est, X)
     X = as_table(X)
     n_given = X.shape[0] if hasattr(X, "shape") else len(X)
     X, read = labeled_rows(est, X, y)
     classes, labels = check_labels(read, X)
-    known = names_at_fit(est, est.n_features_in_)
     return Inputs(
         est,
-        X,
+        core,
+        check_matrix(X, "X"),
+        sparse_codes(est, X).toarray(),
         read,
         labels,
         classes,
         _names(class_names, classes.tolist(), "class_names", "class of y, in the order of"),
-        _names(feature_names, known, "feature_names", "feature of X, in the order of"),
+        _features(est, feature_names),
+        origins_of(est, _features(est, feature_names)),
+        levels_of(est, est.n_features_in_),
         check_image_shape(image_shape, est.n_features_in_),
+        {j: clean(name) for j, name in read_names(names, core.n_components).items()},
+        n_refits,
         n_given - len(read),
-        spread(labels, max(2, MAX_ROWS // len(classes))),
+        balanced_rows(labels, max(2, MAX_ROWS // len(classes))),
     )
 
 
-def _check_estimator(est: Any) -> None:
-    if isinstance(est, Pipeline):
-        raise TypeError(
-            "est is a Pipeline, but the report is of the transformer at its end: pass est[-1], and "
-            "est[:-1].transform(X) as X. Effects are then in the units of that X."
-        )
-    if not isinstance(est, SpikeSlabTransformer):
+def _features(est: Any, given: Sequence[Any] | None) -> list[str]:
+    known = feature_names(est, est.n_features_in_)
+    return _names(given, known, "feature_names", "feature of X, in the order of")
+
+
+def _check_estimator(core: Any, est: Any) -> None:
+    if not isinstance(core, SpikeSlabTransformer):
         raise TypeError(
             f"est is a {type(est).__name__}, but must be a fitted VAETransformer, VSCTransformer "
-            "or ClassVSCTransformer: judge other codes by sklearn_classvsc.metrics."
+            "or ClassVSCTransformer, or a Pipeline that holds one: judge other codes by "
+            "sklearn_classvsc.metrics."
         )
-    check_is_fitted(est)
+    check_is_fitted(core)
 
 
 def _names(given: Sequence[Any] | None, own: list[Any], name: str, what: str) -> list[str]:
@@ -89,11 +132,3 @@ def _names(given: Sequence[Any] | None, own: list[Any], name: str, what: str) ->
             f"{brief(own)}."
         )
     return [clean(label) for label in given]
-
-
-def spread(labels: NDArray[np.intp], n: int) -> NDArray[np.intp]:
-    """Return `n` rows of each class at random, or all it has; in the order of the data."""
-    ordered = np.argsort(labels, kind="stable")
-    groups = np.split(ordered, np.bincount(labels).cumsum()[:-1])
-    picked = [rows[random_rows(len(rows), n)] for rows in groups]
-    return np.sort(np.concatenate(picked))

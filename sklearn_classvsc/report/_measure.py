@@ -1,6 +1,6 @@
 """What the report says, as numbers: estimator, X and y -> plain Python, and the decoded arrays.
 
-The figures are of all rows; effects, the linear probe and the examples are of `Inputs.rows`.
+The figures are of all rows; effects, baselines and examples are of `Inputs.rows`.
 """
 
 from __future__ import annotations
@@ -13,47 +13,52 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from scipy.sparse import csr_array
+from scipy.stats import spearmanr
 
 import sklearn_classvsc
 
 from .. import metrics
 from .._collapse import CollapseWarning, warn_of_collapse
 from ..displays._sharing import similarity_order
-from ..labels import take
+from ..inspection import differences_by_codes
 from ..metrics._counts import ClassCounts, class_counts, to_dense
-from ._effects import ON, Effects, add_effects, measure_effects
+from ..metrics._fidelity import Fidelity, measure_fidelity
+from . import _baselines, _words
+from ._factors import Factor, Factors, measure_factors, strongest
 from ._inputs import Inputs
-from ._words import class_sentence, summary, warning_texts
 
-#: Label shuffles of the control.
-SHUFFLES = 5
+#: Features named for a class.
+CLASS_FEATURES = 8
 
 
 class Findings(NamedTuple):
     """What `to_dict` gives, and the arrays behind the pictures."""
 
     data: dict[str, Any]
-    effects: Effects
+    inputs: Inputs
+    factors: Factors
     examples: NDArray[np.float64]  # (C, f), the first sample of each class
     decoded: NDArray[np.float64]  # (C, f)
+    differences: dict[str, NDArray[np.float64]]  # "counterfactual" and "difference", (C, f)
 
 
 def measure(inputs: Inputs, title: str) -> Findings:
     """Measure everything that is reported."""
-    est, y, rows = inputs.est, inputs.y, inputs.rows
-    Z = np.asarray(to_dense(est.transform(inputs.X)))
+    est, y, rows, Z = inputs.est, inputs.y, inputs.rows, inputs.Z
     counts, roles = class_counts(Z, y), metrics.dimension_roles(Z, y)
     sharing = metrics.class_sharing_matrix(Z, y)
-    effects = measure_effects(inputs, counts.rates, roles["specificity"].to_numpy())
-    samples = np.asarray(to_dense(take(inputs.X, rows)), dtype=np.float64)
-    decoded = np.asarray(est.inverse_transform(Z[rows]), dtype=np.float64)
+    kept = measure_fidelity(
+        inputs.X, lambda block: est.inverse_transform(Z[block]), inputs.core.likelihood_
+    )
+    factors = measure_factors(inputs, counts, roles)
+    frame = differences_by_codes(est, inputs.X[rows], csr_array(Z[rows]), y[rows])
+    kinds = ("counterfactual", "difference")
+    differences = {kind: frame.xs(kind, level="kind").to_numpy() for kind in kinds}
+    recurrence = _baselines.recurrence(inputs)
     data: dict[str, Any] = {
         "title": title,
-        "estimator": _describe(est),
+        "estimator": _describe(inputs),
         "data": {
             "n_samples": len(y),
             "n_features": len(inputs.feature_names),
@@ -61,75 +66,90 @@ def measure(inputs: Inputs, title: str) -> Findings:
             "n_samples_inspected": len(rows),
             "image_shape": inputs.image_shape and [*inputs.image_shape],
             "feature_names": inputs.feature_names,
+            "measure": factors.scale.measure,
         },
-        "figures": _figures(inputs, Z, sharing, roles) | _probe(Z[rows], inputs.labels[rows]),
-        "classes": _classes(inputs, counts, sharing, effects),
-        "dimensions": _dimensions(counts, roles, effects),
+        "figures": _figures(inputs, kept, sharing, roles, factors, recurrence),
+        "classes": _classes(inputs, counts, sharing, factors, differences),
+        "factors": [_factor(f, inputs, factors, recurrence) for f in factors.factors],
+        "dimensions": _dimensions(counts, roles, factors, recurrence),
+        "names": {str(j): name for j, name in sorted(inputs.names.items())},
         "activation_rates": counts.rates.round(4).tolist(),
         "class_sharing": _numbers(sharing.round(4)),
         "class_order": similarity_order(sharing).tolist(),
-        "feature_fidelity": _feature_fidelity(inputs.feature_names, samples, decoded),
-        "history": _history(est.history_),
+        "feature_fidelity": _feature_fidelity(inputs.feature_names, kept),
+        "generalization": {
+            str(name): {"training": _number(row.training), "held_out": _number(row.held_out)}
+            for name, row in inputs.core.generalization_.iterrows()
+        },
+        "history": _history(inputs.core.history_),
     }
-    add_effects(data["dimensions"], effects.of_dimensions, inputs, effects.scale)
-    add_effects(data["classes"], effects.of_classes, inputs, effects.scale)
-    for c, entry in enumerate(data["classes"]):
-        entry["sentence"] = class_sentence(c, data)
-    data["summary"] = summary(data)
-    data["warnings"] = warning_texts(data, _collapse_messages(inputs, counts))
-    first = np.unique(inputs.labels[rows], return_index=True)[1]
-    return Findings(data, effects, samples[first], decoded[first])
+    for entry in data["factors"]:
+        entry["sentence"] = _words.factor_sentence(entry, data)
+    for entry in data["classes"]:
+        entry["sentence"] = _words.class_sentence(entry, data)
+    data["summary"] = _words.summary(data)
+    data["trust"] = _words.trust(data)
+    data["warnings"] = _words.warning_texts(data, _collapse_messages(inputs, counts))
+    first = rows[np.unique(inputs.labels[rows], return_index=True)[1]]
+    examples = np.asarray(to_dense(inputs.X[first]), dtype=np.float64)
+    decoded = np.asarray(est.inverse_transform(Z[first]), dtype=np.float64)
+    return Findings(data, inputs, factors, examples, decoded, differences)
 
 
 # -- figures ---------------------------------------------------------------------------------------
 
 
 def _figures(
-    inputs: Inputs, Z: NDArray[Any], sharing: NDArray[np.float64], roles: pd.DataFrame
+    inputs: Inputs,
+    kept: Fidelity,
+    sharing: NDArray[np.float64],
+    roles: pd.DataFrame,
+    factors: Factors,
+    recurrence: _baselines.Recurrence | None,
 ) -> dict[str, Any]:
-    rng = np.random.default_rng(0)
-    shuffled = [metrics.class_contrast_score(Z, rng.permutation(inputs.y)) for _ in range(SHUFFLES)]
+    Z, y, rows = inputs.Z, inputs.y, inputs.rows
+    active = float((Z != 0).sum(axis=1).mean())
+    linear, linear_kept = _baselines.linear_codes(inputs, round(active))
+    labels = inputs.labels[rows]
+    again = None if recurrence is None else recurrence.of_dimensions[factors.switches >= 0]
     return {
-        "explained_variance": float(metrics.fidelity_scorer(inputs.est, inputs.X)),
-        "active_dimensions": float((Z != 0).sum(axis=1).mean()),
+        "fidelity": kept.score,
+        "fidelity_measure": kept.measure,
+        "pooled_explained_variance": kept.pooled,
+        "baseline": linear,
+        "baseline_fidelity": linear_kept.score,
+        "baseline_pooled_explained_variance": linear_kept.pooled,
+        "active_dimensions": active,
+        "n_factors": len(factors.factors),
         "roles": {role: int((roles["role"] == role).sum()) for role in metrics.ROLES},
-        "class_consistency": metrics.class_consistency_score(Z, inputs.y),
+        "support_information": metrics.support_information(Z, y),
+        "class_consistency": metrics.class_consistency_score(Z, y),
         "class_sharing": float(sharing[~np.eye(len(sharing), dtype=bool)].mean()),
-        "nonglobal_contrast": metrics.class_contrast_score(Z, inputs.y),
-        "nonglobal_contrast_shuffled": float(np.mean(shuffled)),
-    }
-
-
-def _probe(Z: NDArray[Any], labels: NDArray[np.intp]) -> dict[str, float]:
-    """Train a linear classifier on half of each class, at random, and score it on the rest."""
-    rank = pd.Series(np.random.default_rng(0).random(len(labels))).groupby(labels).rank().to_numpy()
-    train, test = rank % 2 == 1, rank % 2 == 0
-    classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
-    with warnings.catch_warnings():  # near enough for a figure of two digits
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        classifier.fit(Z[train], labels[train])
-    return {
-        "probe_accuracy": float(classifier.score(Z[test], labels[test])),
-        "probe_chance": float(np.bincount(labels[test]).max() / test.sum()),
+        "nonglobal_contrast": metrics.class_contrast_score(Z, y),
+        "nonglobal_contrast_of_refits": _baselines.contrast_of_refits(inputs),
+        "probe_accuracy": _baselines.linear_accuracy(Z[rows], labels),
+        "probe_accuracy_of_features": _baselines.linear_accuracy(inputs.inspected, labels),
+        "probe_chance": _baselines.commonest(labels),
+        "recurrence": None if again is None else _number(float(np.nanmean(again))),
+        "recurrence_by_chance": None if recurrence is None else recurrence.chance,
+        "n_refits": inputs.n_refits,
     }
 
 
 def _collapse_messages(inputs: Inputs, counts: ClassCounts) -> list[str]:
     """Return what training would warn of, had it ended on these data."""
-    if not isinstance(inputs.est, sklearn_classvsc.ClassVSCTransformer):
+    if not _uses_labels(inputs.core):
         return []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", CollapseWarning)
         warn_of_collapse(counts.rates, np.array(inputs.class_names, dtype=object))
-    return [str(warning.message) for warning in caught]
+    # What is said of spare dimensions stands where these are listed.
+    texts = [str(warning.message) for warning in caught]
+    return [text for text in texts if "collapsed" in text]
 
 
-def _feature_fidelity(
-    names: list[str], X: NDArray[np.float64], X_hat: NDArray[np.float64]
-) -> list[dict[str, Any]]:
-    error, variance = X - X_hat, X.var(axis=0)
-    explained = 1 - error.var(axis=0) / np.where(variance > 0, variance, np.nan)
-    columns = explained, np.sqrt((error**2).mean(axis=0)), np.sqrt(variance)
+def _feature_fidelity(names: list[str], kept: Fidelity) -> list[dict[str, Any]]:
+    columns = kept.explained_variance, kept.rmse, np.sqrt(kept.variance)
     keys = "explained_variance", "rmse", "standard_deviation"
     return [
         {"feature": name} | dict(zip(keys, values, strict=True))
@@ -137,61 +157,176 @@ def _feature_fidelity(
     ]
 
 
-# -- what classes have, and dimensions do ----------------------------------------------------------
+# -- what classes have, and factors do -------------------------------------------------------------
 
 
 def _classes(
-    inputs: Inputs, counts: ClassCounts, sharing: NDArray[np.float64], effects: Effects
+    inputs: Inputs,
+    counts: ClassCounts,
+    sharing: NDArray[np.float64],
+    factors: Factors,
+    differences: dict[str, NDArray[np.float64]],
 ) -> list[dict[str, Any]]:
-    return [
-        {
+    entries = []
+    for c, (label, name) in enumerate(
+        zip(counts.classes.tolist(), inputs.class_names, strict=True)
+    ):
+        code, data = (differences[kind][c] for kind in ("counterfactual", "difference"))
+        own = [f for f in factors.factors if c in f.classes]
+        entry = {
             "label": label,
             "name": name,
             "n_samples": int(counts.sizes[c]),
             "active_dimensions": float(counts.rates[c].sum()),
             "consistency": _number(sharing[c, c]),
-            "dimension": _factor(counts.rates[c], effects.order[c]),
+            "factors": [f.dimensions[0] for f in sorted(own, key=lambda f: len(f.classes))],
+            "agreement": _agreement(code, data, factors),
+            "marks": [
+                _effect(i, code, factors, inputs)
+                | {"difference": float(data[i]), "relative_difference": _of(data, i, factors)}
+                for i in factors.scale.top(code, CLASS_FEATURES)
+            ],
         }
-        for c, (label, name) in enumerate(
-            zip(counts.classes.tolist(), inputs.class_names, strict=True)
-        )
-    ]
+        if inputs.image_shape:
+            entry["picture"] = _words.changed_regions(code, inputs.image_shape)
+        entries.append(entry)
+    return entries
 
 
-def _dimensions(counts: ClassCounts, roles: pd.DataFrame, effects: Effects) -> list[dict[str, Any]]:
+def _agreement(
+    code: NDArray[np.float64], data: NDArray[np.float64], factors: Factors
+) -> float | None:
+    """Return the correlation of what the code and the data say of a class, over features.
+
+    Of ranks; but of the fold changes themselves, since most words have nothing to do with a class.
+    """
+    scale = factors.scale
+    pair = (code, data) if scale.pooled else (scale.relative(code), scale.relative(data))
+    if len(code) < 3 or not np.ptp(pair[0]) or not np.ptp(pair[1]):
+        return None
+    if scale.level is not None:
+        return float(np.corrcoef(*pair)[0, 1])
+    return float(spearmanr(*pair).statistic)
+
+
+def _effect(
+    i: int, change: NDArray[np.float64], factors: Factors, inputs: Inputs
+) -> dict[str, Any]:
+    return {
+        "feature": inputs.feature_names[i],
+        "change": float(change[i]),
+        "relative_change": _of(change, i, factors),
+    }
+
+
+def _of(change: NDArray[np.float64], i: int, factors: Factors) -> float:
+    return float(factors.scale.relative(change)[i])
+
+
+def _factor(
+    factor: Factor,
+    inputs: Inputs,
+    factors: Factors,
+    recurrence: _baselines.Recurrence | None,
+) -> dict[str, Any]:
+    again = None
+    if recurrence is not None:
+        again = _number(float(np.mean(recurrence.of_dimensions[factor.dimensions])))
+    entry: dict[str, Any] = {
+        "dimensions": factor.dimensions,
+        "role": factor.role,
+        "classes": factor.classes,
+        "density": factor.density,
+        "switched": factor.switched,
+        "inert": factor.inert,
+        "size": factor.size,
+        "cost": factor.cost,
+        "recurrence": again,
+        "effects": [
+            _effect(i, factor.effect, factors, inputs) for i in factors.scale.top(factor.effect)
+        ],
+        "sliders": [_slider(slider, inputs, factors) for slider in factor.sliders],
+    }
+    if inputs.image_shape:
+        entry["picture"] = _words.changed_regions(factor.effect, inputs.image_shape)
+    return entry
+
+
+def _slider(slider: Any, inputs: Inputs, factors: Factors) -> dict[str, Any]:
+    ends = {}
+    for end in ("low", "high"):
+        ends[end] = [
+            _sample(int(row), slider.dimension, inputs, factors) for row in getattr(slider, end)
+        ]
+    return {
+        "dimension": slider.dimension,
+        "effects": [
+            _effect(i, slider.effect, factors, inputs) for i in factors.scale.top(slider.effect)
+        ],
+        **ends,
+    }
+
+
+def _sample(row: int, j: int, inputs: Inputs, factors: Factors) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "class": int(inputs.labels[row]),
+        "value": float(inputs.Z[row, j]),
+    }
+    if inputs.image_shape is None:
+        entry["features"] = [
+            {
+                "feature": inputs.feature_names[i],
+                "value": float(round(inputs.X[row, i]) if inputs.levels[i] else inputs.X[row, i]),
+                "category": bool(inputs.levels[i]),
+            }
+            for i in strongest(inputs, factors.scale, row)
+        ]
+    return entry
+
+
+def _dimensions(
+    counts: ClassCounts,
+    roles: pd.DataFrame,
+    factors: Factors,
+    recurrence: _baselines.Recurrence | None,
+) -> list[dict[str, Any]]:
     position = {label: c for c, label in enumerate(counts.classes.tolist())}
+    inert = {j for factor in factors.factors if factor.inert for j in factor.dimensions}
     rows: Any = roles.itertuples(index=False)  # its types are too wide for mypy
     return [
         {
             "dimension": j,
+            "switch": int(factors.switches[j]),
             "role": str(role.role),
             "classes": [position[label] for label in role.classes],
             "specificity": _number(round(role.specificity, 4)),
             "density": float(role.density),
-            "inert": bool(effects.inert[j]),
+            "inert": j in inert,
+            "recurrence": None if recurrence is None else _number(recurrence.of_dimensions[j]),
         }
         for j, role in enumerate(rows)
     ]
 
 
-def _factor(rates: NDArray[np.float64], ranked: list[int]) -> int | None:
-    """Return the most specific dimension that a class has."""
-    return ranked[0] if ranked and rates[ranked[0]] >= ON else None
-
-
 # -- what was trained ------------------------------------------------------------------------------
 
 
-def _describe(est: Any) -> dict[str, Any]:
+def _uses_labels(core: Any) -> bool:
+    return isinstance(core, sklearn_classvsc.ClassVSCTransformer)
+
+
+def _describe(inputs: Inputs) -> dict[str, Any]:
+    core = inputs.core
     libraries = ["sklearn-classvsc", "scikit-learn", "torch", "skorch", "numpy"]
     return {
-        "name": type(est).__name__,
-        "sparse": bool(est.gated),
-        "uses_labels": isinstance(est, sklearn_classvsc.ClassVSCTransformer),
-        "n_components": int(est.n_components),
-        "parameters": {name: repr(value) for name, value in est.get_params(deep=False).items()},
-        "n_epochs": int(est.n_iter_),
-        "stop_reason": str(est.stop_reason_),
+        "name": type(core).__name__,
+        "sparse": bool(core.gated),
+        "uses_labels": _uses_labels(core),
+        "likelihood": str(core.likelihood_),
+        "n_components": int(core.n_components),
+        "parameters": {name: repr(value) for name, value in core.get_params(deep=False).items()},
+        "n_epochs": int(core.n_iter_),
+        "stop_reason": str(core.stop_reason_),
         "versions": {"python": platform.python_version()} | {x: version(x) for x in libraries},
     }
 

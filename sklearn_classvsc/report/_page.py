@@ -8,25 +8,23 @@ from importlib.resources import files
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ..metrics import ROLES
 from . import _words
-from ._effects import STEPS, SWEEP_FEATURES, Effects, Sweep
+from ._factors import BARS, ONE_EACH, STEPS, Factor, Slider
 from ._measure import Findings
-from ._pictures import (
-    LESS,
-    MORE,
-    ImageMaker,
-    curve,
-    dimension_map,
-    dimension_order,
-    sharing_map,
-)
+from ._pictures import ImageMaker, bars, curve, factor_map, factor_order, sharing_map
 
 #: Features listed with how well they are decoded.
 MAX_FEATURES = 40
 #: Sides of pictures on the page, in CSS pixels.
-LARGE, MEDIUM, SMALL = 84, 56, 56
+LARGE, SMALL = 84, 56
+#: Length of the longest bar, in SVG units.
+BAR = 45
+#: How many cards are open to begin with.
+OPEN = 3
+#: How many dimensions of a factor are shown at once; the others are folded.
+SLIDERS = 3
 
 
 def render(findings: Findings) -> str:
@@ -48,7 +46,7 @@ def render(findings: Findings) -> str:
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
-    for name in ("count", "number", "percent", "shorten"):
+    for name in ("count", "decimal", "number", "percent", "shorten"):
         environment.filters[name] = getattr(_words, name)
     style, script, template = (_read(f"page.{kind}") for kind in ("css", "js", "html"))
     # Nothing is loaded, and only this style sheet and this script are obeyed.
@@ -72,29 +70,33 @@ def _hash(text: str) -> str:
 
 def _view(findings: Findings) -> dict[str, Any]:
     """Return what the template shows beside `Findings.data`."""
-    data, effects, images = findings.data, findings.effects, findings.effects.images
-    dense = not data["estimator"]["sparse"]
-    rows, columns = data["class_order"], dimension_order(data)
-    maps = {"map": dimension_map(data, rows, columns), "sharing": sharing_map(data, rows)}
-    quantiles = effects.sweeps[0].traversal.quantiles if effects.sweeps else [0.05, 0.95]
-    view = {
+    data, images = findings.data, findings.factors.images
+    rows, columns = data["class_order"], factor_order(data)
+    maps = {"map": factor_map(data, rows, columns), "sharing": sharing_map(data, rows)}
+    place = {i: at for at, i in enumerate(columns)}
+    cards = [
+        _factor(factor, entry, findings) | {"place": place[i]}
+        for i, (factor, entry) in enumerate(
+            zip(findings.factors.factors, data["factors"], strict=True)
+        )
+    ]
+    return {
         **maps,
         "images": images is not None,
         "large": _shown(images, LARGE),
-        "medium": _shown(images, MEDIUM),
         "small": _shown(images, SMALL),
-        "figures": _figures(data),
-        "classes_lead": _words.classes_lead(data),
-        "class_pictures": [],
-        "examples": [],
-        "effects_title": "What it does" if dense else "What being on does",
-        "effects_lead": _words.effects_lead(data),
-        "low": _words.percent(quantiles[0]),
-        "high": _words.percent(quantiles[-1]),
+        "grid_columns": 1 + STEPS,
         "steps": STEPS,
-        "sweeps_note": _words.left_out(len(effects.sweeps), effects.n_sweeps_possible),
+        "bars": BARS,
+        "open": OPEN,
+        "shown_sliders": SLIDERS,
+        "figures": _words.figures(data),
+        "measure_note": _words.measure_note(data),
+        "cards": [card for card in cards if not card["inert"]],
+        "inert": [card for card in cards if card["inert"]],
+        "unused": [str(j) for j in findings.factors.unused],
+        "classes": [_class(c, findings) for c in rows],
         "rows_note": _words.rows_note(data),
-        "table": _table(data, effects, columns),
         "fidelity": sorted(
             data["feature_fidelity"], key=lambda row: row["explained_variance"] or 0
         )[:MAX_FEATURES],
@@ -104,124 +106,174 @@ def _view(findings: Findings) -> dict[str, Any]:
             else ", the worst first"
         ),
         "curves": _curves(data["history"]),
-        "client": _client(data, effects, maps),
+        "client": _client(findings, maps, columns),
+    }
+
+
+def _factor(factor: Factor, entry: dict[str, Any], findings: Findings) -> dict[str, Any]:
+    data, images = findings.data, findings.factors.images
+    names = [data["classes"][c]["name"] for c in entry["classes"]]
+    every = len(names) == len(data["classes"])
+    alone = len(factor.dimensions) == 1 and not factor.switched
+    unit = "" if images or data["data"]["measure"] != "SD" else " SD"
+    return {
+        "entry": entry,
+        "lead": factor.dimensions[0],
+        "dimensions": factor.dimensions,
+        "name": _words.called(entry, data),
+        "inert": entry["inert"],
+        "classes": "all classes" if every else _words.listed(names, 3) if names else "",
+        "figures": [
+            ("effect", _words.number(round(entry["size"], 2)) + unit),
+            ("on in", f"{_words.percent(entry['density'])} of the samples"),
+            ("fixed at its mean, gives back", _lost(entry["cost"])),
+            ("comes back in refits", _words.decimal(entry["recurrence"])),
+        ][: 4 if data["figures"]["n_refits"] else 3],
+        "does": "What being on does" if factor.switched else "From its low to its high values",
+        "picture": images.change(factor.effect) if images else None,
+        "features": _features(entry["effects"], data),
+        "sliders": [
+            _slider(slider, shown, findings, repeat=not alone)
+            for slider, shown in zip(factor.sliders, entry["sliders"], strict=True)
+        ],
+    }
+
+
+def _lost(cost: float) -> str:
+    points = 100 * cost
+    if points < 0.05:
+        return "as much"
+    return f"{_words.number(round(points, 1))} points less"
+
+
+def _slider(
+    slider: Slider, entry: dict[str, Any], findings: Findings, *, repeat: bool
+) -> dict[str, Any]:
+    data, images = findings.data, findings.factors.images
+    names = [data["classes"][c]["name"] for c in slider.classes]
+    view: dict[str, Any] = {
+        "dimension": slider.dimension,
+        "name": data["names"].get(str(slider.dimension), ""),
+        "ends": [],
+        "histogram": [
+            (data["classes"][c]["name"], bars(heights, 6 * BARS, 18))
+            for c, heights in slider.histogram
+        ],
+        "edges": [_words.number(round(edge, 2)) for edge in slider.edges],
+        "classes": names,
+        "movable": slider.frames is not None,
+        "grid": None,
+        "picture": images.change(slider.effect) if images and repeat else None,
+        "features": _features(entry["effects"], data) if repeat else [],
+        "columns": [data["data"]["feature_names"][i] for i in slider.features],
+        "middle": [],
     }
     if images:
-        view["class_pictures"] = _class_pictures(data, effects, images)
-        view["examples"] = [
-            (images.images(x[None]), images.images(x_hat[None]))
-            for x, x_hat in zip(findings.examples, findings.decoded, strict=True)
+        X = findings.inputs.X
+        for name, rows in zip(_ends(slider), (slider.low, slider.high), strict=True):
+            if len(rows):
+                samples = _dense(X[rows])[None]
+                view["ends"].append(
+                    (name, images.grid(samples), len(rows), _told(entry, name, data))
+                )
+        if slider.frames is not None:
+            view["grid"] = images.grid(slider.frames)
+    else:
+        view["ends"] = [
+            (name, [_sample(s, data) for s in entry[key]])
+            for name, key in zip(_ends(slider), ("low", "high"), strict=True)
+            if entry[key]
         ]
+        if slider.frames is not None:
+            middle = slider.frames[:, 1 + STEPS // 2]
+            view["middle"] = [
+                (name, [_words.number(value) for value in _rounded(values)])
+                for name, values in zip(names, middle, strict=True)
+            ]
     return view
 
 
-def _figures(data: dict[str, Any]) -> list[tuple[str, str, str]]:
-    figures = data["figures"]
-    shown = [
-        (
-            "Explained variance",
-            _words.percent(figures["explained_variance"]),
-            "of the data, decoded from the codes; features of large variance weigh more",
-        ),
-        (
-            "Linear classifier",
-            _words.percent(figures["probe_accuracy"]),
-            "of classes named right from the codes, by one trained on other samples of these data; "
-            f"the commonest class is {_words.percent(figures['probe_chance'])}",
-        ),
-    ]
-    if not data["estimator"]["sparse"]:
-        return shown
-    shuffled = abs(figures["nonglobal_contrast_shuffled"])
+def _ends(slider: Slider) -> tuple[str, str]:
+    each = " of each class, in the order below" if len(slider.classes) >= ONE_EACH else ""
+    return f"lowest values{each}", f"highest values{each}"
+
+
+def _told(entry: dict[str, Any], name: str, data: dict[str, Any]) -> str:
+    """Say of which classes the samples of a strip are, from the left."""
+    samples = entry["low" if name.startswith("lowest") else "high"]
+    names = [_words.shorten(data["classes"][s["class"]]["name"], 24) for s in samples]
+    return ", ".join(names)
+
+
+def _sample(sample: dict[str, Any], data: dict[str, Any]) -> tuple[str, str, str]:
+    """Return the class of a sample, the value, and what stands out in it."""
+    counts = data["data"]["measure"] != "SD"
+    told = ", ".join(_words.stands_out(feature, counts) for feature in sample["features"])
+    name = _words.shorten(data["classes"][sample["class"]]["name"], 24)
+    return name, _words.number(round(sample["value"], 2)), told
+
+
+def _features(effects: list[dict[str, Any]], data: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows of a list of features, each with a bar."""
+    if data["data"]["image_shape"]:
+        return []
+    longest = max([abs(effect["relative_change"]) for effect in effects], default=1)
     return [
-        shown[0],
-        (
-            "On in a sample",
-            f"{figures['active_dimensions']:.1f} of {data['estimator']['n_components']}",
-            "dimensions, on average: fewer is a shorter explanation",
-        ),
-        (
-            "Class consistency",
-            _words.percent(figures["class_consistency"]),
-            "of its active dimensions that a sample has in common with another of its class",
-        ),
-        (
-            "Class sharing",
-            _words.percent(figures["class_sharing"]),
-            "the same for two samples of different classes",
-        ),
-        (
-            "Contrast",
-            f"{figures['nonglobal_contrast']:.2f}".replace("-", "−"),
-            "consistency minus sharing, without global dimensions: −1 to 1; "
-            f"{shuffled:.2f} with shuffled labels",
-        ),
-        shown[1],
+        {
+            "feature": effect["feature"],
+            "change": _words.number(effect["change"], sign=True),
+            "relative": _words.relative(effect["relative_change"], data["data"]["measure"]),
+            "bar": _bar(effect["relative_change"], longest),
+        }
+        for effect in effects
     ]
 
 
-def _class_pictures(
-    data: dict[str, Any], effects: Effects, images: ImageMaker
-) -> list[list[tuple[str, str]] | None]:
-    dense = not data["estimator"]["sparse"]
-    sweeps = {(s.class_index, s.traversal.dimension): s for s in effects.sweeps}
-    pictures: list[list[tuple[str, str]] | None] = []
-    for c, entry in enumerate(data["classes"]):
-        sweep = sweeps.get((c, entry["dimension"]))
-        if sweep is None:
-            pictures.append(None)
-            continue
-        first, last = (1, STEPS) if dense else (0, 1 + STEPS // 2)
-        names = ("low", "high") if dense else ("off", "on")
-        pictures.append(
-            [
-                (images.images(sweep.frames[[first]]), names[0]),
-                (images.images(sweep.frames[[last]]), names[1]),
-                (images.change(effects.of_classes[c]), "change"),
-            ]
-        )
-    return pictures
+def _bar(value: float, longest: float) -> tuple[float, float, str]:
+    """Return where a bar begins, its length, and which way it points."""
+    length = round(BAR * min(abs(value) / max(longest, 1e-12), 1), 1)
+    return (BAR, length, "up") if value > 0 else (BAR - length, length, "down")
 
 
-def _table(data: dict[str, Any], effects: Effects, columns: list[int]) -> list[dict[str, Any]]:
-    images = effects.images
-    names = [entry["name"] for entry in data["classes"]]
-    movable = {sweep.traversal.dimension for sweep in effects.sweeps}
-    rows = []
-    for j in columns:
-        entry = data["dimensions"][j]
-        own = [names[c] for c in entry["classes"]]
-        pictured = images is not None and np.isfinite(effects.of_dimensions[j]).all()
-        rows.append(
+def _class(c: int, findings: Findings) -> dict[str, Any]:
+    data, images = findings.data, findings.factors.images
+    entry = data["classes"][c]
+    measure = data["data"]["measure"]
+    longest = max(
+        [abs(m[key]) for m in entry["marks"] for key in ("relative_change", "relative_difference")],
+        default=1,
+    )
+    view: dict[str, Any] = {
+        "c": c,
+        "entry": entry,
+        "factors": [
+            (f["dimensions"], _words.called(f, data))
+            for j in entry["factors"]
+            for f in data["factors"]
+            if f["dimensions"][0] == j
+        ],
+        "marks": [
             {
-                "dimension": j,
-                "movable": j in movable,
-                "role": entry["role"],
-                "role_rank": ROLES.index(entry["role"]),
-                "inert": entry["inert"],
-                "n_classes": len(own),
-                "classes": "all" if len(own) == len(names) else _words.listed(own, 5),
-                "specificity": _decimal(entry["specificity"]),
-                "specificity_rank": -1 if entry["specificity"] is None else entry["specificity"],
-                "density": _words.percent(entry["density"]),
-                "density_rank": entry["density"],
-                "picture": images.change(effects.of_dimensions[j]) if images and pictured else None,
-                "effects": _effect(entry, images is not None),
+                "feature": mark["feature"],
+                "code": _words.relative(mark["relative_change"], measure),
+                "data": _words.relative(mark["relative_difference"], measure),
+                "code_bar": _bar(mark["relative_change"], longest),
+                "data_bar": _bar(mark["relative_difference"], longest),
             }
-        )
-    return rows
-
-
-def _effect(entry: dict[str, Any], pictured: bool) -> str:
-    if not entry["effects"]:
-        return "–"
-    if pictured:
-        return f"up to {_words.number(entry['picture']['largest_change'])}"
-    return _words.effects_text(entry["effects"]) or "hardly anything"
-
-
-def _decimal(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"
+            for mark in entry["marks"]
+        ],
+        "pictures": [],
+    }
+    if images:
+        view["marks"] = []
+        code, plain = (findings.differences[k][c] for k in ("counterfactual", "difference"))
+        view["pictures"] = [
+            (images.images(findings.examples[c][None]), "a sample"),
+            (images.images(findings.decoded[c][None]), "decoded"),
+            (images.change(code), "the code says"),
+            (images.change(plain), "the data say"),
+        ]
+    return view
 
 
 def _curves(history: dict[str, list[float | None]]) -> list[dict[str, str]]:
@@ -241,16 +293,15 @@ def _curves(history: dict[str, list[float | None]]) -> list[dict[str, str]]:
 
 
 def _client(
-    data: dict[str, Any], effects: Effects, maps: dict[str, dict[str, Any]]
+    findings: Findings, maps: dict[str, dict[str, Any]], columns: list[int]
 ) -> dict[str, Any]:
-    images, features = effects.images, data["data"]["feature_names"]
-    names = [entry["name"] for entry in data["classes"]]
+    data, images = findings.data, findings.factors.images
+    sliders = [slider for factor in findings.factors.factors for slider in factor.sliders]
     return {
-        "classes": [_words.shorten(name) for name in names],
-        "dimensions": [
-            {"role": entry["role"], "text": _searchable(entry, names, images is None)}
-            for entry in data["dimensions"]
-        ],
+        "classes": [_words.shorten(entry["name"]) for entry in data["classes"]],
+        "names": {j: _words.shorten(name, 200) for j, name in data["names"].items()},
+        "factors": [data["factors"][i]["dimensions"] for i in range(len(data["factors"]))],
+        "roles": [entry["role"] for entry in data["factors"]],
         "maps": {
             name: {
                 "cell": grid["cell"],
@@ -262,42 +313,26 @@ def _client(
             }
             for name, grid in maps.items()
         },
-        "image": images
-        and {"height": images.size[0], "width": images.size[1]} | {"more": MORE, "less": LESS},
-        "sweeps": [_client_sweep(sweep, effects, features) for sweep in effects.sweeps],
+        "image": images and {"height": images.size[0], "width": images.size[1]},
+        "sweeps": {
+            str(slider.dimension): {
+                "values": _rounded(slider.values),
+                "frames": None
+                if images
+                else [[_rounded(step) for step in steps] for steps in slider.frames],
+            }
+            for slider in sliders
+            if slider.frames is not None
+        },
     }
 
 
-def _searchable(entry: dict[str, Any], names: list[str], features: bool) -> str:
-    found = [entry["role"], *(names[c] for c in entry["classes"])]
-    if entry["inert"]:
-        found.append("inert")
-    if features:
-        found += [effect["feature"] for effect in entry["effects"]]
-    return "\n".join(_words.shorten(text, 200) for text in found).lower()
-
-
-def _client_sweep(sweep: Sweep, effects: Effects, names: list[str]) -> dict[str, Any]:
-    traversal, frames = sweep.traversal, sweep.frames
-    shown: dict[str, Any] = {
-        "c": sweep.class_index,
-        "j": traversal.dimension,
-        "values": _rounded(traversal.values),
-        "quantiles": _rounded(traversal.quantiles),
-    }
-    if effects.images:
-        return shown | {"src": effects.images.images(frames)}
-    moved = np.ptp(frames, axis=0) / effects.scale
-    top = np.argsort(-moved, kind="stable")[:SWEEP_FEATURES]
-    return shown | {
-        "features": [_words.shorten(names[i]) for i in top],
-        "scale": _rounded(effects.scale[top]),
-        "frames": [_rounded(frame[top]) for frame in frames],
-    }
+def _dense(X: Any) -> NDArray[np.float64]:
+    return np.asarray(X.toarray() if hasattr(X, "toarray") else X, dtype=np.float64)
 
 
 def _rounded(values: Any) -> list[float]:
-    return [float(f"{value:.4g}") for value in np.asarray(values).tolist()]
+    return [float(f"{value:.3g}") for value in np.asarray(values).tolist()]
 
 
 def _percent(value: float) -> int | None:

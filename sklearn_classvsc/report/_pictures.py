@@ -87,8 +87,16 @@ class ImageMaker:
 
     def images(self, X: NDArray[Any]) -> str:
         """Draw the images of X, (n_images, n_features), one below the other."""
-        scaled = (self._shaped(X) - self.low) / max(self.high - self.low, 1e-12)
-        return png((255 * scaled.clip(0, 1)).round().astype(np.uint8))
+        return png(self._grey(self._shaped(X)))
+
+    def grid(self, X: NDArray[Any]) -> str:
+        """Draw the images of X, (n_rows, n_columns, n_features), as they stand there."""
+        n_rows, n_columns = X.shape[:2]
+        stacked = self._shaped(X.reshape(n_rows * n_columns, -1)).reshape(
+            n_rows, n_columns, *self.size, -1
+        )
+        joined = stacked.swapaxes(1, 2).reshape(n_rows * self.size[0], n_columns * self.size[1], -1)
+        return png(self._grey(joined))
 
     def change(self, difference: NDArray[Any]) -> str:
         """Draw a difference of images: more in one colour, less in another, none clear.
@@ -100,6 +108,10 @@ class ImageMaker:
         colour = np.where((change > 0)[..., None], MORE, LESS)
         opacity = 255 * np.abs(change) / max(np.abs(change).max(), 1e-12)
         return png(np.dstack([colour, opacity.round()]).astype(np.uint8))
+
+    def _grey(self, X: NDArray[np.float64]) -> NDArray[np.uint8]:
+        scaled = (X - self.low) / max(self.high - self.low, 1e-12)
+        return (255 * scaled.clip(0, 1)).round().astype(np.uint8)
 
     def _shaped(self, X: NDArray[Any]) -> NDArray[np.float64]:
         stacked = np.asarray(X, dtype=np.float64).reshape(len(X), *self.image_shape)
@@ -134,6 +146,16 @@ def cells(values: NDArray[np.float64], width: int, height: int) -> list[tuple[in
     return paths
 
 
+def bars(heights: Sequence[float], width: int, height: int) -> str:
+    """Draw bars side by side, as SVG path data."""
+    step = width / len(heights)
+    return "".join(
+        f"M{i * step:.1f} {height}v-{height * value:.1f}h{step - 0.5:.1f}V{height}z"
+        for i, value in enumerate(heights)
+        if value > 0
+    )
+
+
 def curve(values: Sequence[float | None], width: int, height: int, points: int = 200) -> str:
     """Draw a curve that fills the box, as SVG path data; gaps where a value is missing."""
     y = np.array([np.nan if value is None else value for value in values], dtype=float)
@@ -156,24 +178,35 @@ def curve(values: Sequence[float | None], width: int, height: int, points: int =
 # -- the two maps: where cells, labels and brackets stand, in SVG units ----------------------------
 
 
-def dimension_order(data: dict[str, Any]) -> list[int]:
-    """Order dimensions by role, then by the first of their classes, then by specificity."""
+def factor_order(data: dict[str, Any]) -> list[int]:
+    """Order factors by role, then by the first of their classes, then by size; by position."""
     position = {c: i for i, c in enumerate(data["class_order"])}
 
-    def key(entry: dict[str, Any]) -> tuple[int, list[int], float]:
+    def key(i: int) -> tuple[int, list[int], float]:
+        entry = data["factors"][i]
         classes = sorted(position[c] for c in entry["classes"])
-        return ROLES.index(entry["role"]), classes, -(entry["specificity"] or 0)
+        return ROLES.index(entry["role"]), classes, -entry["size"]
 
-    return [entry["dimension"] for entry in sorted(data["dimensions"], key=key)]
+    return sorted(range(len(data["factors"])), key=key)
 
 
-def dimension_map(data: dict[str, Any], rows: list[int], columns: list[int]) -> dict[str, Any]:
-    """Lay out how often each class has each dimension on, the dimensions grouped by role."""
-    rates = np.array(data["activation_rates"])
-    width = 18 if len(columns) <= 64 else 12
-    grid = _grid(data, rates, rows, columns, (width, 18 if len(rows) <= 40 else 13))
-    grid |= _columns([(str(j), f"dimension {j}") for j in columns], grid["cell"][0])
-    roles = [data["dimensions"][j]["role"] for j in columns]
+def factor_map(data: dict[str, Any], rows: list[int], columns: list[int]) -> dict[str, Any]:
+    """Lay out how often each class has each factor on, the factors grouped by role."""
+    rates, factors = np.array(data["activation_rates"]), data["factors"]
+    of_factors = (
+        np.array([rates[:, f["dimensions"]].mean(axis=1) for f in factors])
+        .reshape(-1, len(rates))
+        .T
+    )
+    width = max(12, min(36, 800 // max(1, len(columns))))
+    height = 24 if len(rows) <= 6 else 18 if len(rows) <= 40 else 13
+    grid = _grid(data, of_factors, rows, columns, (width, height))
+    numbers = [factors[i]["dimensions"][0] for i in columns]
+    full = [_words.called(factors[i], data) for i in columns]
+    labels = [(str(j), name) for j, name in zip(numbers, full, strict=True)]
+    grid |= _columns(labels or [("", "")], grid["cell"][0])
+    grid["columns"] = grid["columns"][: len(columns)]
+    roles = [factors[i]["role"] for i in columns]
     grid["bracket"] = 6 + grid["column_height"]
     grid["groups"], start = [], 0
     for role in dict.fromkeys(roles):

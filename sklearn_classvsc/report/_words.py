@@ -6,13 +6,28 @@ import re
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+from ..metrics._fidelity import DEVIANCE, MEAN, POOLED
 
 #: Longest name that is shown; `to_dict` has it in full.
 LONGEST = 60
 #: Control characters, line ends, and what would turn the direction of the text around a name.
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-#: Below this many standard deviations, a dimension hardly moves a feature.
-SMALL_CHANGE = 0.1
+#: Ninths of an image.
+REGIONS = (
+    *("top left", "top", "top right"),
+    *("left", "centre", "right"),
+    *("bottom left", "bottom", "bottom right"),
+)
+#: Titles of what is kept of the data.
+TITLES = {
+    DEVIANCE: "Explained deviance of counts",
+    POOLED: "Explained variance",
+    MEAN: "Explained variance, mean over features",
+}
+#: Nats by which gates may tell held-out classes worse than learned ones.
+APART = 0.2
 
 
 def clean(name: Any) -> str:
@@ -55,14 +70,67 @@ def listed(names: list[str], at_most: int = 4) -> str:
     return " and ".join([", ".join(shown[:-1])] * bool(shown[:-1]) + shown[-1:])
 
 
-def effects_text(effects: list[dict[str, Any]]) -> str:
-    """Write what happens to features: “radius” +3.1 (0.9 SD), “area” −20 (0.4 SD)."""
+def decimal(value: float | None) -> str:
+    """Write two decimals."""
+    return "–" if value is None else f"{value:.2f}".replace("-", "\N{MINUS SIGN}")
+
+
+def relative(value: float, measure: str) -> str:
+    """Write a relative change: +0.9 SD, or × 3.2 for a fold change."""
+    if measure == "SD":
+        return f"{value:+.2f} SD".replace("-", "\N{MINUS SIGN}")
+    return f"× {number(2**value)}"
+
+
+def called(entry: dict[str, Any], data: dict[str, Any]) -> str:
+    """Return what a factor is called: the names of its dimensions, or their numbers."""
+    names = [data["names"][str(j)] for j in entry["dimensions"] if str(j) in data["names"]]
+    return " · ".join(names) or f"Factor {entry['dimensions'][0]}"
+
+
+def stands_out(feature: dict[str, Any], counts: bool) -> str:
+    """Write what a sample has of a feature: its value, a category, or the word alone."""
+    name = shorten(feature["feature"], 40)
+    if counts:
+        return name
+    if feature["category"]:
+        return name if feature["value"] else name.replace(" = ", " \N{NOT EQUAL TO} ", 1)
+    return f"{name} {number(feature['value'])}"
+
+
+def effects_text(effects: list[dict[str, Any]], measure: str, at_most: int = 3) -> str:
+    """Write what happens to features: “radius” +3.1 (+0.90 SD), “area” −20 (−0.40 SD).
+
+    Those that move most; of these, those that rise first.
+    """
+    if measure == "SD":
+        largest = sorted(effects, key=lambda effect: -abs(effect["relative_change"]))[:at_most]
+        effects = [effect for effect in effects if effect in largest]
     return ", ".join(
         f"“{shorten(effect['feature'])}” {number(effect['change'], sign=True)} "
-        f"({abs(effect['change_in_sd']):.1f} SD)"
-        for effect in effects
-        if abs(effect["change_in_sd"]) >= SMALL_CHANGE
+        f"({relative(effect['relative_change'], measure)})"
+        for effect in effects[:at_most]
     )
+
+
+def changed_regions(
+    change: NDArray[np.float64], image_shape: tuple[int, ...]
+) -> dict[str, str | float | None]:
+    """Find which ninths of an image gain most and lose most; None for less than a fifth of that."""
+    image = change.reshape(*image_shape[:2], -1).mean(axis=2)
+    means = np.array(
+        [
+            block.mean() if block.size else 0.0
+            for band in np.array_split(image, 3, axis=0)
+            for block in np.array_split(band, 3, axis=1)
+        ]
+    )
+    least = max(np.abs(means).max() / 5, np.finfo(float).tiny)
+    return {
+        "brighter": REGIONS[means.argmax()] if means.max() >= least else None,
+        "darker": REGIONS[means.argmin()] if -means.min() >= least else None,
+        "largest_change": float(np.abs(image).max()),
+    }
 
 
 def picture_text(picture: dict[str, Any]) -> str:
@@ -76,108 +144,175 @@ def picture_text(picture: dict[str, Any]) -> str:
     return f"the image gets {' and '.join(parts)}, {size}" if parts else f"the image changes {size}"
 
 
-def class_sentence(c: int, data: dict[str, Any]) -> str:
-    """Say what the most specific dimension of class number `c` does."""
-    entry = data["classes"][c]
-    j = entry["dimension"]
-    if j is None:
-        return "No dimension is on in at least half of its samples: the code does not describe it."
-    dense = not data["estimator"]["sparse"]
-    if dense:
-        sentence = f"Dimension {j} is the one that moves it most."
+def factor_sentence(entry: dict[str, Any], data: dict[str, Any]) -> str:
+    """Say who has a factor, and what it does."""
+    names = [data["classes"][c]["name"] for c in entry["classes"]]
+    if not data["estimator"]["sparse"]:
+        whose = "Every sample has it."
+    elif entry["role"] == "global":
+        whose = "Nearly every class has it, so what it says of a sample is in its values."
+    elif entry["role"] == "class-specific":
+        whose = f"Only {listed(names)} has it."
+    elif entry["role"] == "shared":
+        whose = f"{listed(names)} share it."
     else:
-        sentence = (
-            f"Its most specific dimension is {j}, {_having(c, data)}; it is on in "
-            f"{percent(data['activation_rates'][c][j])} of the samples of the class."
-        )
-    when = "From its low to its high values" if dense else "When it is on"
+        whose = "It is on now and then, in no class regularly."
+    if entry["inert"]:
+        return f"{whose} It changes nothing that is decoded."
+    when = "Where it is on" if entry["switched"] else "From its low to its high values"
     if "picture" in entry:
-        return f"{sentence} {when}, {picture_text(entry['picture'])}."
-    if effects := effects_text(entry["effects"]):
-        return f"{sentence} {when}: {effects}."
-    return f"{sentence} {when}, no feature moves by {SMALL_CHANGE} standard deviations."
+        return f"{whose} {when}, {picture_text(entry['picture'])}."
+    if effects := effects_text(entry["effects"], data["data"]["measure"]):
+        return f"{whose} {when}: {effects}."
+    return f"{whose} {when}, no feature moves by 0.1 {data['data']['measure']}."
 
 
-def _having(c: int, data: dict[str, Any]) -> str:
-    dimension = data["dimensions"][data["classes"][c]["dimension"]]
-    if dimension["role"] == "global":
-        return "which nearly all classes have, so that none is its own"
-    others = [data["classes"][other]["name"] for other in dimension["classes"] if other != c]
-    if not others:
-        return "which no other class has"
-    return f"which it shares with {'the classes' if others[1:] else 'class'} {listed(others)}"
+def class_sentence(entry: dict[str, Any], data: dict[str, Any]) -> str:
+    """Say which factors a class has."""
+    factors = {factor["dimensions"][0]: factor for factor in data["factors"]}
+    own = [factors[j] for j in entry["factors"]]
+    kinds = {
+        "of its own": [f for f in own if f["role"] == "class-specific"],
+        "shared": [f for f in own if f["role"] == "shared"],
+        "of nearly every class": [f for f in own if f["role"] == "global"],
+    }
+    if not data["estimator"]["sparse"]:
+        return "Every dimension is on in every sample."
+    if not own:
+        return "No factor is on in at least half of its samples: the code does not describe it."
+    parts = [f"{len(found)} {kind}" for kind, found in kinds.items() if found]
+    return f"It has {count(len(own), 'factor')}: {listed(parts)}."
 
 
-def summary(data: dict[str, Any]) -> list[str]:
-    """Say in three paragraphs what was learned, what it is worth, and how far to trust it."""
-    return [_learned(data), _told_apart(data), _trust(data)]
-
-
-def _learned(data: dict[str, Any]) -> str:
+def summary(data: dict[str, Any]) -> str:
+    """Say in one sentence what was learned."""
     figures, estimator = data["figures"], data["estimator"]
-    n = estimator["n_components"]
-    explained = (
-        "Decoded again, the codes give back "
-        f"{percent(figures['explained_variance'])} of the variance of the data."
-    )
-    start = f"{estimator['name']} describes each sample by {count(n, 'number')}, its code. "
+    samples = count(data["data"]["n_samples"], "sample")
+    of = f"these {samples} of {count(len(data['classes']), 'class')}"
     if not estimator["sparse"]:
+        n = count(estimator["n_components"], "number")
         return (
-            f"{start}The code is dense: every dimension is on in every sample, so no dimension "
-            f"belongs to a class, and roles say nothing here. {explained}"
+            f"{estimator['name']} describes {of} by {n}. The code is dense: every dimension is on "
+            "in every sample, so no dimension belongs to a class."
         )
     meanings = {
-        "global": ("belongs", "belong", "to nearly every class (global)"),
-        "shared": ("is", "are", "shared by some of the classes (shared)"),
-        "class-specific": ("belongs", "belong", "to one class alone (class-specific)"),
-        "sporadic": ("is", "are", "on now and then, in no class regularly (sporadic)"),
-        "dead": ("is", "are", "never on (dead)"),
+        "global": "that nearly every class has",
+        "shared": "that some classes share",
+        "class-specific": "of one class alone",
+        "sporadic": "that are on now and then",
     }
-    roles = []
-    for role, k in figures["roles"].items():
-        one, many, meaning = meanings[role]
-        if k:
-            roles.append(f"{k} {one if k == 1 else many} {meaning}")
-    return (
-        f"{start}On average {number(figures['active_dimensions'])} of them are on, that is not 0, "
-        f"in a sample. Of its {n} dimensions, {listed(roles, at_most=5)}. {explained}"
-    )
+    roles = [factor["role"] for factor in data["factors"]]
+    parts = [f"{roles.count(role)} {words}" for role, words in meanings.items() if role in roles]
+    n = figures["n_factors"]
+    text = f"{estimator['name']} describes {of} by {count(n, 'factor')}"
+    used = sum(len(factor["dimensions"]) for factor in data["factors"])
+    if used > n:
+        text += f", switches with {used} dimensions"
+    return f"{text}: {listed(parts)}." if parts else f"{text}."
 
 
-def _told_apart(data: dict[str, Any]) -> str:
-    figures = data["figures"]
-    probe = (
-        "From the codes, a linear classifier names the class of "
-        f"{percent(figures['probe_accuracy'])} of the samples right; naming the commonest class "
-        f"every time would be right for {percent(figures['probe_chance'])}."
+def figures(data: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Return the three figures, each with what it stands beside."""
+    f, sparse = data["figures"], data["estimator"]["sparse"]
+    numbers = count(max(1, round(f["active_dimensions"])), "number")
+    linear = f"{f['baseline']} with {numbers} a sample, fitted to half of these rows"
+    beside = f"{linear}: {percent(f['baseline_fidelity'])}"
+    if f["fidelity_measure"] == MEAN:
+        beside += (
+            f". Pooled over features: {percent(f['pooled_explained_variance'])}, and "
+            f"{percent(f['baseline_pooled_explained_variance'])}"
+        )
+    kept = (TITLES[f["fidelity_measure"]], percent(f["fidelity"]), beside)
+    told = (
+        "Classes named right from the code",
+        percent(f["probe_accuracy"]),
+        "by a linear classifier; the same on the features: "
+        f"{percent(f['probe_accuracy_of_features'])}; naming the commonest class: "
+        f"{percent(f['probe_chance'])}",
     )
-    if not data["estimator"]["sparse"]:
-        return probe
-    return (
-        f"Two samples of one class have {percent(figures['class_consistency'])} of their active "
-        "dimensions in common (class consistency), two samples of different classes "
-        f"{percent(figures['class_sharing'])} (class sharing). Without the global dimensions, the "
-        f"difference between the two is {figures['nonglobal_contrast']:.2f} (contrast, from −1 to "
-        f"1); with the labels shuffled it is {abs(figures['nonglobal_contrast_shuffled']):.2f}: "
-        f"that much is chance. {probe}"
+    if not sparse:
+        return [kept, told]
+    control = f["nonglobal_contrast_of_refits"]
+    if not data["estimator"]["uses_labels"]:
+        beside = "the labels had no part in the fit"
+    elif control is None:
+        beside = "its control is a refit to shuffled labels: factor_report(..., n_refits=2)"
+    else:
+        fits = f"{count(f['n_refits'], 'refit')} to shuffled labels"
+        beside = f"{fits}: {decimal(control)}"
+    contrast = (
+        "Contrast of classes",
+        decimal(f["nonglobal_contrast"]),
+        f"overlap of factors within a class, {percent(f['class_consistency'])}, less that between "
+        f"classes, without those that all have; {beside}",
     )
+    return [kept, told, contrast]
 
 
-def _trust(data: dict[str, Any]) -> str:
-    n = data["data"]["n_samples"]
-    trained_for = (
-        "Consistency and contrast are what this model is trained for: high values show that "
-        "training worked, not that nature is made so. Fit once more with shuffled labels: the "
-        "contrast of that model, on held-out samples, should be near 0. "
-        if data["estimator"]["uses_labels"]
-        else "The labels were not used in training, only to describe the codes. "
-    )
-    return (
-        f"How far to trust this: all figures are of the {count(n, 'sample')} given to the report, "
-        f"which should be held out: not those the model was trained on. {trained_for}What a "
-        "dimension does is what the decoder makes of it: a description of the model and no proof "
-        "of a cause, and with a dimension switched off the code may be like that of no sample."
-    )
+def trust(data: dict[str, Any]) -> list[dict[str, str]]:
+    """Say whether the figures hold on new rows, recur, and agree with the data."""
+    verdicts = [_of_new_rows(data), _of_refits(data)]
+    agreement = [entry["agreement"] for entry in data["classes"]]
+    known = [value for value in agreement if value is not None]
+    if known:
+        worst = min(
+            range(len(agreement)), key=lambda c: agreement[c] if agreement[c] is not None else 2
+        )
+        mean = float(np.mean(known))
+        is_ranked = data["data"]["measure"] == "SD"
+        what = "Rank correlation" if is_ranked else "Correlation of fold changes"
+        verdicts.append(
+            {
+                "verdict": "yes" if mean >= 0.8 else "in part" if mean >= 0.5 else "no",
+                "text": "Does what marks a class agree with the plain differences in the data? "
+                f"{what} over features {decimal(mean)} on average; least for "
+                f"{shorten(data['classes'][worst]['name'])}, {decimal(agreement[worst])}.",
+            }
+        )
+    return verdicts
+
+
+def _of_new_rows(data: dict[str, Any]) -> dict[str, str]:
+    question = "Does it hold on new rows?"
+    found = data["generalization"].get("recognition")
+    if not found or None in found.values():
+        loss = data["generalization"].get("loss")
+        if loss and None not in loss.values():
+            gap = loss["held_out"] - loss["training"]
+            return {
+                "verdict": "yes" if gap < 0.1 * abs(loss["training"]) else "in part",
+                "text": f"{question} The loss of held-out rows is {number(loss['held_out'])} nats, "
+                f"that of training rows {number(loss['training'])}.",
+            }
+        return {
+            "verdict": "unknown",
+            "text": f"{question} This fit held no rows out. The figures here are of the rows that "
+            "were given: believe them if these are not those of the fit.",
+        }
+    gap = found["held_out"] - found["training"]
+    return {
+        "verdict": "yes" if gap <= APART else "in part" if gap <= 0.5 else "no",
+        "text": f"{question} The gates tell the classes of rows whose labels they have not learned "
+        f"with a cross-entropy of {number(found['held_out'])} nats, those of learned ones with "
+        f"{number(found['training'])}.",
+    }
+
+
+def _of_refits(data: dict[str, Any]) -> dict[str, str]:
+    question, figures = "Do the factors come back?", data["figures"]
+    found, chance = figures["recurrence"], figures["recurrence_by_chance"]
+    if found is None or chance is None:
+        return {
+            "verdict": "unknown",
+            "text": f"{question} Nobody has fitted again: factor_report(..., n_refits=2) does.",
+        }
+    share = (found - chance) / max(1 - chance, 1e-12)
+    return {
+        "verdict": "yes" if share >= 0.7 else "in part" if share >= 0.35 else "no",
+        "text": f"{question} In {count(figures['n_refits'], 'refit')} with other seeds, a "
+        f"dimension correlates with its match by {decimal(found)} on average; "
+        f"by chance {decimal(chance)}.",
+    }
 
 
 def warning_texts(data: dict[str, Any], collapse: list[str]) -> list[str]:
@@ -185,25 +320,15 @@ def warning_texts(data: dict[str, Any], collapse: list[str]) -> list[str]:
     figures, names = data["figures"], [entry["name"] for entry in data["classes"]]
     texts = list(collapse)
     if data["estimator"]["sparse"] and not collapse:
-        if without := [e["name"] for e in data["classes"] if e["dimension"] is None]:
-            texts.append(
-                f"No dimension is on in at least half of the samples of {listed(without)}."
-            )
-        if dead := figures["roles"]["dead"]:
-            texts.append(f"Never on (dead): {dead} of {len(data['dimensions'])} dimensions.")
+        if without := [e["name"] for e in data["classes"] if not e["factors"]]:
+            texts.append(f"No factor is on in at least half of the samples of {listed(without)}.")
         if figures["nonglobal_contrast"] < 0.1:
-            texts.append(
-                "The contrast is low: which dimensions are on says little about the class."
-            )
-    if inert := [str(d["dimension"]) for d in data["dimensions"] if d["inert"]]:
+            texts.append("The contrast is low: which factors are on says little about the class.")
+    kept = figures["fidelity"]
+    if kept < (0.02 if figures["fidelity_measure"] == DEVIANCE else 0.2):
         texts.append(
-            f"On, but without a visible effect on what is decoded (inert): {listed(inert, 10)}. "
-            "Do not interpret them."
-        )
-    if figures["explained_variance"] < 0.2:
-        texts.append(
-            f"The codes give back {percent(figures['explained_variance'])} of the variance: what "
-            "is decoded is not much like the data, so read the effects with care."
+            f"The codes give back {percent(kept)} of the data: what is decoded is not much like "
+            "them, so read the effects with care."
         )
     if small := [n for n, e in zip(names, data["classes"], strict=True) if e["n_samples"] < 5]:
         texts.append(f"Fewer than 5 samples, so left out of roles and contrast: {listed(small)}.")
@@ -215,37 +340,17 @@ def warning_texts(data: dict[str, Any], collapse: list[str]) -> list[str]:
 # -- what stands above the parts of the page -------------------------------------------------------
 
 
-def classes_lead(data: dict[str, Any]) -> str:
-    """Say what the part on the classes shows."""
-    if data["estimator"]["sparse"]:
-        which, change = "most specific of the dimensions that it has", "off to its median value"
-    else:
-        which, change = "dimension that moves it most", "its 10 % to its 90 % quantile"
-    lead = (
-        f"For each class, the {which}, and what it does: the mean change over samples of the "
-        f"class as the dimension goes from {change}"
-    )
-    if data["data"]["image_shape"] is None:
-        return f"{lead}, in the units of X, and (SD) in standard deviations of the feature."
-    return f"{lead}. Orange is brighter, blue darker; beside it a typical sample of the class."
-
-
-def effects_lead(data: dict[str, Any]) -> str:
-    """Say what the last column of the table shows."""
-    change = "off to its median" if data["estimator"]["sparse"] else "its 10 % to its 90 % quantile"
-    lead = f"The last column is the mean change as the dimension goes from {change}"
-    if data["data"]["image_shape"] is None:
-        return f"{lead}, in the units of X, and (SD) in standard deviations of the feature."
-    return f"{lead}: orange is brighter, blue darker, the number the largest change of a pixel."
-
-
-def left_out(n: int, n_possible: int) -> str:
-    """Say that the page has not all pairs of class and dimension, if so."""
-    if n == n_possible:
-        return ""
+def measure_note(data: dict[str, Any]) -> str:
+    """Say in which units changes are."""
+    if data["data"]["image_shape"] is not None:
+        return "Orange is brighter, blue darker."
+    if data["data"]["measure"] == "SD":
+        return (
+            "Changes are in the units of the data, and in standard deviations of the feature (SD)."
+        )
     return (
-        f" To keep the page small it has {n:,} of {n_possible:,} pairs of class and dimension, the "
-        "most specific ones of each class."
+        "Changes are in counts of a document of the usual length, and × says how many times its "
+        "mean a word then has; rare words are held back by the mean count of all."
     )
 
 
@@ -255,6 +360,6 @@ def rows_note(data: dict[str, Any]) -> str:
     if inspected == n:
         return ""
     return (
-        f"Effects, pictures and the linear classifier are of {inspected:,} samples, equally many "
+        f"Effects, class cards and baselines are of {inspected:,} samples, equally many "
         f"of each class where there are enough; all other figures are of all {n:,}. "
     )

@@ -2,59 +2,47 @@
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const find = (id) => document.getElementById(id);
-  const minus = (text) => text.replace("-", "\u2212");
-  const number = (value) => minus(String(Number(value.toPrecision(3))));
-  const signed = (value) => (value > 0 ? "+" : "") + number(value);
-  const option = (value, text) => new Option(text, String(value)); // text stays text
+  const number = (value) => {
+    const [size, x] = [Math.abs(value), Number(value.toPrecision(3))];
+    const text = value && (size < 1e-4 || size >= 1e7) ? value.toExponential(2) : String(x);
+    return text.replace(/-/g, "\u2212");
+  };
 
-  // -- the table: sort and filter ---------------------------------------------------------------
-  const table = find("dimension-table");
-  const body = table.tBodies[0];
-  const rows = [...body.rows];
-  let sortedBy = "";
-
-  function filter() {
-    const words = find("filter-text").value.toLowerCase().split(/\s+/).filter(Boolean);
-    const role = find("filter-role").value;
-    let shown = 0;
-    for (const row of rows) {
-      const dimension = data.dimensions[row.dataset.dimension];
-      row.hidden = (role && dimension.role !== role) ||
-        !words.every((word) => dimension.text.includes(word) || row.dataset.dimension === word);
-      shown += !row.hidden;
-    }
-    const plural = rows.length === 1 ? "" : "s";
-    find("shown").textContent = `${shown} of ${rows.length} dimension${plural} shown${sortedBy}`;
+  // -- cards: opened by links and by the map, sorted ----------------------------------------------
+  function open(element) {
+    for (let at = element; at; at = at.parentElement) if (at.matches("details")) at.open = true;
+    const target = element.matches("details") ? element.querySelector("summary") : element;
+    element.scrollIntoView();
+    target.focus({ preventScroll: true });
   }
 
-  function sort(header) {
-    const ascending = header.getAttribute("aria-sort") !== "ascending";
-    for (const other of header.parentNode.cells) {
-      if (other.hasAttribute("aria-sort")) other.setAttribute("aria-sort", "none");
-    }
-    header.setAttribute("aria-sort", ascending ? "ascending" : "descending");
-    const key = (row) => Number(row.cells[header.cellIndex].dataset.value);
-    rows.sort((a, b) => (ascending ? key(a) - key(b) : key(b) - key(a)));
-    body.append(...rows);
-    const column = header.textContent.trim().toLowerCase();
-    sortedBy = `, sorted by ${column}, ${ascending ? "ascending" : "descending"}`;
-    filter();
-  }
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest("a[href^='#'], svg a");
+    const name = link && (link.getAttribute("href") || "").slice(1);
+    if (!name || link.hasAttribute("download") || !find(name)?.matches("details, li")) return;
+    event.preventDefault();
+    open(find(name));
+  });
 
-  for (const header of table.tHead.rows[0].cells) {
-    header.querySelector("button")?.addEventListener("click", () => sort(header));
-  }
-  find("filter-text").addEventListener("input", filter);
-  find("filter-role").addEventListener("change", filter);
+  const cards = [...find("cards").querySelectorAll(":scope > .factor")];
+  find("sort").addEventListener("change", (event) => {
+    const key = event.target.value;
+    const sign = key === "place" ? 1 : -1;
+    cards.sort((a, b) => sign * (a.dataset[key] - b.dataset[key]));
+    find("cards").append(...cards);
+    const words = event.target.selectedOptions[0].textContent;
+    find("sorted").textContent = `${cards.length} factor${cards.length === 1 ? "" : "s"}, sorted by ${words}`;
+  });
 
   // -- the maps: read a cell ----------------------------------------------------------------------
-  function readable(id, describe) {
+  function readable(id, describe, choose) {
     const { cell: [width, height], left, top, rows, columns, values } = data.maps[id];
     const svg = find(id);
     const cursor = svg.querySelector(".cursor");
     let at = [0, 0];
 
     function show(i, j) {
+      if (!columns.length) return;
       at = [Math.min(Math.max(i, 0), rows.length - 1), Math.min(Math.max(j, 0), columns.length - 1)];
       const [row, column] = [rows[at[0]], columns[at[1]]];
       cursor.setAttribute("x", at[1] * width - 1);
@@ -63,15 +51,28 @@
       find(`${id}-readout`).textContent = describe(row, column, values[row][column]);
     }
 
-    svg.addEventListener("pointermove", (event) => {
+    function cell(event) {
       const point = new DOMPoint(event.clientX, event.clientY)
         .matrixTransform(svg.getScreenCTM().inverse());
       const [i, j] = [Math.floor((point.y - top) / height), Math.floor((point.x - left) / width)];
-      if (i >= 0 && j >= 0 && i < rows.length && j < columns.length) show(i, j);
+      return i >= 0 && j >= 0 && i < rows.length && j < columns.length ? [i, j] : null;
+    }
+
+    svg.addEventListener("pointermove", (event) => {
+      const found = cell(event);
+      if (found) show(...found);
+    });
+    svg.addEventListener("click", (event) => {
+      const found = cell(event);
+      if (found) choose(rows[found[0]], columns[found[1]]);
     });
     svg.addEventListener("focus", () => show(...at));
     svg.addEventListener("keydown", (event) => {
       const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
+      if (event.key === "Enter" && columns.length) {
+        event.preventDefault();
+        choose(rows[at[0]], columns[at[1]]);
+      }
       if (!(event.key in step)) return;
       event.preventDefault();
       show(at[0] + step[event.key][0], at[1] + step[event.key][1]);
@@ -79,136 +80,90 @@
     });
   }
 
-  const rate = (value) => (value === null ? "unknown" : `${value} %`);
-  readable("map", (c, j, value) =>
-    `${data.classes[c]}, dimension ${j} (${data.dimensions[j].role}): on in ${rate(value)} of the samples`);
-  readable("sharing", (c, other, value) =>
-    c === other ? `${data.classes[c]}: two samples of it have ${rate(value)} in common`
-      : `${data.classes[c]} and ${data.classes[other]}: ${rate(value)} in common`);
+  // -- names ----------------------------------------------------------------------------------------
+  const names = { ...data.names };
+  const called = (dimensions) =>
+    dimensions.filter((j) => names[j]).map((j) => names[j]).join(" \u00b7 ") || `Factor ${dimensions[0]}`;
+  const short = (text) => (text.length > 60 ? `${text.slice(0, 59)}\u2026` : text);
 
-  // -- moving a dimension -------------------------------------------------------------------------
-  const chooseClass = find("mover-class");
-  const chooseDimension = find("mover-dimension");
-  const slider = find("mover-value");
-  let sweep = null;
-  let pixels = null; // of every frame of the sweep, once its image is decoded
-
-  function offerDimensions(wanted) {
-    const c = Number(chooseClass.value);
-    const offered = data.sweeps.filter((s) => s.c === c);
-    chooseDimension.replaceChildren(...offered.map((s) =>
-      option(s.j, `${s.j} · ${data.dimensions[s.j].role} · on in ${rate(data.maps.map.values[c][s.j])}`)));
-    if (wanted !== undefined) chooseDimension.value = String(wanted);
-    choose();
-  }
-
-  async function choose() {
-    const chosen = data.sweeps.find((s) =>
-      s.c === Number(chooseClass.value) && s.j === Number(chooseDimension.value));
-    sweep = chosen;
-    pixels = null;
-    slider.value = String(Math.floor(sweep.values.length / 2));
-    if (data.image) {
-      const image = new Image();
-      image.src = sweep.src;
-      await image.decode();
-      if (sweep !== chosen) return; // another was chosen meanwhile
-      const { width, height } = data.image;
-      const canvas = new OffscreenCanvas(width, image.height);
-      const context = canvas.getContext("2d", { willReadFrequently: true });
-      context.drawImage(image, 0, 0);
-      pixels = sweep.values.concat(0).map((_, k) => context.getImageData(0, k * height, width, height));
-      const strip = find("canvas-strip");
-      strip.width = (width + 1) * sweep.values.length - 1;
-      strip.height = height;
-      pixels.slice(1).forEach((frame, k) => strip.getContext("2d").putImageData(frame, k * (width + 1), 0));
+  function rename() {
+    for (const element of document.querySelectorAll("[data-dimensions]")) {
+      element.textContent = short(called(element.dataset.dimensions.split(" ")));
     }
-    move();
+    const json = JSON.stringify(names);
+    find("names-json").textContent = json;
+    URL.revokeObjectURL(find("names-file").href);
+    find("names-file").href = URL.createObjectURL(new Blob([json], { type: "application/json" }));
   }
 
-  function move() {
-    if (data.image && !pixels) return; // the image is being decoded
-    const step = Number(slider.value);
-    const quantile = `${Math.round(100 * sweep.quantiles[step])} % quantile`;
-    slider.setAttribute("aria-valuetext", `${number(sweep.values[step])}, ${quantile}`);
-    find("mover-readout").textContent =
-      `Dimension ${sweep.j} at ${number(sweep.values[step])}, the ${quantile} of its values in ${data.classes[sweep.c]}.`;
-    if (data.image) drawImages(pixels[0], pixels[step + 1]);
-    else drawTable(sweep.frames[0], sweep.frames[step + 1]);
-  }
-
-  function drawImages(off, now) {
-    // The same strength for every step, so that steps can be compared.
-    const brightness = (frame, p) => (frame.data[p] + frame.data[p + 1] + frame.data[p + 2]) / 3;
-    let largest = 1;
-    for (const frame of pixels) {
-      for (let p = 0; p < off.data.length; p += 4) {
-        largest = Math.max(largest, Math.abs(brightness(frame, p) - brightness(off, p)));
-      }
-    }
-    const change = new ImageData(off.width, off.height);
-    for (let p = 0; p < off.data.length; p += 4) {
-      const difference = brightness(now, p) - brightness(off, p);
-      const opacity = Math.round((255 * Math.abs(difference)) / largest);
-      change.data.set([...data.image[difference > 0 ? "more" : "less"], opacity], p);
-    }
-    for (const [id, frame] of [["canvas-off", off], ["canvas-now", now], ["canvas-change", change]]) {
-      const canvas = find(id);
-      canvas.width = frame.width;
-      canvas.height = frame.height;
-      canvas.getContext("2d").putImageData(frame, 0, 0);
-    }
-  }
-
-  function drawTable(off, now) {
-    const largest = Math.max(1e-9, ...sweep.frames.flatMap((frame) =>
-      frame.map((value, i) => Math.abs(value - sweep.frames[0][i]) / sweep.scale[i])));
-    const rows = sweep.features.map((name, i) => {
-      const row = document.createElement("tr");
-      const head = document.createElement("th");
-      head.scope = "row";
-      head.textContent = name;
-      row.append(head);
-      for (const text of [number(off[i]), number(now[i]), signed(now[i] - off[i])]) {
-        const cell = row.insertCell();
-        cell.className = "n";
-        cell.textContent = text;
-      }
-      const change = (now[i] - off[i]) / sweep.scale[i];
-      const bar = document.createElement("div");
-      bar.className = "bar";
-      bar.title = `${signed(change)} standard deviations`;
-      const mark = document.createElement("i");
-      mark.className = change < 0 ? "down" : "up";
-      const length = (50 * Math.abs(change)) / largest;
-      mark.style.width = `${length}%`;
-      mark.style.left = `${change < 0 ? 50 - length : 50}%`;
-      bar.append(mark);
-      row.insertCell().append(bar);
-      return row;
-    });
-    find("mover-table").tBodies[0].replaceChildren(...rows);
-  }
-
-  const movable = [...new Set(data.sweeps.map((s) => s.c))];
-  if (movable.length) {
-    chooseClass.append(...movable.map((c) => option(c, data.classes[c])));
-    chooseClass.addEventListener("change", () => offerDimensions());
-    chooseDimension.addEventListener("change", choose);
-    slider.addEventListener("input", move);
-    offerDimensions();
-  }
-  body.addEventListener("click", (event) => {
-    if (!event.target.matches(".try")) return;
-    const j = Number(event.target.closest("tr").dataset.dimension);
-    const users = data.sweeps.filter((s) => s.j === j).map((s) => s.c);
-    const best = users.reduce((a, b) =>
-      (data.maps.map.values[b][j] > data.maps.map.values[a][j] ? b : a));
-    chooseClass.value = String(best);
-    offerDimensions(j);
-    find("move").scrollIntoView();
-    slider.focus({ preventScroll: true });
+  document.addEventListener("input", (event) => {
+    if (!event.target.matches("input.name")) return;
+    const j = event.target.id.slice("name-".length);
+    const name = event.target.value.trim();
+    if (name) names[j] = name;
+    else delete names[j];
+    rename();
   });
+  rename();
+
+  const rate = (value) => (value === null ? "unknown" : `${value} %`);
+  readable(
+    "map",
+    (c, i, value) => `${data.classes[c]}, ${called(data.factors[i])} (${data.roles[i]}): on in ${rate(value)} of the samples`,
+    (c, i) => open(find(`factor-${data.factors[i][0]}`)),
+  );
+  readable(
+    "sharing",
+    (c, other, value) => (c === other
+      ? `${data.classes[c]}: two samples of it have ${rate(value)} in common`
+      : `${data.classes[c]} and ${data.classes[other]}: ${rate(value)} in common`),
+    (c) => open(find(`class-${c}`)),
+  );
+
+  // -- sliders --------------------------------------------------------------------------------------
+  function movable(part) {
+    const slider = part.querySelector("input.value");
+    const sweep = data.sweeps[part.dataset.dimension];
+    if (!slider || !sweep) return;
+    const picture = part.querySelector("img.grid");
+
+    function move() {
+      const step = Number(slider.value); // 0: the factor is off
+      const quantile = 5 + Math.round((90 * (step - 1)) / (sweep.values.length - 1));
+      const at = step ? `${number(sweep.values[step - 1])}, the ${quantile} % quantile of its values` : "off";
+      slider.setAttribute("aria-valuetext", at);
+      part.querySelector(".at").textContent = step ? `Decoded at ${at}.` : "Decoded with the factor off.";
+      if (picture) draw(step);
+      else write(step);
+    }
+
+    function draw(step) {
+      const { width, height } = data.image;
+      part.querySelectorAll(".frames canvas").forEach((canvas, row) => {
+        canvas.width = width;
+        canvas.height = height;
+        canvas.getContext("2d").drawImage(
+          picture, step * width, row * height, width, height, 0, 0, width, height);
+      });
+    }
+
+    function write(step) {
+      const rows = part.querySelectorAll(".frames tbody tr");
+      sweep.frames.forEach((steps, i) => steps[step].forEach((value, k) => {
+        rows[i].cells[k + 1].textContent = number(value);
+      }));
+    }
+
+    slider.addEventListener("input", move);
+    if (picture) picture.decode().then(move, move);
+    else move();
+  }
+  // Those of closed cards when these open: a hundred pictures are not decoded at once.
+  for (const card of document.querySelectorAll("details.factor")) {
+    const begin = () => card.querySelectorAll(".slider").forEach(movable);
+    if (card.open) begin();
+    else card.addEventListener("toggle", begin, { once: true });
+  }
 
   // Print shows everything.
   addEventListener("beforeprint", () => {

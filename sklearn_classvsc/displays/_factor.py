@@ -1,0 +1,327 @@
+"""What a dimension stands for, by real samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Integral
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils import check_array, check_scalar
+
+from sklearn_classvsc._factor_names import Names, read_names
+from sklearn_classvsc._pipelines import sparse_codes, unroll
+from sklearn_classvsc._tables import check_image_shape
+from sklearn_classvsc.inspection import (
+    effects_of_dimension,
+    relative_effects,
+    top_features,
+    top_samples,
+)
+from sklearn_classvsc.labels import labeled_rows
+from sklearn_classvsc.metrics._counts import MatrixLike, to_dense
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
+    from typing_extensions import Self
+
+# Bars of the histograms, and classes that have one.
+_BINS, _CLASSES = 24, 10
+
+
+class FactorDisplay:
+    """Real samples from the lowest to the highest value of a dimension, and what it does.
+
+    Above: the samples with the lowest values, and those with the highest; images as they are, rows
+    of a table by the features that the dimension moves most, coloured by how far they are from the
+    mean. Below: how the values are spread in each class that has the dimension, and the mean change
+    of what is decoded as it goes from the 10 % to the 90 % quantile of its values.
+
+    Use `from_estimator`.
+
+    Parameters
+    ----------
+    factor : int
+        The dimension.
+    samples : DataFrame
+        From :func:`~sklearn_classvsc.inspection.top_samples`.
+    originals : ndarray of shape (n_shown, n_features)
+        These samples.
+    values : ndarray of shape (n_active,)
+        Values of the dimension in all samples that have it.
+    labels : ndarray of shape (n_active,)
+        Their classes.
+    effect : DataFrame of one row
+        From :func:`~sklearn_classvsc.inspection.feature_effects`.
+    means : ndarray of shape (n_features,)
+        Means of the features.
+    name : str, default=""
+        What a user calls the dimension.
+    image_shape : tuple of (height, width) or (height, width, 3), default=None
+        Shape of a sample that is an image; None means a table.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Where it was plotted; its parts are in ``ax_.child_axes``: samples, histograms, effect.
+    figure_ : matplotlib Figure
+        The figure of `ax_`.
+
+    See Also
+    --------
+    TraversalDisplay : One sample, decoded at several values.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn_classvsc import VSCTransformer
+    >>> from sklearn_classvsc.displays import FactorDisplay
+    >>> X, y = load_digits(return_X_y=True)
+    >>> vsc = VSCTransformer(n_components=8, alpha=0.9, max_epochs=2, random_state=0).fit(X)
+    >>> display = FactorDisplay.from_estimator(
+    ...     vsc, X, y, factor=0, image_shape=(8, 8)
+    ... )  # doctest: +SKIP
+    """
+
+    ax_: Axes
+    figure_: Figure | SubFigure
+
+    def __init__(
+        self,
+        *,
+        factor: int,
+        samples: pd.DataFrame,
+        originals: NDArray[Any],
+        values: NDArray[Any],
+        labels: NDArray[Any],
+        effect: pd.DataFrame,
+        means: NDArray[np.float64],
+        name: str = "",
+        image_shape: Sequence[int] | None = None,
+    ) -> None:
+        self.factor = factor
+        self.samples = samples
+        self.originals = originals
+        self.values = values
+        self.labels = labels
+        self.effect = effect
+        self.means = means
+        self.name = name
+        self.image_shape = image_shape
+
+    @classmethod
+    def from_estimator(
+        cls,
+        est: Any,
+        X: MatrixLike,
+        y: ArrayLike,
+        factor: int,
+        *,
+        n_samples: int = 5,
+        image_shape: Sequence[int] | None = None,
+        names: Names = None,
+        k: int = 8,
+        ax: Axes | None = None,
+    ) -> Self:
+        """Look for the samples, and plot them.
+
+        Parameters
+        ----------
+        est : estimator
+            Fitted, with `transform` and `inverse_transform`, or a pipeline that holds one.
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Samples.
+        y : array-like of shape (n_samples,)
+            Class labels, as the estimator reads them. Samples without a label are left out.
+        factor : int
+            The dimension.
+        n_samples : int, default=5
+            Number of samples at each end.
+        image_shape : tuple of (height, width) or (height, width, 3), default=None
+            Shape of a sample that is an image; None means a table.
+        names : mapping, path or None, default=None
+            What you call the dimensions: from numbers to names, or the file that the page of a
+            report exports.
+        k : int, default=8
+            Number of features of a table to show.
+        ax : matplotlib Axes, default=None
+            Where to plot; None makes a figure.
+
+        Returns
+        -------
+        display : FactorDisplay
+            The display, plotted.
+
+        Raises
+        ------
+        ValueError
+            If the dimension is active in no sample, or an argument is not as described.
+        """
+        est, X = unroll(est, X)
+        samples = top_samples(est, X, y, factor=factor, k=n_samples)
+        table: Any = check_array(X, accept_sparse="csr")
+        originals = to_dense(table[samples["sample"].to_numpy()])
+        X, y = labeled_rows(est, X, y)
+        Z = sparse_codes(est, X)
+        z = Z[:, [factor]].toarray()[:, 0]
+        data: Any = check_array(X, accept_sparse="csr")
+        active = z != 0
+        display = cls(
+            factor=int(factor),
+            samples=samples,
+            originals=np.asarray(originals, dtype=np.float64),
+            values=z[active],
+            labels=np.asarray(y)[active],
+            effect=effects_of_dimension(est, X, Z, int(factor)),
+            means=np.asarray(data.mean(axis=0), dtype=np.float64).ravel(),
+            name=read_names(names, Z.shape[1]).get(int(factor), ""),
+            image_shape=image_shape,
+        )
+        return display.plot(ax=ax, k=k)
+
+    def plot(self, ax: Axes | None = None, *, k: int = 8) -> Self:
+        """Plot the samples, the values and the effect.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to plot; None makes a figure.
+        k : int, default=8
+            Number of features of a table to show.
+
+        Returns
+        -------
+        self : FactorDisplay
+            The display, with its attributes set.
+
+        Raises
+        ------
+        ValueError
+            If `k` is below 1, or `image_shape` does not fit the features.
+        """
+        from sklearn_classvsc.displays import _plot
+
+        check_scalar(k, "k", Integral, min_val=1)
+        check_image_shape(self.image_shape, self.effect.shape[1])
+        n = len(self.samples)
+        classes = list(pd.Series(self.labels).value_counts().index[:_CLASSES])
+        height = 1.2 + max(1.0, 0.2 * len(classes))
+        rows = 1.0 if self.image_shape else 0.26 * n + 0.9
+        self.ax_ = ax = _plot.new_axes(ax, max(6.4, 0.75 * n), height + rows + 0.5)
+        self.figure_ = ax.figure
+        title = f"dimension {self.factor}" + (f": {_plot.literal(self.name)}" if self.name else "")
+        ax.set_title(title)
+        ax.set_axis_off()
+        part = rows / (height + rows)
+        above = ax.inset_axes((0.0, 1 - 0.9 * part, 1.0, 0.9 * part))
+        below = 0.72 * (1 - part)
+        left = ax.inset_axes((0.14, 0.1, 0.32, below))
+        right = ax.inset_axes((0.74, 0.1, 0.26, below))
+        if self.image_shape is None:
+            self._plot_rows(above, k)
+        else:
+            self._plot_images(above, self.image_shape)
+        self._plot_values(left, sorted(classes, key=str))
+        self._plot_effect(right, k)
+        return self
+
+    def frame(self) -> pd.DataFrame:
+        """Return the samples that are plotted.
+
+        Returns
+        -------
+        frame : DataFrame
+            Columns `end` ("lowest" or "highest"), `sample` (the row in X), `class` and `value`,
+            from the lowest value to the highest.
+        """
+        return self.samples.copy()
+
+    def _plot_images(self, ax: Axes, image_shape: Sequence[int]) -> None:
+        from sklearn_classvsc.displays import _plot
+
+        pixels = _plot.as_pixels(self.originals, image_shape)
+        _, _, centres = _plot.mosaic(ax, pixels[None])
+        ax.set_yticks([])
+        labels = [
+            f"{_plot.literal(label, 12)}\n{value:.2g}"
+            for label, value in zip(self.samples["class"], self.samples["value"], strict=True)
+        ]
+        ax.set_xticks(centres, labels, fontsize=7)
+        ax.tick_params(length=0)
+
+    def _plot_rows(self, ax: Axes, k: int) -> None:
+        from sklearn_classvsc.displays import _plot
+
+        top = self._columns(k)
+        scale = np.array([self.effect.attrs["scale"][self.effect.columns[i]] for i in top])
+        shown = self.originals[:, top].astype(np.float64)
+        z = (shown - self.means[top]) / scale
+        ax.imshow(z, cmap="RdBu_r", vmin=-2.5, vmax=2.5, aspect="auto", interpolation="none")
+        for (row, column), value in np.ndenumerate(shown):
+            colour = "white" if abs(z[row, column]) > 1.8 else "black"
+            ax.text(column, row, f"{value:.3g}", ha="center", va="center", fontsize=7, color=colour)
+        names = [_plot.literal(self.effect.columns[i], 22) for i in top]
+        ax.xaxis.tick_top()
+        ax.set_xticks(range(len(top)), names, rotation=30, ha="left", fontsize=7)
+        labels = [
+            f"{_plot.literal(label, 14)} {value:.2g}"
+            for label, value in zip(self.samples["class"], self.samples["value"], strict=True)
+        ]
+        ax.set_yticks(range(len(labels)), labels, fontsize=7)
+        ax.tick_params(length=0)
+        ax.axhline((self.samples["end"] == "lowest").sum() - 0.5, color="black", linewidth=1)
+
+    def _plot_values(self, ax: Axes, classes: list[Any]) -> None:
+        from sklearn_classvsc.displays import _plot
+
+        low, high = np.quantile(self.values.astype(np.float64), [0.01, 0.99])
+        edges = np.linspace(low, high if high > low else low + 1, _BINS + 1)
+        for row, label in enumerate(classes):
+            values = self.values[self.labels == label].clip(edges[0], edges[-1])
+            heights = np.histogram(values, edges)[0].astype(float)
+            heights *= 0.9 / max(heights.max(), 1)
+            ax.bar(
+                edges[:-1],
+                -heights,
+                np.diff(edges),
+                bottom=row + 0.5,
+                align="edge",
+                color=_plot.BLUE,
+            )
+        ax.set_ylim(len(classes) - 0.5, -0.5)
+        ax.set_yticks(range(len(classes)), [_plot.literal(c, 16) for c in classes], fontsize=7)
+        ax.tick_params(axis="y", length=0)
+        ax.tick_params(axis="x", labelsize=7)
+        ax.spines[["top", "right", "left"]].set_visible(False)
+        ax.set_xlabel("value, by class", fontsize=8)
+
+    def _plot_effect(self, ax: Axes, k: int) -> None:
+        from sklearn_classvsc.displays import _plot
+
+        if self.image_shape is not None:
+            change = self.effect.to_numpy()[0].reshape(*self.image_shape[:2], -1).mean(axis=2)
+            limit = np.abs(change).max() or 1
+            ax.imshow(change, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="none")
+            ax.set(xticks=[], yticks=[])
+            ax.set_xlabel("change, low to high", fontsize=8)
+            return
+        top = self._columns(k)
+        relative, measure = relative_effects(self.effect)
+        colours = [_plot.VERMILION if relative[0, i] > 0 else _plot.BLUE for i in top]
+        ax.barh(range(len(top)), relative[0, top], color=colours)
+        names = [_plot.literal(self.effect.columns[i], 22) for i in top]
+        ax.set_yticks(range(len(top)), names, fontsize=7)
+        ax.set_ylim(len(top) - 0.5, -0.5)
+        ax.tick_params(axis="y", length=0)
+        ax.tick_params(axis="x", labelsize=7)
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.set_xlabel(f"change, low to high ({measure})", fontsize=8)
+
+    def _columns(self, k: int) -> list[int]:
+        """Return the features that move most."""
+        names = top_features(self.effect, k)["feature"]
+        position = {name: i for i, name in enumerate(self.effect.columns)}
+        return [position[name] for name in names]

@@ -1,0 +1,171 @@
+"""What the codes keep of the data, a block of samples at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils import check_array, gen_batches
+
+from sklearn_classvsc.metrics._counts import check_matrix, to_dense
+
+#: Likelihoods of counts, whose totals the codes do not tell.
+COUNTS = frozenset({"multinomial", "poisson", "negative_binomial"})
+#: What one figure of fidelity is.
+DEVIANCE, POOLED, MEAN = (
+    "explained deviance",
+    "pooled explained variance",
+    "mean explained variance",
+)
+#: Decoded values that are held at a time (32 MB of float64).
+_BATCH_ELEMENTS = 2**22
+
+
+class Fidelity(NamedTuple):
+    """What the codes keep of each feature, and of all."""
+
+    variance: NDArray[np.float64]  # (f,), of the data
+    residual: NDArray[np.float64]  # (f,), variance of what decoding leaves
+    rmse: NDArray[np.float64]  # (f,)
+    explained_deviance: float | None  # of counts
+    measure: str  # what `score` is
+
+    @property
+    def explained_variance(self) -> NDArray[np.float64]:
+        """Of each feature, (f,); NaN for constant ones."""
+        varies = self.variance > 0
+        return 1 - self.residual / np.where(varies, self.variance, np.nan)
+
+    @property
+    def mean(self) -> float:
+        """Mean explained variance of the features that vary."""
+        return float(np.nanmean(self.explained_variance))
+
+    @property
+    def pooled(self) -> float:
+        """Explained variance of all features together: large ones weigh more."""
+        return float(1 - self.residual.sum() / self.variance.sum())
+
+    @property
+    def score(self) -> float:
+        """The one figure, by `measure`."""
+        if self.measure == DEVIANCE:
+            return self.explained_deviance or 0.0
+        return self.mean if self.measure == MEAN else self.pooled
+
+
+class Moments:
+    """Mean and sum of squared deviations of each feature, batch after batch."""
+
+    def __init__(self, n_features: int) -> None:
+        self.n = 0
+        self.mean, self.squares = np.zeros(n_features), np.zeros(n_features)
+
+    def add(self, batch: NDArray[np.float64]) -> None:
+        """Take in some more samples (Chan, Golub, LeVeque, 1983)."""
+        n, mean = len(batch), batch.mean(axis=0)
+        if not self.n:  # so that the variance of a constant is 0 whatever its size
+            mean = batch[0] + (batch - batch[0]).mean(axis=0)
+        self.squares += np.square(batch - mean).sum(axis=0)
+        step = mean - self.mean
+        self.squares += np.square(step) * (self.n * n / (self.n + n))
+        self.mean = mean if not self.n else self.mean + step * (n / (self.n + n))
+        self.n += n
+
+    @property
+    def variance(self) -> NDArray[np.float64]:
+        """Variance of each feature."""
+        return self.squares / max(self.n, 1)
+
+
+def is_counts(est: Any) -> bool:
+    """Return whether a fitted estimator is a model of counts."""
+    return getattr(est, "likelihood_", None) in COUNTS
+
+
+def row_blocks(X: Any) -> Iterator[slice]:
+    """Slices of rows that bound what is dense at a time."""
+    blocks: Iterator[slice] = gen_batches(X.shape[0], max(1, _BATCH_ELEMENTS // X.shape[1]))
+    return blocks
+
+
+def dense(matrix: Any, name: str) -> NDArray[np.floating]:
+    """Return a finite matrix of floats, dense."""
+    checked: NDArray[np.floating] = check_array(
+        to_dense(matrix), dtype=[np.float64, np.float32], input_name=name
+    )
+    return checked
+
+
+def with_totals(X_hat: NDArray[Any], X: NDArray[Any]) -> NDArray[np.float64]:
+    """Return decoded counts at the totals that the samples have."""
+    total = X_hat.sum(axis=1, dtype=np.float64, keepdims=True)
+    return X_hat * (X.sum(axis=1, dtype=np.float64, keepdims=True) / np.maximum(total, 1e-300))
+
+
+def measure_fidelity(
+    X: Any, decode: Callable[[slice], Any], likelihood: str | None = None
+) -> Fidelity:
+    """Measure what is decoded of samples.
+
+    Parameters
+    ----------
+    X : array or CSR of shape (n_samples, n_features)
+        Samples.
+    decode : callable
+        From a slice of rows to what is decoded of them.
+    likelihood : str or None
+        Of the model. Counts are decoded at their own totals, and have an explained deviance: that
+        of Poisson counts against a model in which all samples have the same shares. Features of a
+        Bernoulli model have one unit, so that they are pooled.
+
+    Raises
+    ------
+    ValueError
+        If all features are constant.
+    """
+    n_features, counts = X.shape[1], likelihood in COUNTS
+    data, residual = Moments(n_features), Moments(n_features)
+    shares = np.asarray(X.sum(axis=0), dtype=np.float64).ravel()
+    shares /= max(shares.sum(), 1e-300)
+    gained = lost = 0.0
+    for rows in row_blocks(X):
+        batch = to_dense(X[rows]).astype(np.float64)
+        X_hat = dense(decode(rows), "X_hat")
+        if counts:
+            X_hat = with_totals(X_hat, batch)
+            i, j = np.nonzero(batch)
+            x, null = batch[i, j], batch.sum(axis=1)[i] * shares[j]
+            gained += float(x @ np.log(np.maximum(X_hat[i, j], 1e-12) / null))
+            lost += float(x @ np.log(x / null))
+        data.add(batch)
+        residual.add(batch - X_hat)
+    if not data.squares.any():
+        raise ValueError(
+            "X has constant features only, but the reconstruction is measured against their "
+            "variance: pass more, and different, samples."
+        )
+    rmse = np.sqrt(residual.variance + residual.mean**2)
+    deviance = gained / lost if counts and lost else None
+    measure = DEVIANCE if counts else POOLED if likelihood == "bernoulli" else MEAN
+    return Fidelity(data.variance, residual.variance, rmse, deviance, measure)
+
+
+def fidelity_of(est: Any, X: Any) -> Fidelity:
+    """Measure what an estimator's codes keep of samples."""
+    X, Z = check_matrix(X, "X"), est.transform(X)
+    if hasattr(Z, "iloc"):
+        Z = Z.to_numpy()
+    return measure_fidelity(
+        X, lambda rows: est.inverse_transform(Z[rows]), getattr(est, "likelihood_", None)
+    )
+
+
+def variance_of(X: Any) -> NDArray[np.float64]:
+    """Return the variance of each feature, (f,)."""
+    moments = Moments(X.shape[1])
+    for rows in row_blocks(X):
+        moments.add(to_dense(X[rows]).astype(np.float64))
+    return moments.variance

@@ -1,0 +1,345 @@
+"""What the factors are and do: switches with their sliders, real samples, effects and costs.
+
+A factor is a set of dimensions that are on and off together. All is computed from the codes, and
+what is decoded is held a block of samples at a time.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import gen_batches
+
+from .. import metrics
+from ..inspection import first_of_each, fold_change
+from ..metrics._counts import ClassCounts, balanced_rows, random_rows, to_dense
+from ..metrics._fidelity import Fidelity, measure_fidelity
+from ..metrics._scorers import inert_by_codes
+from ._inputs import Inputs
+from ._pictures import ImageMaker
+
+#: Samples whose effects are averaged.
+EFFECT_SAMPLES = 100
+#: Samples, as many of each class, that are decoded anew for each factor: to see whether it is
+#: inert, and what fixing it costs. Of so many values at most.
+FIXED_SAMPLES, FIXED_VALUES, LEAST_FIXED = 400, 2**22, 60
+#: Numbers that all sweeps, and all real samples, may hold together: pixels, and values of features.
+MAX_SWEEP_PIXELS, MAX_SAMPLE_PIXELS, MAX_VALUES = 1_100_000, 500_000, 60_000
+#: Values of a sweep, classes in one, and features shown of it.
+STEPS, SWEEP_CLASSES, SWEEP_FEATURES = 7, 12, 3
+#: Real samples at each end: images, and rows of a table or documents.
+ENDS_IMAGES, ENDS_ROWS = 8, 3
+#: From so many classes on, one sample of each is shown.
+ONE_EACH = 3
+#: Features named for a factor, and least relative change for that, by the measure.
+TOP_FEATURES = 10
+LEAST = {"SD": 0.1, "log2 fold change": 0.1}
+#: Bars of a histogram.
+BARS = 24
+#: A class has a dimension if at least this fraction of its samples activates it.
+ON = 0.5
+
+
+class Slider(NamedTuple):
+    """A dimension of a factor."""
+
+    dimension: int
+    effect: NDArray[np.float64]  # (f,), from its 10 % to its 90 % quantile
+    low: NDArray[np.intp]  # rows with the lowest values, the lowest first
+    high: NDArray[np.intp]  # rows with the highest values, the highest last
+    values: NDArray[np.float64]  # (STEPS,), quantiles from 5 % to 95 %
+    classes: list[int]  # of the sweep, (k,)
+    features: list[int]  # of the sweep of named features
+    frames: NDArray[np.float64] | None  # (k, 1 + STEPS, f), the first with the factor off
+    edges: tuple[float, float]
+    histogram: list[tuple[int, list[float]]]  # for each class: heights, at most 1
+
+
+class Factor(NamedTuple):
+    """Dimensions that switch together."""
+
+    dimensions: list[int]
+    role: str
+    classes: list[int]  # that have it
+    rates: NDArray[np.float64]  # (C,)
+    density: float
+    switched: bool  # whether its effect is that of being on, and not of its values
+    effect: NDArray[np.float64]  # (f,)
+    size: float
+    cost: float
+    inert: bool
+    sliders: list[Slider]
+
+
+class Scale(NamedTuple):
+    """What changes of features are compared by."""
+
+    means: NDArray[np.float64]  # (f,)
+    sd: NDArray[np.float64]  # (f,)
+    level: NDArray[np.float64] | None  # (f,), mean counts at the total that is decoded
+    pooled: bool  # whether all features have one unit
+    origins: list[str]
+
+    @property
+    def measure(self) -> str:
+        """The name of what `relative` returns."""
+        return "SD" if self.level is None else "log2 fold change"
+
+    def relative(self, change: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return changes as features are compared by them."""
+        if self.level is None:
+            return change / self.sd
+        return fold_change(change, self.level, float(self.level.mean()))
+
+    def size(self, change: NDArray[np.float64]) -> float:
+        """Return one number for a change of all features: a fraction of a standard deviation."""
+        if self.pooled or self.level is not None:
+            return float(np.sqrt((change**2).sum() / (self.sd**2).sum()))
+        return float(np.sqrt(((change / self.sd) ** 2).mean()))
+
+    def top(self, change: NDArray[np.float64], k: int = TOP_FEATURES) -> list[int]:
+        """Return the features that move most, those that rise first; one of each column."""
+        relative = self.relative(change)
+        by = np.abs(relative) if self.level is None else relative
+        order = np.argsort(-by, kind="stable")
+        picked = first_of_each(order, self.origins, k)
+        if self.level is not None and len(order) > k:  # words that fall only if few rise
+            rising = [i for i in picked if relative[i] >= LEAST[self.measure]]
+            falling = first_of_each(order[::-1], self.origins, k) if len(rising) < k else []
+            picked = rising + [i for i in falling if i not in rising][: k - len(rising)]
+        picked = [i for i in picked if abs(relative[i]) >= LEAST[self.measure]]
+        return sorted(picked, key=lambda i: (relative[i] < 0, -abs(relative[i])))
+
+
+class Factors(NamedTuple):
+    """All factors, those that do most first, and the dimensions that are in none."""
+
+    factors: list[Factor]
+    unused: list[int]
+    switches: NDArray[np.intp]  # (d,)
+    scale: Scale
+    images: ImageMaker | None
+
+
+def measure_factors(inputs: Inputs, counts: ClassCounts, roles: pd.DataFrame) -> Factors:
+    """Measure what the dimensions are and do."""
+    Z, gated = inputs.Z, bool(inputs.core.gated)
+    switches = metrics.independent_switches(Z)
+    scale = _scale(inputs)
+    images = None
+    if inputs.image_shape is not None:
+        low, high = float(inputs.X.min()), float(inputs.X.max())
+        images = ImageMaker(inputs.image_shape, (low, high), Z.shape[1] + 5 * len(counts.classes))
+    n = max(LEAST_FIXED, min(FIXED_SAMPLES, FIXED_VALUES // inputs.X.shape[1]))
+    fixed = balanced_rows(inputs.labels, max(2, n // len(counts.classes)))
+    inert = inert_by_codes(inputs.est, inputs.X[fixed], Z[fixed])
+    kept = _kept(inputs, fixed, Z[fixed])
+    position = {label: c for c, label in enumerate(counts.classes.tolist())}
+
+    found = []
+    for switch in range(switches.max() + 1):
+        dimensions = np.flatnonzero(switches == switch)
+        lead = roles.iloc[dimensions[0]]
+        switched = gated and lead["role"] != "global"
+        effect = _effect(inputs, dimensions, switched)
+        found.append(
+            Factor(
+                dimensions.tolist(),
+                str(lead["role"]),
+                [position[label] for label in lead["classes"]],
+                counts.rates[:, dimensions].mean(axis=1),
+                float((Z[:, dimensions[0]] != 0).mean()),
+                switched,
+                effect,
+                scale.size(effect),
+                kept.score - _kept(inputs, fixed, _at_mean(Z, fixed, dimensions)).score,
+                bool(inert[dimensions].all()),
+                [],
+            )
+        )
+    found.sort(key=lambda factor: (factor.inert, -factor.size))
+    budget = [MAX_VALUES, ENDS_ROWS]
+    if images is not None:
+        budget = [MAX_SWEEP_PIXELS // images.n_values, MAX_SAMPLE_PIXELS // images.n_values]
+    factors = []
+    for factor in found:
+        sliders = [_slider(inputs, counts, factor, j, scale, budget) for j in factor.dimensions]
+        sliders.sort(key=lambda slider: -scale.size(slider.effect))
+        factors.append(factor._replace(sliders=sliders))
+    return Factors(factors, np.flatnonzero(switches < 0).tolist(), switches, scale, images)
+
+
+def _scale(inputs: Inputs) -> Scale:
+    sd = StandardScaler(with_mean=False).fit(inputs.X).scale_
+    means, level = np.asarray(inputs.X.mean(axis=0), dtype=np.float64).ravel(), None
+    if inputs.counts:
+        level = means.copy()
+        decoded = inputs.est.inverse_transform(np.zeros((1, inputs.Z.shape[1]), dtype=np.float32))
+        level *= float(np.sum(decoded)) / max(level.sum(), 1e-12)
+    return Scale(means, sd, level, inputs.image_shape is not None, inputs.origins)
+
+
+def _kept(inputs: Inputs, rows: NDArray[np.intp], codes: NDArray[Any]) -> Fidelity:
+    return measure_fidelity(
+        inputs.X[rows],
+        lambda block: inputs.est.inverse_transform(codes[block]),
+        inputs.core.likelihood_,
+    )
+
+
+def _at_mean(Z: NDArray[Any], rows: NDArray[np.intp], dimensions: NDArray[np.intp]) -> NDArray[Any]:
+    """Return codes with some dimensions at the mean of their values, where they are on."""
+    codes = Z[rows].copy()
+    for j in dimensions:
+        on = Z[:, j] != 0
+        codes[codes[:, j] != 0, j] = Z[on, j].mean(dtype=np.float64)
+    return codes
+
+
+def mean_decoded(inputs: Inputs, codes: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the mean of what codes decode to, (f,)."""
+    total = np.zeros(inputs.X.shape[1])
+    for block in gen_batches(len(codes), max(1, 2**21 // inputs.X.shape[1])):
+        total += np.asarray(inputs.est.inverse_transform(codes[block])).sum(axis=0, dtype=float)
+    return total / len(codes)
+
+
+def _effect(inputs: Inputs, dimensions: NDArray[np.intp], switched: bool) -> NDArray[np.float64]:
+    """Return the mean change from off to on; or of a dimension that all have, from low to high."""
+    if not switched:
+        return _range_effect(inputs, int(dimensions[0]))
+    codes = _active_codes(inputs, int(dimensions[0]))
+    off = codes.copy()
+    off[:, dimensions] = 0
+    return mean_decoded(inputs, codes) - mean_decoded(inputs, off)
+
+
+def _range_effect(inputs: Inputs, j: int) -> NDArray[np.float64]:
+    codes = _active_codes(inputs, j)
+    values = inputs.Z[inputs.Z[:, j] != 0, j].astype(np.float64)
+    low, high = codes.copy(), codes.copy()
+    low[:, j], high[:, j] = np.quantile(values, [0.1, 0.9])
+    return mean_decoded(inputs, high) - mean_decoded(inputs, low)
+
+
+def _active_codes(inputs: Inputs, j: int) -> NDArray[Any]:
+    """Return the codes of some samples with the dimension on, those inspected if there are any."""
+    active = inputs.rows[inputs.Z[inputs.rows, j] != 0]
+    if not len(active):
+        active = np.flatnonzero(inputs.Z[:, j])
+    codes: NDArray[Any] = inputs.Z[active[random_rows(len(active), EFFECT_SAMPLES)]].copy()
+    return codes
+
+
+def _slider(
+    inputs: Inputs, counts: ClassCounts, factor: Factor, j: int, scale: Scale, budget: list[int]
+) -> Slider:
+    z = inputs.Z[:, j]
+    active = np.flatnonzero(z)
+    effect = factor.effect
+    if factor.switched or len(factor.dimensions) > 1:
+        effect = _range_effect(inputs, j)
+    values = np.quantile(z[active].astype(np.float64), np.linspace(0.05, 0.95, STEPS))
+    classes = [c for c in range(len(counts.classes)) if counts.rates[c, j] >= ON]
+    classes = classes or [int(counts.rates[:, j].argmax())]
+    classes = sorted(sorted(classes, key=lambda c: -counts.rates[c, j])[:SWEEP_CLASSES])
+    low_rows, high_rows = _ends(inputs, z, classes, budget)
+    features = [] if inputs.image_shape else scale.top(effect, SWEEP_FEATURES)
+    if not inputs.image_shape and not features:
+        features = np.argsort(-np.abs(scale.relative(effect)), kind="stable")[:2].tolist()
+    size = (1 + STEPS) * len(classes) * max(1, len(features))
+    frames = None
+    if budget[0] >= size:
+        budget[0] -= size
+        frames = _sweep(inputs, factor, j, values, classes)
+        if features:
+            frames = frames[..., features]
+    low, high = np.quantile(z[active].astype(np.float64), [0.01, 0.99])
+    edges = (float(low), float(high)) if high > low else (float(low) - 0.5, float(low) + 0.5)
+    return Slider(
+        j,
+        effect,
+        low_rows,
+        high_rows,
+        values,
+        classes,
+        features,
+        frames,
+        edges,
+        _histogram(z, inputs.labels, classes, edges),
+    )
+
+
+def _ends(
+    inputs: Inputs, z: NDArray[Any], classes: list[int], budget: list[int]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return rows with the lowest values and with the highest, from low to high.
+
+    Of a dimension of several classes one of each, in the order of the classes, so that what is seen
+    is what the dimension does, and not which classes have more of it.
+    """
+    n = ENDS_ROWS if inputs.image_shape is None else ENDS_IMAGES
+    if len(classes) >= ONE_EACH:
+        n = len(classes)
+    if inputs.image_shape is not None:
+        if budget[1] < 2 * n:
+            n = 0
+        budget[1] -= 2 * n
+    active = np.flatnonzero(z)
+    if len(classes) < ONE_EACH or not n:
+        ordered = active[np.argsort(z[active], kind="stable")]
+        n_low = min(n, (len(ordered) + 1) // 2)
+        return ordered[:n_low], ordered[len(ordered) - min(n, len(ordered) - n_low) :]
+    groups = [active[inputs.labels[active] == c] for c in classes]
+    low, high = ([rows[pick(z[rows])] for rows in groups] for pick in (np.argmin, np.argmax))
+    return np.array(low), np.array(high)
+
+
+def _sweep(
+    inputs: Inputs, factor: Factor, j: int, values: NDArray[np.float64], classes: list[int]
+) -> NDArray[np.float64]:
+    """Decode a typical sample of each class: with the factor off, then at each of the values."""
+    frames = []
+    for c in classes:
+        rows = inputs.rows[inputs.labels[inputs.rows] == c]
+        having = rows[inputs.Z[rows, j] != 0]
+        if not len(having):
+            having = np.flatnonzero((inputs.labels == c) & (inputs.Z[:, j] != 0))
+        Z = inputs.Z[having]
+        typical = Z[np.square(Z - Z.mean(axis=0)).sum(axis=1).argmin()]
+        codes = np.tile(typical, (1 + STEPS, 1))
+        codes[0, factor.dimensions] = 0
+        codes[1:, j] = values
+        frames.append(np.asarray(inputs.est.inverse_transform(codes), dtype=np.float64))
+    return np.stack(frames)
+
+
+def _histogram(
+    z: NDArray[Any], labels: NDArray[np.intp], classes: list[int], edges: tuple[float, float]
+) -> list[tuple[int, list[float]]]:
+    """Return how the values are spread in each class that has the dimension: densities, scaled."""
+    shares = []
+    for c in classes:
+        values = z[(labels == c) & (z != 0)].clip(*edges)
+        shares.append(np.histogram(values, BARS, edges)[0] / max(len(values), 1))
+    highest = max(float(np.max(shares)), 1e-12)
+    return [
+        (c, (share / highest).round(3).tolist()) for c, share in zip(classes, shares, strict=True)
+    ]
+
+
+def strongest(inputs: Inputs, scale: Scale, row: int) -> list[int]:
+    """Return the features in which a sample stands out most: of a document, its words."""
+    means = scale.means
+    x = np.asarray(to_dense(inputs.X[[row]]), dtype=np.float64)[0]
+    if inputs.counts or hasattr(inputs.X, "tocsr"):
+        share, usual = x / max(x.sum(), 1e-12), means / max(means.sum(), 1e-12)
+        told = x * np.log(np.maximum(share, 1e-12) / np.maximum(usual, 1e-12))
+        order = np.argsort(-np.where(x > 0, told, -np.inf), kind="stable")
+        return [i for i in first_of_each(order, inputs.origins, 6) if x[i] > 0]
+    order = np.argsort(-np.abs((x - means) / scale.sd), kind="stable")
+    return first_of_each(order, inputs.origins, 4)
