@@ -330,9 +330,10 @@ def relative_effects(
 ) -> tuple[NDArray[np.float64], str]:
     """Return effects as features are compared by them, and the name of that measure."""
     values = effects.to_numpy(dtype=np.float64)
-    if scale is None and "level" in effects.attrs:
-        level = np.array([effects.attrs["level"][name] for name in effects.columns])
-        pseudo = float(np.mean(list(effects.attrs["level"].values())))
+    levels = effects.attrs.get("level", {})
+    if scale is None and levels and all(name in levels for name in effects.columns):
+        level = np.array([levels[name] for name in effects.columns])
+        pseudo = float(np.mean(list(levels.values())))
         return fold_change(values, level, pseudo), FOLD_CHANGE
     return values / _check_scale(effects, scale), "SD" if scale is None else "scaled"
 

@@ -129,7 +129,7 @@ def test_the_page_of_the_digits_has_images(capsys, elsewhere):
     pytest.importorskip("jinja2")
     assert main(QUICK) == 0
     assert "540 samples" in (elsewhere / "factor_report.html").read_text(encoding="utf-8")
-    assert 'id="canvas-now"' in (elsewhere / "factor_report.html").read_text(encoding="utf-8")
+    assert "<canvas" in (elsewhere / "factor_report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("missing", ["jinja2", "permission"])

@@ -25,6 +25,7 @@ from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import explained_variance_score
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils import Bunch
@@ -244,6 +245,26 @@ def test_refits_are_the_control_and_say_what_comes_back(digits, monkeypatch):
     assert f"2 refits to shuffled labels: {control:.2f}".replace("-", "−") in text
     assert "correlates with its match by 0.80 on average; by chance 0.20" in text
     assert [entry["verdict"] for entry in data["trust"]][1] == "yes"
+
+
+def test_refits_of_a_pipeline_are_of_its_transformer(flowers, monkeypatch):
+    _, X, y = flowers
+    est = ClassVSCTransformer(4, hidden_layer_sizes=(8,), max_epochs=3, random_state=0)
+    seen = {}
+
+    def factor_stability(est, X, y, **_):
+        seen.update(est=est, X=X)
+        return Bunch(recurrence=np.full(4, 0.5), chance=0.5)
+
+    monkeypatch.setattr(sklearn_classvsc, "factor_stability", factor_stability, raising=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pipeline = make_pipeline(StandardScaler(), est, LogisticRegression())
+        search = GridSearchCV(pipeline, {"logisticregression__C": [1]}, cv=2).fit(X, y)
+    figures = factor_report(search, X, y, n_refits=1).to_dict()["figures"]
+    assert seen["est"] is search.best_estimator_[1]
+    np.testing.assert_allclose(seen["X"], search.best_estimator_[0].transform(X), atol=1e-6)
+    assert np.isfinite(figures["nonglobal_contrast_of_refits"])
 
 
 def test_dimensions_are_the_roles_of_all_samples(digits, digits_report):
@@ -1069,17 +1090,17 @@ def test_names_are_edited_exported_and_read_back(visit, images, tmp_path):
     assert card.find_element("css selector", "summary .title").text == name
     chips = browser.find_elements("css selector", f".chips a[data-dimensions='{j}']")
     assert chips and {chip.text for chip in chips} == {name}
-    exported = browser.execute_async_script(
-        "const done = arguments[0];"
-        "fetch = undefined;"
-        "document.getElementById('names').open = true;"
-        "done([document.getElementById('names-json').textContent,"
-        "      document.getElementById('names-file').href.slice(0, 5)])"
-    )
-    assert json.loads(exported[0]) == {str(j): name} and exported[1] == "blob:"
     assert browser.find_elements("css selector", "main b") == []
+    browser.execute_cdp_cmd(
+        "Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)}
+    )
+    find(browser, "#names summary").click()
+    shown = find(browser, "#names-json").get_attribute("textContent")
+    assert json.loads(shown) == {str(j): name}
+    find(browser, "#names-file").click()
     path = tmp_path / "names.json"
-    path.write_text(exported[0])
+    wait_until(browser, path.exists)
+    assert path.read_text() == shown
     est, data = oracle(n_classes=5, n_global=1, n_shared=2, activity=0.8, image_shape=(12, 12))
     again = factor_report(est, data.data, data.target, image_shape=(12, 12), names=path)
     assert name in Page(again).text and f'value="{html.escape(name)}"' in source_of(again).replace(

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
     from typing_extensions import Self
 
-# Bars of the histograms, and classes that have one.
-_BINS, _CLASSES = 24, 10
+# Bars of the histograms, classes that have one, and share of the values that a class must have.
+_BINS, _CLASSES, _SHARE = 24, 10, 0.02
 
 
 class FactorDisplay:
@@ -207,7 +207,8 @@ class FactorDisplay:
         check_scalar(k, "k", Integral, min_val=1)
         check_image_shape(self.image_shape, self.effect.shape[1])
         n = len(self.samples)
-        classes = list(pd.Series(self.labels).value_counts().index[:_CLASSES])
+        shares = pd.Series(self.labels).value_counts(normalize=True)
+        classes = list(shares.index[shares >= _SHARE][:_CLASSES])
         height = 1.2 + max(1.0, 0.2 * len(classes))
         rows = 1.0 if self.image_shape else 0.26 * n + 0.9
         self.ax_ = ax = _plot.new_axes(ax, max(6.4, 0.75 * n), height + rows + 0.5)
