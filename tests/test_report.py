@@ -1094,10 +1094,10 @@ def test_names_are_edited_exported_and_read_back(visit, images, tmp_path):
     browser.execute_cdp_cmd(
         "Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)}
     )
-    find(browser, "#names summary").click()
+    press(find(browser, "#names summary"), "ENTER")
     shown = find(browser, "#names-json").get_attribute("textContent")
     assert json.loads(shown) == {str(j): name}
-    find(browser, "#names-file").click()
+    press(find(browser, "#names-file"), "ENTER")
     path = tmp_path / "names.json"
     wait_until(browser, path.exists)
     assert path.read_text() == shown

@@ -11,15 +11,11 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_array, check_scalar
 
+from sklearn_classvsc._comparison import relative_effects
 from sklearn_classvsc._factor_names import Names, read_names
 from sklearn_classvsc._pipelines import sparse_codes, unroll
 from sklearn_classvsc._tables import check_image_shape
-from sklearn_classvsc.inspection import (
-    effects_of_dimension,
-    relative_effects,
-    top_features,
-    top_samples,
-)
+from sklearn_classvsc.inspection import effects_of_dimension, top_features, top_samples
 from sklearn_classvsc.labels import labeled_rows
 from sklearn_classvsc.metrics._counts import MatrixLike, to_dense
 

@@ -20,8 +20,8 @@ import sklearn_classvsc
 
 from .. import metrics
 from .._collapse import CollapseWarning, warn_of_collapse
+from .._comparison import differences_by_codes
 from ..displays._sharing import similarity_order
-from ..inspection import differences_by_codes
 from ..metrics._counts import ClassCounts, class_counts, to_dense
 from ..metrics._fidelity import Fidelity, measure_fidelity
 from . import _baselines, _words
