@@ -33,7 +33,11 @@ from sklearn.utils import Bunch
 
 from sklearn_classvsc import ClassVSCTransformer
 from sklearn_classvsc.inspection import feature_effects
-from sklearn_classvsc.metrics import dimension_roles, role_recovery_score
+from sklearn_classvsc.metrics import (
+    dimension_roles,
+    role_recovery_score,
+    topic_coherence,
+)
 
 QUICK = ["wine", "iris", "factors_small", "diabetes", "noisy_tiny", *COUNTS]
 N_WORDS, N_MARKERS, N_SIGNIFICANT = 10, 5, 50  # of a factor, of a dimension, of a class
@@ -169,16 +173,8 @@ def orders(X: Any) -> float:
 
 def coherence(weights: NDArray[Any], counts: Any) -> float | None:
     """Return the mean NPMI of pairs among the first words of each factor, in these texts."""
-    held = (counts > 0).astype(np.float64)
-    together, values = (held.T @ held).toarray() / held.shape[0], []
-    for factor in weights:
-        first = np.argsort(-factor)[:N_WORDS]
-        i, j = (first[side] for side in np.triu_indices(len(first), 1))
-        p, apart = together[i, j], together[i, i] * together[j, j]
-        met = (p > 0) & (p < 1)  # words that never meet have -1
-        scaled = np.log(p[met] / apart[met]) / -np.log(p[met])
-        values.append((scaled.sum() - (p == 0).sum() + (p == 1).sum()) / len(p))
-    return float(np.mean(values)) if values else None
+    values = topic_coherence(weights, counts, top_k=N_WORDS) if len(weights) else np.array([])
+    return float(np.nanmean(values)) if np.isfinite(values).any() else None
 
 
 def of_cells(split: Split, data: Bunch, parameters: Row) -> Row:

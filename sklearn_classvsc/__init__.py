@@ -12,7 +12,8 @@ lower numbers only.
 6. `_data`: arrays as batches of tensors.
 7. `_streams`: data that come in pieces.
 8. `_classes`: what labels say, as classes.
-9. `_collapse`, `_model`: what a training has made, and never changes: encode, decode, score, draw.
+9. `_collapse`, `_rotation`, `_model`: what a training has made: its classes, its axes; and the
+   model, which never changes: encode, decode, score, draw.
 10. `_net`, `_training`: a training makes a model: the skorch net, its schedule, its state.
 11. `_validation`, `_estimator`: what goes into a fit, checked; and all that a user calls.
 12. `_estimators`: the three transformers, siblings: parameters, prior and loss.
@@ -28,8 +29,8 @@ tells users what is wrong, `_files` writes whole files or none and holds trees o
 training go on after a crash, `distributed` has several processes train one model, `metrics` judges
 any codes, `inspection` says what a dimension does to the features, `_comparison` what such changes
 are compared by, `displays` and `report` show it, `editing` changes samples by their codes, `export`
-writes ONNX models, `_datafiles` reads the files of the command line, and `datasets` makes data
-whose factors are known.
+writes ONNX models, `anndata` reads and writes cells, `_datafiles` reads the files of the command
+line, and `datasets` makes data whose factors are known.
 """
 
 from importlib import import_module

@@ -7,15 +7,15 @@ scikit-learn and pandas are imported only once there is work for them, so that h
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from operator import methodcaller
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,10 +35,12 @@ files:
   .npz       two arrays: labels, which --target names, and (samples, features)
 
   COLUMN holds the class of each sample: strings or whole numbers. Every other
-  column is a feature and holds finite numbers: encode categories and fill what
-  is missing first. Columns that number or name the rows are refused, for they
-  give away the order of the file. A class needs two samples, and two of the
-  classes about 17, to be both trained on and measured.
+  column is a feature: numbers as they are, dates in days, text as categories,
+  of which the rarest count as one beyond 20. A missing number or date becomes
+  the median of the column, a missing category one more category, and samples
+  without a class are left out. Columns that number or name the rows are
+  refused, for they give away the order of the file. Two of the classes need
+  17 samples, and the others two, to be both trained on and measured.
 
   Where a spreadsheet would take text for a formula, table.csv and roles.csv
   have an apostrophe before it.
@@ -61,7 +63,7 @@ examples:
 
 LEGEND = """\
 All figures are of held-out data. A dimension is active where its code is not 0.
-  explained variance   of the data decoded from codes, in its units: 1 is best
+  explained variance   of a feature decoded from codes, on average: 1 is best
   active dimensions    per sample, on average: fewer is a shorter explanation
   dead dimensions      used by no class: 0 is best
   class consistency    share of the active dimensions of a sample that another
@@ -76,8 +78,8 @@ All figures are of held-out data. A dimension is active where its code is not 0.
 REPORT = "factor_report.html"
 #: Fraction of the samples that is measured, and not trained on.
 HELD_OUT = 0.3
-#: Held-out samples below which the metrics leave a class out.
-MIN_SAMPLES = 5
+#: Samples of which enough are held out: the metrics leave a class of fewer than five out.
+ENOUGH = 17
 #: What torchrun tells each of its processes.
 LAUNCH = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 #: Text that a spreadsheet computes, some after trimming it; a number is none.
@@ -86,23 +88,19 @@ FORMULA = re.compile(
 )
 
 
-class Split(NamedTuple):
-    """Features (n, f) and labels (n,), to train on and held out."""
-
-    X_train: pd.DataFrame
-    X_test: pd.DataFrame
-    y_train: NDArray[Any]
-    y_test: NDArray[Any]
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return 0, or 2 where arguments or data cannot be used.
 
     `argv` are the arguments; None takes those of the process. SystemExit is argparse's.
     """
-    rank, size = find_launch()
+    launched = all(name in os.environ for name in LAUNCH)
+    rank, size = (int(os.environ[name]) for name in LAUNCH[:2]) if launched else (0, 1)
     try:
-        with _silence() if rank else nullcontext():
+        with ExitStack() as stack:
+            if rank:
+                nowhere = stack.enter_context(open(os.devnull, "w"))
+                stack.enter_context(redirect_stdout(nowhere))
+                stack.enter_context(redirect_stderr(nowhere))
             run(make_parser().parse_args(argv), rank, size)
     except (ValueError, FloatingPointError, OSError, MemoryError) as error:
         # All processes raise the same, but each knows alone that it cannot reach the others.
@@ -120,92 +118,70 @@ def make_parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add = parser.add_argument
+    add, positive, tab = parser.add_argument, _integer(1), methodcaller("replace", r"\t", "\t")
     several: dict[str, Any] = {"action": "append", "default": [], "metavar": "NAME"}
+    default = "(default: the estimators')"
+    files = f"{REPORT}, table.csv and roles.csv"
+    no_out = "the page alone, into the current folder"
     add("--data", type=Path, metavar="FILE", help=".csv, .tsv, .parquet or .npz (default: digits)")
     add("--target", metavar="COLUMN", help="column, or array, of FILE that holds the classes")
     add("--drop", **several, help="leave this column out (may be repeated)")
     add("--keep", **several, help="a feature, though it looks like an index (may be repeated)")
-    add("--sep", type=_character, metavar="C", help="separates columns of text (default: , or tab)")
-    add("--decimal", type=_character, metavar="C", help="decimal point of text (default: .)")
+    add("--sep", type=tab, metavar="C", help="separates columns of text (default: , or tab)")
+    add("--decimal", type=tab, metavar="C", help="decimal point of text (default: .)")
     add("--encoding", metavar="NAME", help="of text (default: utf-8)")
-    files = f"{REPORT}, table.csv and roles.csv"
-    no_out = "the page alone, into the current folder"
+    add("--missing", metavar="TEXT", help="what stands for a missing value, beside nothing and NA")
     add("--out", type=Path, metavar="DIR", help=f"write {files} into DIR (default: {no_out})")
-    default = "(default: the estimators')"
-    add("--n-components", type=_integer(1), metavar="N", help=f"dimensions of the codes {default}")
-    add("--max-epochs", type=_integer(1), metavar="N", help=f"passes over the data {default}")
+    add("--n-components", type=positive, metavar="N", help=f"dimensions of the codes {default}")
+    add("--max-epochs", type=positive, metavar="N", help=f"passes over the data {default}")
     add("--seed", type=_integer(0), default=0, metavar="N", help="of split and fits (default: 0)")
+    add("--threads", type=positive, default=1, metavar="N", help="to compute with (default: 1)")
     add("--verbose", action="store_true", help="show progress where standard error is no terminal")
     return parser
 
 
 def run(args: argparse.Namespace, rank: int, size: int) -> None:
     """Load, compare, print, write; in the process `rank` of `size`, of which the first writes."""
+    from threadpoolctl import threadpool_limits
+
     from sklearn_classvsc._files import check_writable, replacing
     from sklearn_classvsc.metrics import dimension_roles
     from sklearn_classvsc.report import factor_report
 
     name = "digits" if args.data is None else args.data.name
     tables = [] if args.out is None else [args.out / "table.csv", args.out / "roles.csv"]
-    with _together(size):
-        text = {name: getattr(args, name) for name in ("sep", "decimal", "encoding")}
-        split = split_data(*load(args.data, args.target, args.keep, args.drop, **text), args.seed)
+    # After torch, whose threads are limited too.
+    with threadpool_limits(args.threads), _together(size):
+        X, y = load(args)
+        _, X_test, y_train, y_test = split = split_data(X, y, args.seed)
         for path in tables:  # before the work, not after
             path.parent.mkdir(parents=True, exist_ok=True)
             check_writable(path)
-        (n_train, n_features), n_test = split.X_train.shape, len(split.X_test)
         print(
-            f"{name}: {n_train + n_test} samples, {n_features} features, "
-            f"{len(set(split.y_train.tolist()))} classes; {n_train} to train, {n_test} held out; "
-            f"seed {args.seed}",
+            f"{name}: {len(y)} samples, {X.shape[1]} features, {len(set(y.tolist()))} classes; "
+            f"{len(y_train)} to train, {len(y_test)} held out; seed {args.seed}",
             flush=True,
         )
         sizes = {"n_components": args.n_components, "max_epochs": args.max_epochs}
         given = {name: value for name, value in sizes.items() if value is not None}
         verbose = int(args.verbose or sys.stderr.isatty())
-        table, class_vsc = compare(split, random_state=args.seed, verbose=verbose, **given)
-    if rank:
-        return
-    print(f"\n{format_table(table)}\n\n{LEGEND}", flush=True)
-    roles = dimension_roles(class_vsc.transform(split.X_test), split.y_test)
-    roles["classes"] = [";".join(map(str, classes)) for classes in roles["classes"]]
-    for path, content in zip(tables, (table.reset_index(), roles), strict=False):
-        with replacing(path) as file:
-            file.write(to_csv(content).encode())
-    title, shape = f"Factor report: {name}", None if args.data else (8, 8)
-    try:
-        held_out = (split.X_test, split.y_test)
-        report = factor_report(class_vsc, *held_out, title=title, image_shape=shape)
-        tables.append(report.save((args.out or Path.cwd()) / REPORT))
-    except (ImportError, OSError) as error:  # the table is what was asked for first
-        print(f"warning: no {REPORT}: {_one_line(error)}.", file=sys.stderr)
-    if tables:
-        print(f"Written: {', '.join(map(str, tables))}")
-
-
-# -- several processes -----------------------------------------------------------------------------
-
-
-def find_launch() -> tuple[int, int]:
-    """Return which process of how many that torchrun has started this is: 0 of 1 without it."""
-    rank, size = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
-    valid = rank.isdecimal() and size.isdecimal() and int(rank) < int(size)
-    if valid and all(name in os.environ for name in LAUNCH):
-        return int(rank), int(size)
-    if (rank, size) != ("0", "1"):
-        print(
-            f"warning: RANK={rank} and WORLD_SIZE={size} are of no launch by torchrun, which sets "
-            f"{', '.join(LAUNCH)}: this runs as one process.",
-            file=sys.stderr,
-        )
-    return 0, 1
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
-        yield
+        table, pipe = compare(split, random_state=args.seed, verbose=verbose, **given)
+        if rank:
+            return
+        print(f"\n{format_table(table)}\n\n{LEGEND}", flush=True)
+        roles = dimension_roles(pipe.transform(X_test), y_test)
+        roles["classes"] = [";".join(map(str, classes)) for classes in roles["classes"]]
+        for path, content in zip(tables, (table.reset_index(), roles), strict=False):
+            with replacing(path) as file:
+                file.write(to_csv(content).encode())
+        title, shape = f"Factor report: {name}", None if args.data else (8, 8)
+        try:
+            report = factor_report(pipe, X_test, y_test, title=title, image_shape=shape)
+            tables.append(report.save((args.out or Path.cwd()) / REPORT))
+        except (ImportError, OSError) as error:  # the table is what was asked for first
+            print(f"warning: no {REPORT}: {_one_line(error)}.", file=sys.stderr)
+        if tables:
+            print(f"Written: {', '.join(map(str, tables))}")
 
 
 @contextmanager
@@ -229,70 +205,65 @@ def _together(size: int) -> Iterator[None]:
 # -- data ------------------------------------------------------------------------------------------
 
 
-def load(
-    path: Path | None = None,
-    target: str | None = None,
-    keep: Sequence[str] = (),
-    drop: Sequence[str] = (),
-    **text: str | None,
-) -> tuple[pd.DataFrame, NDArray[Any]]:
-    """Return the features (float64) and labels (int64 or str) of a file, or of the digits.
+def load(args: argparse.Namespace) -> tuple[pd.DataFrame, NDArray[Any]]:
+    """Return the features and labels of a file, or of the digits.
 
-    `text` are sep, decimal and encoding; None is the default. A ValueError or OSError says why a
-    file cannot be used.
+    A ValueError or OSError says why a file cannot be used.
     """
-    given = {name: value for name, value in text.items() if value is not None}
-    if path is None:
-        options = {"target": target, "keep": keep, "drop": drop} | given
-        if unused := [f"--{name}" for name, value in options.items() if value]:
+    names = {"sep": "sep", "decimal": "decimal", "encoding": "encoding", "missing": "na_values"}
+    text = {names[x]: getattr(args, x) for x in names if getattr(args, x) is not None}
+    if args.data is None:
+        if unused := [f"--{x}" for x in ("target", "drop", "keep", *names) if getattr(args, x)]:
             raise ValueError(f"{', '.join(unused)} needs a file: give it with --data.")
         from sklearn.datasets import load_digits
 
-        X, y = load_digits(return_X_y=True, as_frame=True)
-        return X, y.to_numpy()
+        digits = load_digits(as_frame=True)
+        return digits.data, digits.target.to_numpy()
     from sklearn_classvsc._datafiles import read_table, take_columns
 
-    return take_columns(path, read_table(path, target, **given), target, keep, drop)
+    table = read_table(args.data, args.target, **text)
+    X, y = take_columns(args.data, table, args.target, args.keep, args.drop)
+    if len(y) < len(table):
+        print(f"warning: left out {len(table) - len(y)} samples without a class.", file=sys.stderr)
+    return X, y
 
 
-def split_data(X: pd.DataFrame, y: NDArray[Any], seed: int) -> Split:
-    """Hold out 30 % of the samples of each class; a ValueError if that is too little to measure."""
+def split_data(X: pd.DataFrame, y: NDArray[Any], seed: int) -> list[Any]:
+    """Return X and y to train on and held out, 30 % of each class, as `train_test_split` does."""
     import numpy as np
     from sklearn.model_selection import train_test_split
 
     from sklearn_classvsc._datafiles import listing
 
     classes, sizes = np.unique(y, return_counts=True)
-    if len(classes) < 2:
-        raise ValueError(f"all {len(y)} samples are of the class {classes[0]!s:.40}: 2 are needed.")
-    if sizes.min() < 2:
+    problem = ""
+    if (sizes >= ENOUGH).sum() < 2 or HELD_OUT * len(y) < len(classes):
+        problem = f"two classes need {ENOUGH} samples each"
+    elif sizes.min() < 2:
+        problem = f"the class {listing(classes[sizes < 2])} has a single sample"
+    if problem:
         raise ValueError(
-            f"there is a single sample of the class {listing(classes[sizes == 1])}, which cannot "
-            "be both trained on and held out: add samples or remove it, or name the right column "
-            "with --target."
+            f"{len(y)} samples of {len(classes)} classes, {listing(classes)}, are too few to hold "
+            f"30 % out: {problem}. Add samples, merge or remove rare classes, or name the right "
+            "column with --target."
         )
-    if math.ceil(HELD_OUT * len(y)) >= len(classes):
-        split = Split(*train_test_split(X, y, test_size=HELD_OUT, stratify=y, random_state=seed))
-        _, held_out = np.unique(split.y_test, return_counts=True)
-        if (held_out >= MIN_SAMPLES).sum() >= 2:
-            return split
-    raise ValueError(
-        f"{len(y)} samples of {len(classes)} classes are too few: of 30 % held out, at least 2 "
-        f"classes need {MIN_SAMPLES} samples each. Add samples, or merge or remove rare classes."
-    )
+    return train_test_split(X, y, test_size=HELD_OUT, stratify=y, random_state=seed)
 
 
 # -- comparing -------------------------------------------------------------------------------------
 
 
-def compare(split: Split, **params: Any) -> tuple[pd.DataFrame, Any]:
-    """Train the three transformers; return their figures, a row each, and the fitted ClassVSC.
+def compare(split: Sequence[Any], **params: Any) -> tuple[pd.DataFrame, Any]:
+    """Train the three transformers, behind an encoder of the columns.
 
-    Warnings go to the standard error stream, with the name of the system.
+    Return their figures, a row each, and the fitted pipeline of ClassVSC. Warnings go to the
+    standard error stream, with the name of the system.
     """
     import pandas as pd
+    from sklearn.pipeline import make_pipeline
 
     from sklearn_classvsc import ClassVSCTransformer, VAETransformer, VSCTransformer
+    from sklearn_classvsc._datafiles import make_encoder
 
     systems = {"VAE": VAETransformer, "VSC": VSCTransformer, "ClassVSC": ClassVSCTransformer}
     rows = {}
@@ -300,15 +271,15 @@ def compare(split: Split, **params: Any) -> tuple[pd.DataFrame, Any]:
         if params.get("verbose"):
             print(name, file=sys.stderr)
         with warnings.catch_warnings(record=True) as caught:
-            estimator = make(**params).fit(split.X_train, split.y_train)
-            rows[name] = measure(estimator, split)
+            pipe = make_pipeline(make_encoder(), make(**params))
+            rows[name] = measure(pipe, split)
         for warning in caught:
             print(f"warning: {name}: {_one_line(warning.message)}.", file=sys.stderr)
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("system"), estimator
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("system"), pipe
 
 
-def measure(estimator: Any, split: Split) -> dict[str, float]:
-    """Return the figures of a fitted transformer on the held-out data, in the table's order."""
+def measure(pipe: Any, split: Sequence[Any]) -> dict[str, float]:
+    """Fit, and return the figures of the held-out data, in the table's order."""
     import numpy as np
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -316,18 +287,18 @@ def measure(estimator: Any, split: Split) -> dict[str, float]:
 
     from sklearn_classvsc import metrics
 
-    Z, y = estimator.transform(split.X_test), split.y_test
+    X_train, X_test, y_train, y = split
+    Z_train, Z = pipe.fit_transform(X_train, y_train), pipe.transform(X_test)
     sharing = metrics.class_sharing_matrix(Z, y)
     classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
-    classifier.fit(estimator.transform(split.X_train), split.y_train)
     return {
-        "explained_variance": metrics.fidelity_scorer(estimator, split.X_test),
+        "explained_variance": metrics.fidelity_scorer(pipe, X_test),
         "active_dimensions": float((Z != 0).sum(axis=1).mean()),
         "dead_dimensions": round(metrics.dead_fraction(Z, y) * Z.shape[1]),
         "class_consistency": metrics.class_consistency_score(Z, y),
         "class_sharing": float(sharing[~np.eye(len(sharing), dtype=bool)].mean()),
         "nonglobal_contrast": metrics.class_contrast_score(Z, y),
-        "logistic_accuracy": float(classifier.score(Z, y)),
+        "logistic_accuracy": float(classifier.fit(Z_train, y_train).score(Z, y)),
     }
 
 
@@ -369,13 +340,6 @@ def _integer(low: int) -> Callable[[str], int]:
         return value
 
     return integer
-
-
-def _character(text: str) -> str:
-    r"""Read one character; shells pass a tab as \t."""
-    if len(character := text.replace(r"\t", "\t")) != 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not one character")
-    return character
 
 
 def _one_line(message: object) -> str:

@@ -30,7 +30,7 @@ COST, INTERVAL = 0.005, 2.0
 #: How data are recognised. Version 1 did so by 1,000 rows, or by the first row of each piece.
 VERSION = 2
 #: Parameters that may differ when a fit is resumed. Another device computes other last digits.
-FREE = {"callbacks", "checkpoint", "sparse_output", "threshold", "verbose", "warm_start"}
+FREE = {"callbacks", "sparse_output", "threshold", "verbose", "warm_start"}
 ADVICE = "or call fit with resume=False, which starts afresh and replaces the file."
 
 
@@ -157,6 +157,7 @@ def fingerprint(given: FitData) -> dict[str, Any]:
 
 
 def check_same(
+    path: Any,
     estimator: Any,
     data: dict[str, Any],
     saved: Any,
@@ -166,6 +167,8 @@ def check_same(
 
     Parameters
     ----------
+    path : str or path-like
+        The file.
     estimator : estimator
         The estimator that is asked to resume.
     data : dict
@@ -177,7 +180,7 @@ def check_same(
     """
     if plan.data.get("version") != VERSION:
         raise ValueError(
-            f"checkpoint={estimator.checkpoint!r} is of a version of sklearn-classvsc that "
+            f"checkpoint={os.fspath(path)!r} is of a version of sklearn-classvsc that "
             f"recognised data otherwise: finish the fit with that one, name another file, {ADVICE}"
         )
     before, now = saved.get_params(deep=False), estimator.get_params(deep=False)
@@ -194,7 +197,7 @@ def check_same(
             differing.append(f"{name} {plan.data.get(name)}, now {value}" if short else name)
     if differing:
         raise ValueError(
-            f"checkpoint={estimator.checkpoint!r} is of a fit with other parameters or data: "
+            f"checkpoint={os.fspath(path)!r} is of a fit with other parameters or data: "
             f"{'; '.join(differing)}. Fit as before, name another file, {ADVICE}"
         )
 
@@ -208,7 +211,7 @@ def check_alike(est: Any, data: dict[str, Any]) -> None:
     if current().size == 1:
         return
     params = {name: digest(value) for name, value in est.get_params(deep=False).items()}
-    params |= {"checkpoint": str(est.checkpoint is None), "class": type(est).__name__}
+    params["class"] = type(est).__name__
     for name in ("callbacks", "device", "random_state", "verbose"):
         del params[name]
     fitted = {"state (fitted or not)": est.__sklearn_is_fitted__()}

@@ -456,12 +456,15 @@ class ArrayDataset(Dataset[Batch]):
         return 4 * len(np.unique(line)) < len(rows)
 
     def labeled(self, pick: Pick, size: int) -> Iterator[tuple[Tensor, NDArray[Any], Any]]:
-        """Yield the samples that `pick` picks, their labels and weights, `size` at a time."""
-        assert self.labels is not None
-        rows, weight = pick(self.labels)
+        """Yield the samples that `pick` picks, their labels and weights, `size` at a time.
+
+        Without labels all samples are of one class.
+        """
+        labels = np.zeros(len(self), np.intp) if self.labels is None else self.labels
+        rows, weight = pick(labels)
         for start in range(0, len(rows), size):
             chunk = rows[start : start + size]
-            yield self.samples(chunk), self.labels[chunk], weight[start : start + size]
+            yield self.samples(chunk), labels[chunk], weight[start : start + size]
 
     def slices(self, batch_size: int, borrow: bool = False) -> Iterator[Tensor]:
         """Yield the samples in order, at most `batch_size` at a time; `borrow` as in `samples`."""

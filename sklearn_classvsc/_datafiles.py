@@ -1,6 +1,7 @@
 """Files of samples, for the command line: read as features and labels, or refused in one line.
 
-`read_table` knows the kinds of files, and `take_columns` knows what their columns must hold.
+`read_table` reads a file, `take_columns` says what its columns hold, and `make_encoder` makes
+numbers of those.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import shlex
 import textwrap
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from decimal import Decimal
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pandas.api.types import infer_dtype, is_complex_dtype, is_numeric_dtype
+from pandas.api.types import (
+    infer_dtype,
+    is_datetime64_any_dtype,
+    is_float_dtype,
+    is_integer_dtype,
+    is_numeric_dtype,
+)
+from sklearn.compose import ColumnTransformer, make_column_selector, make_column_transformer
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 
-#: How many columns, arrays or classes a message lists.
+#: How many columns, arrays or classes a message lists, and categories of a column are told apart.
 LISTED = 20
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 40
@@ -35,21 +46,24 @@ class UnusableError(ValueError):
 # -- files -----------------------------------------------------------------------------------------
 
 
-def _read_csv(path: Path, sep: str = ",", encoding: str = "utf-8", **options: str) -> pd.DataFrame:
+def _read_text(path: Path, sep: str, encoding: str = "utf-8", **options: Any) -> pd.DataFrame:
     read: Any = partial(pd.read_csv, path, encoding=encoding)
-    try:  # whole lines, since no text holds the separator \1
-        lines = read(sep="\1", header=None, nrows=2, quoting=csv.QUOTE_NONE, dtype=str)[0]
-        if "\0" in lines[0]:  # UTF-16 without a mark at its beginning
-            raise UnicodeError
+    try:
+        with path.open("rb") as file:  # UTF-16, or no text at all, which pandas may read
+            if encoding == "utf-8" and path.suffix.lower() in KINDS and b"\0" in file.read(4096):
+                raise UnicodeError
+        # Whole lines, since no text holds the separator \1.
+        head = read(sep="\1", header=None, nrows=2, quoting=csv.QUOTE_NONE, dtype=str)
+        head = head[0].astype(str)
     except UnicodeError as error:
         raise UnusableError(
             f"{path} is not text in {encoding}: name its encoding, as in --encoding latin-1 or "
-            "--encoding utf-16."
+            "--encoding utf-16, or export it as text if it is a spreadsheet."
         ) from error
-    names, first = [re.sub('"[^"]*"', "", line) for line in [*lines.astype(str), ""][:2]]
+    names = re.sub('"[^"]*"', "", head[0])
     likely = max(";\t|,", key=names.count)
     if sep not in names and likely in names:
-        decimal = " --decimal ," if likely != "," and re.search(r"\d,\d", first) else ""
+        decimal = " --decimal ," if likely != "," and re.search(r"\d,\d", head.iloc[-1]) else ""
         raise UnusableError(
             f"{path} looks separated by {likely!r}: add --sep {likely!r}{decimal} to read it."
         )
@@ -65,87 +79,64 @@ def _read_parquet(path: Path) -> pd.DataFrame:
 
 
 def _read_npz(path: Path, target: str | None) -> pd.DataFrame:
-    arrays: dict[str, NDArray[Any]] = {}
     with np.load(path, allow_pickle=False) as archive:
-        for name in archive.files:
-            try:
-                arrays[name] = np.asarray(archive[name])
-            except Exception as error:  # as in `read_table`
-                raise ValueError(f"array {name!r}: {error}") from error
-    shapes = listing((f"{name} {array.shape}" for name, array in arrays.items()), str)
+        arrays = {name: np.asarray(array) for name, array in archive.items()}
+    shapes = listing((f"{name} {np.shape(array)}" for name, array in arrays.items()), str)
     if target not in arrays:
         raise UnusableError(f"{_asked('target', target)} array: those of {path} are {shapes}.")
     y = arrays.pop(target)
-    matrices = {name: array for name, array in arrays.items() if array.ndim == 2}
-    if y.ndim != 1 or len(matrices) != 1 or {len(X) for X in matrices.values()} != {len(y)}:
+    matrices = {name: X for name, X in arrays.items() if X.ndim == 2 and X.dtype.kind in "biuf"}
+    if y.ndim != 1 or y.dtype.kind not in "biufSU" or [*map(len, matrices.values())] != [len(y)]:
         raise UnusableError(
-            f"{path} holds {shapes}: expected the 1-d array {target!r} of labels and one 2-d array "
-            f"of features, with a row for each label; found {len(matrices)}. Make rows of images "
-            "with X.reshape(len(X), -1) and labels 1-d with y.ravel(), and keep one of each with "
-            "np.savez(file, X=features, y=labels)."
+            f"{path} holds {shapes}: expected the 1-d array {target!r} of labels, numbers or text, "
+            "and one 2-d array of features, real numbers with a row for each label; found "
+            f"{len(matrices)}. Make rows of images with X.reshape(len(X), -1) and labels 1-d with "
+            "y.ravel(), and keep one of each with np.savez(file, X=features, y=labels)."
         )
     ((name, X),) = matrices.items()
-    for array in (X, y):
-        if array.dtype.kind not in "biufSU":
-            raise UnusableError(
-                f"{path} holds {array.dtype}, but features and labels are real or text."
-            )
-    # pandas computes in this machine's byte order; objects are not checked to be UTF-8 yet.
-    X, y = (x.astype(object if x.dtype.kind in "SU" else x.dtype.newbyteorder()) for x in (X, y))
-    columns = [f"{name}[:, {j}]" for j in range(X.shape[1])]
-    return pd.DataFrame(X, columns=columns).assign(**{target: y})
+    labels = np.char.decode(y, errors="backslashreplace") if y.dtype.kind == "S" else y
+    table = pd.DataFrame(X.astype(float), columns=[f"{name}[:, {j}]" for j in range(X.shape[1])])
+    return table.assign(**{str(target): labels.tolist()})
 
 
+#: By ending: the reader, and what to do if a file cannot be read.
 _TEXT = "its first line must name the columns, and each row have as many fields"
-_PARQUET = 'write it anew; reading needs pip install "sklearn-classvsc[parquet]"'
-_NPZ = "write it with np.savez(file, X=features, y=labels), strings as labels.astype(str)"
-#: By ending: the kind, its reader, how a file begins, and what to do if one cannot be read.
-KINDS: dict[str, tuple[str, Callable[..., pd.DataFrame], bytes, str]] = {
-    ".csv": ("CSV", _read_csv, b"", _TEXT),
-    ".parquet": ("Parquet", _read_parquet, b"PAR1", _PARQUET),
-    ".npz": ("NPZ", _read_npz, b"PK", _NPZ),
-    ".tsv": ("TSV", partial(_read_csv, sep="\t"), b"", _TEXT),
+KINDS: dict[str, tuple[Callable[..., pd.DataFrame], str]] = {
+    ".csv": (partial(_read_text, sep=","), _TEXT),
+    ".tsv": (partial(_read_text, sep="\t"), _TEXT),
+    ".parquet": (_read_parquet, 'reading needs pip install "sklearn-classvsc[parquet]"'),
+    ".npz": (_read_npz, "write it with np.savez(file, X=features, y=labels.astype(str))"),
 }
 #: What pandas decompresses.
 COMPRESSED = {".gz", ".bz2", ".xz", ".zst", ".zip", ".tar"}
-#: How files begin that are no text, but may be named as if they were.
-BINARY = {b"PAR1": ".parquet", b"PK": ".npz or .xlsx", b"\x93NUMPY": ".npy", b"\x1f\x8b": ".csv.gz"}
 
 
-def read_table(path: Path, target: str | None = None, **text: str) -> pd.DataFrame:
+def read_table(path: Path, target: str | None = None, **text: Any) -> pd.DataFrame:
     """Read a table with named columns; one row per sample, indexed from 0.
 
     `target` names the array of a .npz file that becomes a column beside those of its 2-d array.
-    `text` are pandas' sep, decimal and encoding. A file that cannot be read raises a ValueError or
-    an OSError, with a message for its owner.
+    `text` are pandas' sep, decimal, encoding and na_values. A file that cannot be read raises a
+    ValueError or an OSError, with a message for its owner.
     """
-    ending, *inner = [suffix.lower() for suffix in reversed(path.suffixes)] or [""]
-    compressed = ending in COMPRESSED
-    if (plain := next((x for x in (ending, *inner) if x not in COMPRESSED), "")) not in KINDS:
+    kind = next((x for x in map(str.lower, path.suffixes[::-1]) if x not in COMPRESSED), "")
+    if kind not in KINDS:
         raise ValueError(
             f"{path} ends in {path.suffix!r}, expected one of {listing(KINDS)}; text may be "
             "compressed, as in .csv.gz."
         )
-    kind, read, start, remedy = KINDS[plain]
-    if text and start:
-        raise ValueError(f"--{min(text)} is for text, but {path} is {kind}: leave it out.")
+    read, remedy = KINDS[kind]
     if not path.is_file():
         raise FileNotFoundError(f"{path} is a folder." if path.is_dir() else f"No file {path}.")
-    if not path.stat().st_size:
-        raise ValueError(f"{path} is empty.")
     try:
-        with path.open("rb") as file:
-            head = file.read(8)
-        like = [f", as {name} does" for magic, name in BINARY.items() if head.startswith(magic)]
-        if not head.startswith(start) or (like and not start and not compressed):
-            raise ValueError("".join([f"it begins with {head!r}", *like]))
-        table = read(path, **({"target": target} if read is _read_npz else text))
+        table = read(path, **({"target": target} if kind == ".npz" else text))
     except UnusableError:
         raise
     except Exception as error:  # a damaged file can raise anything in its reader
         found = textwrap.shorten(f"{type(error).__name__}: {error}", 200, placeholder="...")
-        found = found.removeprefix("ValueError: ").rstrip(".")
-        raise ValueError(f"{path} cannot be read as {kind}: {found}; {remedy}.") from error
+        kind = kind[1:].upper()
+        raise ValueError(
+            f"{path} cannot be read as {kind}: {found.rstrip('.')}; {remedy}."
+        ) from error
     table.columns = table.columns.map(str)
     if (twice := table.columns[table.columns.duplicated()]).size:
         raise ValueError(f"{path} has several columns {listing(twice)}: rename them.")
@@ -160,16 +151,17 @@ INDEX = re.compile(r"index(\.\d+)?|level_\d+", re.IGNORECASE)
 IDENTIFIER = re.compile(r"(?i:(^|[\W_])(id|uuid|guid|row|row_?(name|num|number))s?$)|[a-z]I[dD]$")
 #: Rows from which on the values of a column can show that it counts them.
 ENOUGH = 10
-#: What pandas calls objects that are numbers.
+#: What pandas calls objects that are numbers, and text that may be dates.
 NUMBERS = {"boolean", "decimal", "empty", "floating", "integer", "mixed-integer-float"}
+DATE = r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([T ]\d\d?:\d\d.*)?"
 
 
 def take_columns(
     path: Path, table: pd.DataFrame, target: str | None, keep: Sequence[str], drop: Sequence[str]
 ) -> tuple[pd.DataFrame, NDArray[Any]]:
-    """Return the features, float64, and the labels, int64 or str.
+    """Return the features, of float64, datetime64 or text, and the labels, int64 or str.
 
-    One ValueError names all columns that cannot be features: text, gaps, infinities, and what
+    One ValueError names all columns that cannot be features: what is no value of one kind, and what
     numbers or names the rows, unless it is in `keep`.
     """
     asked = [("target", target), *(("keep", x) for x in keep), *(("drop", x) for x in drop)]
@@ -178,57 +170,79 @@ def take_columns(
             raise ValueError(
                 f"{_asked(option, name)} column: those of {path} are {listing(table)}."
             )
+    assert target is not None
     if both := {target, *keep}.intersection(drop):
-        raise ValueError(f"--drop {min(map(str, both))!r} is --target or --keep too: choose one.")
-    table = table.drop(columns=[*drop])
-    if table.shape[1] < 2:
-        raise ValueError(f"{path} has no column left but {target!r}: add features.")
-    if table.empty:
-        raise ValueError(f"{path} has columns but no rows: it is empty.")
-    X: dict[str, NDArray[np.float64]] = {}
-    index, bad, found, ways = [], [], [], []
-    for label, column in table.items():
-        name, numbers = str(label), None if label == target else _to_numbers(column)
-        if numbers is not None and name not in keep and _tells_rows_apart(name, numbers):
-            index.append(name)
-        elif problem := _problem(column, numbers, is_feature=name != target):
-            found.append(problem[0])
-            ways.append(problem[1])
-            bad += [name] * (name != target)
-        elif numbers is not None:
-            X[name] = numbers
+        raise ValueError(f"--drop {min(both)!r} is --target or --keep too: choose one.")
+    table = table[table[target].notna()].reset_index(drop=True)
+    X = table.drop(columns=[target, *drop]).apply(read_column)
+    if not X.size:
+        what = "rows with a class" if X.shape[1] else f"column left but {target!r}: add features"
+        raise ValueError(f"{path} has no {what}.")
+    names = [str(name) for name in X]
+    index = [name for name in names if name not in keep and _tells_rows_apart(name, X[name])]
+    problems = {x: problem for x in names if x not in index and (problem := _problem(X[x]))}
+    found = [f"column {_short.repr(name)} {what}" for name, (what, _) in problems.items()]
+    ways = [way for _, way in problems.values()]
     if index:
         found.insert(0, f"an index or identifier, not a measurement: {listing(index)}")
         ways.insert(0, "keep a column that is measured with --keep NAME")
-    if bad := index + bad:
+    if found:
+        bad = [*index, *problems]
         options = " ".join("--drop" + " ="[name[:1] == "-"] + shlex.quote(name) for name in bad)
         each = options if len(options) < 300 else "--drop NAME for each"
-        ways.insert(0, f"leave columns out with {each}")
-    if found:
         raise ValueError(
-            f"{path} has columns that cannot be used: {listing(found, str, '; ')}. "
-            f"What to do: {'; or '.join(dict.fromkeys(ways))}."
+            f"{path} has columns that cannot be used: {listing(found, str, '; ')}. What to do: "
+            f"leave columns out with {'; or '.join(dict.fromkeys([each, *ways]))}."
         )
-    return pd.DataFrame(X), to_labels(table[str(target)])
+    return X, to_labels(table[target])
 
 
-def _to_numbers(column: pd.Series[Any]) -> NDArray[np.float64] | None:
-    """Return a column as float64, with NaN where it is missing; None if it holds anything else."""
-    numeric = is_numeric_dtype(column) or infer_dtype(column, skipna=True) in NUMBERS
-    if not numeric or is_complex_dtype(column):
-        return None
-    return column.to_numpy(np.float64, na_value=np.nan)
+def read_column(column: pd.Series[Any]) -> pd.Series[Any]:
+    """Return numbers as float64, dates as datetime64, and all else as text; NaN is missing."""
+    if infer_dtype(column, skipna=True) in NUMBERS or is_numeric_dtype(column):
+        return pd.Series(column.to_numpy(np.float64, na_value=np.nan))
+    if is_datetime64_any_dtype(column):
+        return pd.Series(pd.to_datetime(column, utc=True).dt.tz_localize(None))
+    text = column.astype(object).where(column.notna(), np.nan).map(str, na_action="ignore")
+    if (numbers := pd.to_numeric(text, errors="coerce")).notna().equals(text.notna()):
+        return numbers.astype(np.float64)
+    if text.dropna().str.fullmatch(DATE).all():
+        # 12/31/2020 if all can be read so, else 31/12/2020.
+        for how in ({"format": "ISO8601"}, {}, {"dayfirst": True}):
+            with suppress(ValueError), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                dates: Any = pd.to_datetime(text, utc=True, **how)
+                return dates.dt.tz_localize(None)
+    return text.astype(object)
 
 
-def _tells_rows_apart(name: str, values: NDArray[np.float64]) -> bool:
+def to_days(X: pd.DataFrame) -> pd.DataFrame:
+    """Return dates as days since 1970, which their names say."""
+    days = X.apply(lambda dates: (dates - pd.Timestamp(0)) / pd.Timedelta(days=1))
+    return days.set_axis(_in_days(None, X.columns), axis=1)
+
+
+def _in_days(_: Any, names: Iterable[Any]) -> NDArray[Any]:
+    return np.array([f"{name} (days since 1970)" for name in names], dtype=object)
+
+
+def _tells_rows_apart(name: str, column: pd.Series[Any]) -> bool:
     """Return whether a column looks like an index or an identifier, by its name or its values.
 
     Values that count the rows are whole and rise (or fall) throughout, or change in equal steps, or
     are all different although they fill a quarter of their range, where measured values repeat.
+    Text that hardly repeats names the rows.
     """
-    values = values[np.isfinite(values)]
+    if UNNAMED.fullmatch(name):
+        return True
+    if column.dtype == object:
+        share = 2 if IDENTIFIER.search(name) else 3
+        many = max(LISTED * (share == 3), column.count() / share)
+        return not _of_numbers(column).any() and column.nunique() > many
+    numbers = to_days(column.to_frame()).iloc[:, 0] if is_datetime64_any_dtype(column) else column
+    values = numbers[np.isfinite(numbers)].to_numpy()
     n, steps, whole = len(values), np.diff(values), bool(np.all(values % 1 == 0))
-    if UNNAMED.fullmatch(name) or (whole and INDEX.fullmatch(name)):
+    if whole and n and INDEX.fullmatch(name):
         return True
     if IDENTIFIER.search(name):
         return len(np.unique(values)) > n / 2
@@ -241,57 +255,71 @@ def _tells_rows_apart(name: str, values: NDArray[np.float64]) -> bool:
     return rises or bool(dense and len(np.unique(values)) == n)
 
 
-def _problem(
-    column: pd.Series[Any], numbers: NDArray[np.float64] | None, is_feature: bool
-) -> tuple[str, str] | None:
-    """Return what is wrong with a column, and what to do about it."""
-    named = f"column {_short.repr(column.name)}"
-    if is_feature and numbers is None:
-        values = column.dropna().astype(object)
-        unread = values[pd.to_numeric(values.astype(str), errors="coerce").isna()]
-        example = next(iter(unread if len(unread) else values))
-        if isinstance(example, str) and re.fullmatch(r"\s*[-+]?\d*,\d+\s*", example):
-            return f"{named} holds {example!r}", "let --decimal , read decimal commas"
-        return f"{named} holds {_short.repr(example)}", "encode what is no number"
-    missing = column.isna().to_numpy()
-    rows = np.flatnonzero(missing if numbers is None else ~np.isfinite(numbers))
-    if not len(rows):
-        return None
-    found = "missing" if numbers is None or np.isnan(numbers[rows[0]]) else f"{numbers[rows[0]]}"
-    more = f", and {len(rows) - 1} more" if len(rows) > 1 else ""
-    way = "fill what is missing or infinite" if is_feature else "remove samples without a class"
-    way += " (row 1 is the first sample)"
-    return f"row {rows[0] + 1}, {named} is {found}{more}", way
+def _of_numbers(text: pd.Series[Any]) -> pd.Series[bool]:
+    """Return where text is a number, if most of it is: no category is then meant."""
+    plain = text.dropna().str.replace(r"^(\s*[-+]?\d*),(\d+\s*)$", r"\1.\2", regex=True)
+    numbers = pd.to_numeric(plain, errors="coerce").notna()
+    return numbers & bool(numbers.mean() > 0.5)
+
+
+def _problem(column: pd.Series[Any]) -> tuple[str, str] | None:
+    """Return what is wrong with a feature, and what to do about it."""
+    if not column.notna().any():
+        return "holds nothing", "fill it"
+    if column.dtype == object and (numbers := _of_numbers(column)).any():
+        values = column.dropna()
+        if (commas := values[values.str.fullmatch(r"\s*[-+]?\d*,\d+\s*")]).size:
+            return f"holds {commas.iloc[0]!r}", "read decimal commas with --decimal ,"
+        word = values[~numbers].iloc[0]
+        return (
+            f"holds {_short.repr(word)} among numbers",
+            f"say what stands for a missing value with --missing {shlex.quote(word)[:40]}",
+        )
+    if is_float_dtype(column) and (infinite := np.flatnonzero(np.isinf(column))).size:
+        return (
+            f"is {column[infinite[0]]} in row {infinite[0] + 1}",
+            "write what is infinite as missing (row 1 is the first sample with a class)",
+        )
+    return None
 
 
 def to_labels(column: pd.Series[Any]) -> NDArray[Any]:
     """Return labels as int64 if all are whole numbers, else as text; different ones stay so."""
-
-    def plain(value: Any) -> Any:  # 1 for 1.0; but 1e300 may be rounded, and stays
-        if isinstance(value, bytes):
-            return value.decode(errors="backslashreplace")
-        whole = isinstance(value, real) and value % 1 == 0 and abs(value) < 2**63
-        return int(value) if whole else value
-
-    real: Any = (float, Decimal, np.floating)
-    values: list[Any] = [plain(value) for value in column.tolist()]
-    texts = [str(value) for value in values]
-    fractions = [value for value in values if isinstance(value, real) and value % 1]
-    several = len(set(texts))
-    found = f"has {several} different values in {len(texts)} samples"
-    if fractions:
-        found = f"holds {fractions[0]}"
+    values = column.convert_dtypes()
+    texts = values.astype(object).map(str)
+    several = texts.nunique()
+    if is_float_dtype(values):
+        found = f"holds {column[(column % 1 != 0).to_numpy()].iloc[0]}"
     elif re.search("[\0\ud800-\udfff]", "".join(texts)):
         found = "holds NUL characters or lone surrogates"
-    elif several <= max(LISTED, len(texts) / 3):
-        whole = all(
-            isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
-            for value in values
-        )
-        return np.array(values, dtype=np.int64) if whole else np.array(texts)
+    elif several > max(LISTED, len(texts) / 3):
+        found = f"has {several} different values in {len(texts)} samples"
+    else:
+        whole = is_integer_dtype(values) and values.max() < 2**63
+        return values.to_numpy(np.int64) if whole else texts.to_numpy(str)
     raise ValueError(
         f"--target {_short.repr(column.name)} {found}, but classes are strings or whole numbers, "
         "which samples share: name another column, or cut this one into intervals."
+    )
+
+
+# -- numbers ---------------------------------------------------------------------------------------
+
+
+def make_encoder() -> ColumnTransformer:
+    """Make numbers of columns: dates as days, categories one-hot, the rarest as one."""
+    # The one place that fills in numbers: without it, what is missing would stay NaN.
+    fill = SimpleImputer(strategy="median", keep_empty_features=True)
+    days = FunctionTransformer(to_days, feature_names_out=_in_days)
+    named = SimpleImputer(strategy="constant", fill_value="missing")
+    one_hot = OneHotEncoder(
+        handle_unknown="infrequent_if_exist", max_categories=LISTED, sparse_output=False
+    )
+    return make_column_transformer(
+        (fill, make_column_selector(dtype_include="number")),
+        (make_pipeline(days, fill), make_column_selector(dtype_include="datetime")),
+        (make_pipeline(named, one_hot), make_column_selector(dtype_include=object)),
+        verbose_feature_names_out=False,
     )
 
 

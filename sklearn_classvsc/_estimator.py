@@ -39,7 +39,7 @@ from ._model import CodeMoments, Model, is_finite, stack
 from ._modules import SpikeSlabAutoencoder
 from ._net import check_device, divergence_error, split_device
 from ._objective import Objective
-from ._persistence import without_removed
+from ._persistence import as_now
 from ._sklearn import HasMethods, Interval, StrOptions, fit_context
 from ._streams import Chunk, Source, as_source
 from ._tables import as_table
@@ -211,7 +211,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
         "device": [str],
         "callbacks": [list, None],
-        "checkpoint": [str, os.PathLike, None],
+        "rotation": [StrOptions({"auto", "varimax", "principal"}), None],
         "warm_start": ["boolean"],
         "sparse_output": ["boolean"],
         "random_state": ["random_state"],
@@ -236,7 +236,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         n_iter_no_change: int,
         device: str,
         callbacks: list[Any] | None,
-        checkpoint: str | os.PathLike[str] | None,
+        rotation: str | None,
         warm_start: bool,
         sparse_output: bool,
         random_state: int | np.random.RandomState | None,
@@ -257,7 +257,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         self.n_iter_no_change = n_iter_no_change
         self.device = device
         self.callbacks = callbacks
-        self.checkpoint = checkpoint
+        self.rotation = rotation
         self.warm_start = warm_start
         self.sparse_output = sparse_output
         self.random_state = random_state
@@ -282,7 +282,13 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
     @fit_context(prefer_skip_nested_validation=True)
     @undisturbed
     def fit(
-        self, X: ArrayLike, y: Any = None, sample_weight: Any = None, *, resume: bool = False
+        self,
+        X: ArrayLike,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        checkpoint: str | os.PathLike[str] | None = None,
+        resume: bool = False,
     ) -> Self:
         """Fit the model afresh, or from where `resume` or `warm_start` let it go on.
 
@@ -304,6 +310,10 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         sample_weight : array-like of shape (n_samples,) or str, default=None
             Non-negative weights of the samples in every term of the loss, given as `y` is; None
             means 1. They count relatively: a weight below 1e-38 of the largest counts as 0.
+        checkpoint : str, path-like or None, default=None
+            A file to write after each epoch, or every two seconds if epochs are shorter, so that
+            ``resume=True`` can go on after a crash. Not with what `save` refuses: callbacks or
+            bodies of your own, a RandomState.
         resume : bool, default=False
             Go on from the file `checkpoint`, if there is one, with the same data and parameters,
             to the result that an undisturbed fit would have had, bit for bit. A fit that was
@@ -328,16 +338,16 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             After Ctrl-C. The estimator is then fitted as far as the last step, or, if no epoch
             was finished, as it was before the call.
         """
-        if resume and self.checkpoint is None:
+        if resume and checkpoint is None:
             raise ValueError(
                 "resume=True goes on from a file, but checkpoint=None names none: "
-                "set checkpoint to the path of one."
+                "pass the path of one."
             )
-        check_alike(self, {"resume": resume})
+        check_alike(self, {"resume": resume, "checkpoint": str(checkpoint is None)})
         source = as_source(X, y, sample_weight)
         if source is not None and source.once:
-            return self._fit_once(source)
-        file = None if self.checkpoint is None else Checkpoint(self.checkpoint)
+            return self._fit_once(source, checkpoint)
+        file = None if checkpoint is None else Checkpoint(checkpoint)
         saved = file.read(type(self)) if file and resume else None
         last = self._fitted if self.warm_start and saved is None else None
         if saved and saved[1].start:  # of a fit that went on from another
@@ -354,7 +364,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
 
         if saved:
             before, plan = saved
-            check_same(self, identity, before, plan)
+            check_same(checkpoint, self, identity, before, plan)
             device = check_device(split_device(self.device)[0])  # it may be another than before
             last = Fitted.from_state(before.__getstate__(), Header.of(self), device)
             if plan.finished:
@@ -368,6 +378,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             training.follow_scales(given.data)
         training.prepare(self._how())
         training.count(len(given.data))
+        training.will_turn(self.rotation, resumed=bool(saved))
 
         train, valid, seed = given.data, None, 0
         train.standardization = training.standardization
@@ -398,6 +409,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             if training.n_epochs == plan.start or not training.net.is_finite():
                 raise interruption from None
             reason = "interrupted"
+        training.turn(train, at_last=True)
         self._publish(make(reason))
         if interruption is not None:
             raise interruption
@@ -449,14 +461,14 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         pieces = [Chunk(X, y, sample_weight)] if source is None else source.read()
         return self._train_on(pieces, self._fitted, classes)
 
-    def _fit_once(self, source: Source) -> Self:
+    def _fit_once(self, source: Source, checkpoint: Any) -> Self:
         """Fit to chunks that can be read one time only, as `partial_fit` does."""
         unfit = [
-            f"{name}={brief(getattr(self, name))}"
-            for name, fit_for_once in (
-                ("max_epochs", self.max_epochs in ("auto", 1)),
-                ("early_stopping", not self.early_stopping),
-                ("checkpoint", self.checkpoint is None),
+            f"{name}={brief(value)}"
+            for name, value, fit_for_once in (
+                ("max_epochs", self.max_epochs, self.max_epochs in ("auto", 1)),
+                ("early_stopping", self.early_stopping, not self.early_stopping),
+                ("checkpoint", checkpoint, checkpoint is None),
             )
             if not fit_for_once
         ]
@@ -844,7 +856,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         own = {name: state[name] for name in PUBLISHED if name in state}
-        rest = {name: x for name, x in without_removed(state).items() if name not in PUBLISHED}
+        rest = {name: x for name, x in as_now(state).items() if name not in PUBLISHED}
         super().__setstate__(rest)
         if own:
             with own_settings(gradients=True):

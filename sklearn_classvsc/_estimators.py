@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from numbers import Integral, Real
-from os import PathLike
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -98,11 +97,13 @@ class VAETransformer(SpikeSlabTransformer):
         learning rate, score batches, save, or show batches cannot work: `fit` refuses them, and
         says what to do instead. `EarlyStopping` needs ``monitor="train_loss"``, or "valid_loss"
         with `early_stopping`.
-    checkpoint : str, path-like or None, default=None
-        A file for `fit` to write after each epoch, or every two seconds if epochs are shorter, so
-        that ``fit(..., resume=True)`` can go on after a crash. One fit, one file: not in a search,
-        whose candidates would share it. Not with what `save` refuses: callbacks or bodies of your
-        own, a RandomState.
+    rotation : {"auto", "varimax", "principal"} or None, default=None
+        Axes that a fitted code is turned to, within each set of dimensions that the same samples
+        have. "varimax" asks that a dimension change few features. "principal" asks that
+        dimensions be uncorrelated within the classes, the first with the largest variance. "auto"
+        is "principal" for the Bernoulli likelihood, that of images, and else "varimax". None
+        leaves the axes as training leaves them. Reconstructions do not change; scores do a little
+        where the dimensions of a set are not equally certain.
     warm_start : bool, default=False
         Let `fit` continue from the last fit instead of starting afresh.
     sparse_output : bool, default=False
@@ -185,7 +186,7 @@ class VAETransformer(SpikeSlabTransformer):
         n_iter_no_change: int = 10,
         device: str = "cpu",
         callbacks: list[Any] | None = None,
-        checkpoint: str | PathLike[str] | None = None,
+        rotation: str | None = None,
         warm_start: bool = False,
         sparse_output: bool = False,
         random_state: int | np.random.RandomState | None = None,
@@ -207,7 +208,7 @@ class VAETransformer(SpikeSlabTransformer):
             n_iter_no_change=n_iter_no_change,
             device=device,
             callbacks=callbacks,
-            checkpoint=checkpoint,
+            rotation=rotation,
             warm_start=warm_start,
             sparse_output=sparse_output,
             random_state=random_state,
@@ -308,11 +309,13 @@ class VSCTransformer(SpikeSlabTransformer):
         learning rate, score batches, save, or show batches cannot work: `fit` refuses them, and
         says what to do instead. `EarlyStopping` needs ``monitor="train_loss"``, or "valid_loss"
         with `early_stopping`.
-    checkpoint : str, path-like or None, default=None
-        A file for `fit` to write after each epoch, or every two seconds if epochs are shorter, so
-        that ``fit(..., resume=True)`` can go on after a crash. One fit, one file: not in a search,
-        whose candidates would share it. Not with what `save` refuses: callbacks or bodies of your
-        own, a RandomState.
+    rotation : {"auto", "varimax", "principal"} or None, default=None
+        Axes that a fitted code is turned to, within each set of dimensions that the same samples
+        have. "varimax" asks that a dimension change few features. "principal" asks that
+        dimensions be uncorrelated within the classes, the first with the largest variance. "auto"
+        is "principal" for the Bernoulli likelihood, that of images, and else "varimax". None
+        leaves the axes as training leaves them. Reconstructions do not change; scores do a little
+        where the dimensions of a set are not equally certain.
     warm_start : bool, default=False
         Let `fit` continue from the last fit instead of starting afresh.
     sparse_output : bool, default=False
@@ -403,7 +406,7 @@ class VSCTransformer(SpikeSlabTransformer):
         n_iter_no_change: int = 10,
         device: str = "cpu",
         callbacks: list[Any] | None = None,
-        checkpoint: str | PathLike[str] | None = None,
+        rotation: str | None = None,
         warm_start: bool = False,
         sparse_output: bool = False,
         random_state: int | np.random.RandomState | None = None,
@@ -425,7 +428,7 @@ class VSCTransformer(SpikeSlabTransformer):
             n_iter_no_change=n_iter_no_change,
             device=device,
             callbacks=callbacks,
-            checkpoint=checkpoint,
+            rotation=rotation,
             warm_start=warm_start,
             sparse_output=sparse_output,
             random_state=random_state,
@@ -561,11 +564,14 @@ class ClassVSCTransformer(SpikeSlabTransformer):
         learning rate, score batches, save, or show batches cannot work: `fit` refuses them, and
         says what to do instead. `EarlyStopping` needs ``monitor="train_loss"``, or "valid_loss"
         with `early_stopping`.
-    checkpoint : str, path-like or None, default=None
-        A file for `fit` to write after each epoch, or every two seconds if epochs are shorter, so
-        that ``fit(..., resume=True)`` can go on after a crash. One fit, one file: not in a search,
-        whose candidates would share it. Not with what `save` refuses: callbacks or bodies of your
-        own, a RandomState.
+    rotation : {"auto", "varimax", "principal"} or None, default="auto"
+        Axes that a fitted code is turned to, within each set of dimensions that the same samples
+        have. "varimax" asks that a dimension change few features. "principal" asks that
+        dimensions be uncorrelated within the classes, the first with the largest variance. "auto"
+        is "principal" for the Bernoulli likelihood, that of images, and else "varimax". None
+        leaves the axes as training leaves them. Reconstructions do not change; scores do a little.
+        A decoder of your own is turned if it begins with a linear layer; `partial_fit` turns
+        nothing.
     warm_start : bool, default=False
         Let `fit` continue from the last fit instead of starting afresh.
     sparse_output : bool, default=False
@@ -675,7 +681,7 @@ class ClassVSCTransformer(SpikeSlabTransformer):
         n_iter_no_change: int = 10,
         device: str = "cpu",
         callbacks: list[Any] | None = None,
-        checkpoint: str | PathLike[str] | None = None,
+        rotation: str | None = "auto",
         warm_start: bool = False,
         sparse_output: bool = False,
         random_state: int | np.random.RandomState | None = None,
@@ -697,7 +703,7 @@ class ClassVSCTransformer(SpikeSlabTransformer):
             n_iter_no_change=n_iter_no_change,
             device=device,
             callbacks=callbacks,
-            checkpoint=checkpoint,
+            rotation=rotation,
             warm_start=warm_start,
             sparse_output=sparse_output,
             random_state=random_state,

@@ -141,8 +141,8 @@ class Model:
                 q, mixture = module.prior_posteriors(), module.pseudo_inputs.proportions()
                 parts = (q.gamma, q.mu, q.log_var.exp(), mixture.double())
                 return CodeMoments(*(x.cpu().numpy() for x in parts))
-        d = self.n_components
-        return CodeMoments(module.alpha.cpu().numpy(), np.full(d, module.prior_mean), np.ones(d))
+        alpha, mean = module.alpha.cpu().numpy(), module.prior_mean.cpu().numpy()
+        return CodeMoments(alpha, mean, np.ones(self.n_components))
 
     def draw(
         self, n_samples: int, of: CodeMoments, rng: np.random.Generator

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
@@ -64,7 +65,7 @@ class SpikeSlabAutoencoder(nn.Module):
         What theta means: p(x | z).
     alpha : Tensor of shape (d,)
         Prior probability of each dimension to be active.
-    prior_mean : float
+    prior_mean : float or ndarray of shape (d,)
         Prior mean of the slabs; their prior variance is 1.
     gated : bool
         False leaves the spike out (gamma = 1): a plain VAE.
@@ -83,6 +84,7 @@ class SpikeSlabAutoencoder(nn.Module):
     """
 
     alpha: Tensor
+    prior_mean: Tensor  # (d,)
     class_profile: Tensor  # running mean of gamma in each class, (C, d)
     pseudo_inputs: PseudoInputs | None
     gates: CrossFittedGates | None
@@ -95,7 +97,7 @@ class SpikeSlabAutoencoder(nn.Module):
         decoder: nn.Module,
         likelihood: Likelihood,
         alpha: Tensor,
-        prior_mean: float,
+        prior_mean: float | NDArray[Any],
         gated: bool,
         input_dropout: float = 0.0,
         n_classes: int = 0,
@@ -104,10 +106,12 @@ class SpikeSlabAutoencoder(nn.Module):
         cross_fit: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        self.prior_mean, self.gated, self.temperature = prior_mean, gated, temperature
+        self.gated, self.temperature = gated, temperature
         self.input_dropout = input_dropout
         n_components = len(alpha)
         self.register_buffer("alpha", alpha)
+        mean = torch.tensor(prior_mean, dtype=SINGLE).expand(n_components).clone()
+        self.register_buffer("prior_mean", mean, persistent=False)
         n_profiles = 0 if cross_fit else n_classes
         profile = torch.full((n_profiles, n_components), 0.5, dtype=SINGLE)
         self.register_buffer("class_profile", profile)

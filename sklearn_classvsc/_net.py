@@ -36,7 +36,7 @@ M = TypeVar("M", bound=nn.Module)
 PLAIN = ("torch.nn.modules.", f"{__package__}.")
 
 _SCORE = "it scores batches of (X, y): score in the on_epoch_end of a callback of your own"
-_RESUME = "set the parameter checkpoint, and go on by fit(..., resume=True)"
+_RESUME = "call fit(..., checkpoint=PATH), and go on by fit(..., resume=True) of the same path"
 #: skorch's callbacks that cannot work here, and what to do instead.
 UNFIT = {
     "BatchScoring": _SCORE,
@@ -47,7 +47,7 @@ UNFIT = {
     "LoadInitState": _RESUME,
     "PassthroughScoring": "leave it out, as the history has the mean of each term in each epoch",
     "ProgressBar": "set the parameter verbose=1, which shows a bar",
-    "TrainEndCheckpoint": "set the parameter checkpoint, or call save after fit",
+    "TrainEndCheckpoint": "call fit(..., checkpoint=PATH), or save after fit",
 }
 _SAVE = "and log the file that save writes, after fit"
 #: Settings of skorch's loggers that cannot work here, and what to do instead.
@@ -179,7 +179,7 @@ class SteppingNet(NeuralNet):
 
     def train_step_single(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
         """Forward and backward pass of one batch."""
-        progress = self.steps_done / self.steps_planned
+        progress = self.progress
         for group in self.optimizer_.param_groups:
             group["lr"] = self.lr * (learning_rate_factor(progress) if self.decay else 0.5)
         step = self._forward(batch, min(progress, 1.0))
@@ -187,6 +187,11 @@ class SteppingNet(NeuralNet):
         self.processes.add_gradients(self.module_.parameters())
         self.steps_done += 1
         return step
+
+    @property
+    def progress(self) -> float:
+        """Part of the planned steps that has been taken."""
+        return self.steps_done / self.steps_planned
 
     def validation_step(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
         """Forward pass of one batch, with every term at its full weight."""

@@ -59,7 +59,6 @@ NOT_DATA = {
     "decoder": "retrain with decoder=None or one of `bodies`: weights mean nothing without code",
     "callbacks": "set_params(callbacks=None), which leaves the trained weights as they are",
     "random_state": "set_params(random_state=0), which leaves the trained weights as they are",
-    "checkpoint": "save leaves it out, so that a file never says where to write",
 }
 
 
@@ -70,7 +69,7 @@ def save(path: str | os.PathLike[str], cls: type[Any], state: dict[str, Any]) ->
     ----------
     path : str or path-like
         Where to write; a file there is replaced once the new one is safely on disk.
-        Metadata requests (`set_fit_request`) and the path of a checkpoint are not in the file.
+        Metadata requests (`set_fit_request`) are not in the file.
     cls : type
         The class of the estimator: one of the three.
     state : dict
@@ -280,7 +279,7 @@ STATE = {
 UNUSED = ("history_", "total_correlation_weight", "covariance_weight")
 ARCHITECTURE = {
     "alpha": Kind(lambda x: is_array(x, "f", 1), "an array"),
-    "prior_mean": Kind(_is_number, "a number"),
+    "prior_mean": Kind(lambda x: _is_number(x) or is_array(x, "f", 1), "a number, or an array"),
     "input_dropout": Kind(lambda x: _is_number(x) and 0 <= x < 1, "within [0, 1)", needed=False),
     "n_features": Kind(lambda x: _is_whole(x, 1), "layers of widths of at least 1"),
     "n_classes": Kind(lambda x: _is_whole(x, 1), "a positive integer", needed=False),
@@ -316,12 +315,14 @@ TRAINING = {
 
 
 #: Parameters that earlier versions had. What was trained with them is used as ever.
-REMOVED = ("bins", "covariance_weight", "precision")
+REMOVED = ("bins", "checkpoint", "covariance_weight", "precision")
 
 
-def without_removed(params: dict[str, Any]) -> dict[str, Any]:
-    """Return the parameters as they are named now."""
-    kept = {name: value for name, value in params.items() if name not in REMOVED}
+def as_now(params: dict[str, Any]) -> dict[str, Any]:
+    """Return the parameters as they are named now, those that were not there as fits went then."""
+    kept = {"rotation": None} | {
+        name: value for name, value in params.items() if name not in REMOVED
+    }
     if params.get("precision") == "bfloat16":
         kept["device"] = f"{kept['device']}+bfloat16"
     return kept
@@ -375,7 +376,7 @@ def _assemble(
     left = dict(arrays)
     params, state = (CODEC.decode(reading.part(name), left) for name in ("params", "state"))
     expect(not left, f"extra tensors {_short(sorted(left))}", "those its state refers to")
-    params, names = without_removed(params), cls._get_param_names()
+    params, names = as_now(params), cls._get_param_names()
     unknown = sorted(set(params) - set(names))
     expect(not unknown, f"parameters {_short(unknown)}", f"those of {cls.__name__}")
     for name, value in params.items():
@@ -407,6 +408,8 @@ def _check_state(
     valid = architecture["gated"] is estimator.gated
     takes_labels = get_tags(estimator).target_tags.required
     valid = valid and ("n_classes" in architecture) is takes_labels
+    mean = np.asarray(architecture["prior_mean"])
+    valid = valid and mean.shape in ((), architecture["alpha"].shape) and np.isfinite(mean).all()
     expect(valid, f"an architecture {_short(architecture)}", f"one of {type(estimator).__name__}")
     widths = [n_features, *hidden, *architecture["alpha"].shape]
     widths += [architecture[x] for x in ("n_classes", "n_pseudo_inputs") if architecture.get(x)]
@@ -591,8 +594,8 @@ def _describe(
 
 
 def _parameters(cls: type[Any], state: dict[str, Any]) -> dict[str, Any]:
-    """Return the parameters that a file holds: all but where a checkpoint is written."""
-    return {name: state[name] for name in cls._get_param_names() if name != "checkpoint"}
+    """Return the parameters that a file holds."""
+    return {name: state[name] for name in cls._get_param_names()}
 
 
 def check_data_only(cls: type[Any], params: dict[str, Any], architecture: dict[str, Any]) -> None:

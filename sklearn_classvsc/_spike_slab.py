@@ -168,7 +168,7 @@ class SpikeSlab:
         """Return the deterministic code mu * 1[gamma > threshold], of shape (n, d)."""
         return torch.where(self.gamma <= threshold, 0.0, self.mu)  # NaN is not off
 
-    def slab_kl(self, prior_mean: float = 0.0) -> Tensor:
+    def slab_kl(self, prior_mean: float | Tensor = 0.0) -> Tensor:
         """Return gamma * KL(N(mu, sigma^2) || N(prior_mean, 1)), in nats, of shape (n, d)."""
         kl = 0.5 * (self.log_var.exp() + (self.mu - prior_mean) ** 2 - 1 - self.log_var)
         return kl if self.logits is None else self.gamma * kl
@@ -182,7 +182,7 @@ class SpikeSlab:
             return torch.zeros_like(self.mu)
         return bernoulli_kl(self.gamma, alpha)
 
-    def kl(self, alpha: Tensor, prior_mean: float = 0.0) -> Tensor:
+    def kl(self, alpha: Tensor, prior_mean: float | Tensor = 0.0) -> Tensor:
         """Return KL(q(z | x) || p(z)), in nats, of shape (n, d).
 
         The prior is z = m * s with m ~ Bern(alpha), s ~ N(prior_mean, 1).

@@ -18,7 +18,9 @@ from ._model import Model
 from ._modules import SpikeSlabAutoencoder, make_autoencoder
 from ._net import VSCNet, check_device, check_precision, copy_of
 from ._objective import Objective
+from ._rotation import apply_turn, check_rotation, find_turn
 from ._streams import StreamDataset
+from .distributed import current
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
 
 #: Samples until which the chunks of `partial_fit` still change the scales of the features.
 FEW = 1000
+#: Part of a training after which its code is turned. Gates are then known, and the rest of training
+#: fits the posterior's variances to the new axes.
+TURN = 2 / 3
 #: Standard deviations beyond which the root mean square of a feature is far outside.
 FAR = 10
 
@@ -71,6 +76,7 @@ class Training:
     ) -> None:
         self.net, self.architecture, self.standardization = net, architecture, standardization
         self._saved, self.seen = saved, seen
+        self.rotation: str | None = None  # what the code is yet to be turned by
 
     # -- where it starts -------------------------------------------------------------------------
 
@@ -189,7 +195,35 @@ class Training:
         after_epoch: Callable[[], None] = noop,
     ) -> str | None:
         """Train for at most `epochs` epochs; return what ended it early, see `VSCNet.train`."""
-        return self.net.train(data, epochs, valid, patience, after_epoch)
+
+        def epoch_ended() -> None:
+            self.turn(data)
+            after_epoch()
+
+        return self.net.train(data, epochs, valid, patience, epoch_ended)
+
+    def will_turn(self, rotation: str | None, resumed: bool) -> None:
+        """Say by which rule the code is to be turned, once; None: not at all.
+
+        Raises
+        ------
+        ValueError
+            If the decoder does not allow it, and the rule is not "auto".
+        """
+        due = not (resumed and self.net.progress >= TURN)
+        can = rotation is not None and check_rotation(rotation, self.net.module_)
+        self.rotation = rotation if due and can else None
+
+    def turn(self, data: ArrayDataset | StreamDataset, at_last: bool = False) -> None:
+        """Give the code the axes that it is to have, if it is time."""
+        if self.rotation is None or not (at_last or self.net.progress >= TURN):
+            return
+        module, rotation = self.net.module_.eval(), self.rotation
+        turn = current().from_rank_0(lambda: find_turn(module, data, rotation))
+        apply_turn(module, turn, self.net.optimizer_)
+        self.architecture = self.architecture | {"prior_mean": module.prior_mean.cpu().numpy()}
+        self.net.best = None  # of other axes
+        self.rotation = None
 
     @property
     def n_epochs(self) -> int:

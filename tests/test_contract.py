@@ -27,7 +27,7 @@ ROOMS = {
     6: ["_data"],
     7: ["_streams"],
     8: ["_classes"],
-    9: ["_collapse", "_model"],
+    9: ["_collapse", "_rotation", "_model"],
     10: ["_net", "_training"],
     11: ["_validation", "_estimator"],
     12: ["_estimators"],
@@ -48,6 +48,7 @@ BESIDE = {
 def public_objects():
     for module_name in (
         "sklearn_classvsc",
+        "sklearn_classvsc.anndata",
         "sklearn_classvsc.bodies",
         "sklearn_classvsc.metrics",
         "sklearn_classvsc.datasets",

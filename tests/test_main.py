@@ -14,7 +14,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sklearn_classvsc.__main__ import load, main, split_data, to_csv
+from sklearn_classvsc import __main__ as command_line
+from sklearn_classvsc.__main__ import main, make_parser, split_data, to_csv
+from sklearn_classvsc._datafiles import make_encoder
 from sklearn_classvsc.metrics import ROLES
 
 QUICK = ["--max-epochs", "2", "--n-components", "4"]
@@ -29,8 +31,15 @@ FIGURES = [
 ]
 SYSTEMS = ["VAE", "VSC", "ClassVSC"]
 OPTIONS = (
-    "data target drop keep sep decimal encoding out n-components max-epochs seed verbose".split()
+    "data target drop keep sep decimal encoding missing out n-components max-epochs seed threads "
+    "verbose".split()
 )
+
+
+def load(path, target, *argv):
+    """Return the features and labels of a file that the arguments name."""
+    argv = ["--data", str(path), "--target", target, *argv]
+    return command_line.load(make_parser().parse_args(argv))
 
 
 def flowers(n=60):
@@ -207,7 +216,8 @@ def test_progress_is_shown_when_asked_and_at_a_terminal(terminal, write, capsys,
 
 
 def test_warnings_are_one_line_with_the_system(write, capsys, monkeypatch):
-    def measure(estimator, split):
+    def measure(pipe, split):
+        pipe.fit(*split[::2])
         warnings.warn("two\nlines.", UserWarning, stacklevel=2)
         return dict.fromkeys(FIGURES, 0.0)
 
@@ -226,12 +236,9 @@ def test_warnings_are_one_line_with_the_system(write, capsys, monkeypatch):
         (["a", "b"], ["a", "b"]),
         ([7, 8], [7, 8]),
         ([-1.0, 2.0], [-1, 2]),
-        ([Decimal("1.00"), Decimal("2.00")], [1, 2]),
         ([False, True], ["False", "True"]),
         (pd.Categorical(["no", "yes"]), ["no", "yes"]),
         (pd.array([1, 2], dtype="Int64"), [1, 2]),
-        ([b"a", b"\xff"], ["a", "\\xff"]),
-        ([1e300, 2e300], ["1e+300", "2e+300"]),
         (np.array([2**64 - 1, 2**64 - 2], dtype=np.uint64), [str(2**64 - 1), str(2**64 - 2)]),
     ],
 )
@@ -258,15 +265,15 @@ def test_text_of_other_habits_is_read_when_told(tmp_path):
     path = tmp_path / "a.csv"
     table = flowers().rename(columns={"length": "Länge"})
     table.to_csv(path, index=False, sep=";", decimal=",", encoding="latin-1")
-    X, _ = load(path, "kind", sep=";", decimal=",", encoding="latin-1")
+    X, _ = load(path, "kind", "--sep=;", "--decimal=,", "--encoding=latin-1")
     assert X.equals(table[["Länge", "width"]])
 
 
 def test_objects_that_are_numbers_are_features(tmp_path):
     pytest.importorskip("pyarrow")
     table = pd.DataFrame({"d": [Decimal("1.5"), Decimal("2.5")], "b": [True, False], "y": [0, 1]})
-    table.astype({"b": object}).to_parquet(tmp_path / "a.parquet")
-    assert load(tmp_path / "a.parquet", "y")[0].to_numpy().tolist() == [[1.5, 1], [2.5, 0]]
+    table.astype({"b": object}).assign(t=["3", "4e1"]).to_parquet(tmp_path / "a.parquet")
+    assert load(tmp_path / "a.parquet", "y")[0].to_numpy().tolist() == [[1.5, 1, 3], [2.5, 0, 40]]
 
 
 def test_an_index_of_parquet_is_a_column_if_it_has_a_name(tmp_path):
@@ -300,10 +307,10 @@ def test_roles_name_classes_that_look_like_formulas_as_text(write, tmp_path):
 
 
 def test_the_digits_are_the_default_and_30_percent_is_held_out():
-    X, y = load()
-    split = split_data(X, y, 0)
-    assert split.X_train.shape == (1257, 64) and split.X_test.shape == (540, 64)
-    assert abs(np.bincount(split.y_test) - 0.3 * np.bincount(y)).max() < 1
+    X, y = command_line.load(make_parser().parse_args([]))
+    X_train, X_test, _, y_test = split_data(X, y, 0)
+    assert X_train.shape == (1257, 64) and X_test.shape == (540, 64)
+    assert abs(np.bincount(y_test) - 0.3 * np.bincount(y)).max() < 1
 
 
 @pytest.mark.slow
@@ -350,8 +357,8 @@ def test_what_numbers_or_names_the_rows_is_no_feature_unless_kept(name, values, 
         load(path, "kind")
     assert f"'{name}'" in str(refusal.value) and "--keep NAME" in str(refusal.value)
     assert f"--drop {name}" in str(refusal.value).replace("'Unnamed: 0'", "Unnamed: 0")
-    assert load(path, "kind", keep=[name])[0].columns.tolist() == ["length", "width", name]
-    assert load(path, "kind", drop=[name])[0].columns.tolist() == ["length", "width"]
+    assert load(path, "kind", f"--keep={name}")[0].columns.tolist() == ["length", "width", name]
+    assert load(path, "kind", f"--drop={name}")[0].columns.tolist() == ["length", "width"]
 
 
 @pytest.mark.parametrize(
@@ -369,7 +376,7 @@ def test_what_numbers_or_names_the_rows_is_no_feature_unless_kept(name, values, 
 )
 def test_what_is_measured_is_a_feature_though_all_values_differ(name, values, write):
     X, _ = load(Path(write(flowers().assign(**{name: values}))), "kind")
-    assert X[name].tolist() == values.tolist()
+    assert X[name].tolist() == pytest.approx(values.tolist())
 
 
 def test_an_index_among_the_features_of_an_archive_is_refused(refused, tmp_path):
@@ -382,19 +389,11 @@ def test_an_index_among_the_features_of_an_archive_is_refused(refused, tmp_path)
 # -- processes and folders -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "variables",
-    [{"RANK": "1"}, {"RANK": "x"}, {"RANK": "1", "WORLD_SIZE": "2"}, {"WORLD_SIZE": "2"}],
-)
-def test_without_all_variables_of_torchrun_there_is_one_process_that_speaks(
-    variables, capsys, monkeypatch
-):
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
+def test_without_all_variables_of_torchrun_there_is_one_process_that_speaks(capsys, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
     assert main(["--data", "none.csv", "--target", "kind"]) == 2
-    warning, error = capsys.readouterr().err.splitlines()
-    assert warning.startswith("warning: RANK=") and warning.endswith("this runs as one process.")
-    assert error == "error: No file none.csv."
+    assert capsys.readouterr().err == "error: No file none.csv.\n"
 
 
 def test_a_process_that_loses_the_others_says_so(write, capsys, monkeypatch):
@@ -448,14 +447,16 @@ def test_folder(refused, tmp_path):
 
 def test_unknown_extension(refused, tmp_path):
     err = refused("--data", str(tmp_path / "a.xlsx"), "--target", "y")
-    assert "'.xlsx'" in err and "'.csv', '.parquet', '.npz', '.tsv'" in err
+    assert "'.xlsx'" in err and "'.csv', '.tsv', '.parquet', '.npz'" in err
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet", "npz"])
 def test_empty_file(suffix, refused, tmp_path):
     path = tmp_path / f"a.{suffix}"
     path.touch()
-    assert "is empty" in refused("--data", str(path), "--target", "y")
+    assert f"{path} cannot be read as {suffix.upper()}" in refused(
+        "--data", str(path), "--target", "y"
+    )
 
 
 def test_no_rows(refused, write):
@@ -497,22 +498,22 @@ SOUND = zipped(X=array("(60, 2)"), y=array("(60,)"))
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("a.npz", b"not that", "begins with b'not that'"),
+        ("a.npz", b"not that", "np.savez"),
         ("a.npz", SOUND[:-30], "np.savez"),
-        ("a.npz", SOUND[:60] + b"\xff" * 9 + SOUND[69:], "array 'X'"),
+        ("a.npz", SOUND[:60] + b"\xff" * 9 + SOUND[69:], "np.savez"),
         ("a.npz", encrypted(SOUND), "encrypted"),
-        ("a.npz", zipped(X=array("(10**9, 10**9)"), y=array("(60,)")), "array 'X'"),
-        ("a.npz", zipped(X=array("(1000000000, 1000000000)"), y=array("(60,)")), "array 'X'"),
-        ("a.npz", zipped(X=array("(-5, 2)"), y=array("(60,)")), "array 'X'"),
+        ("a.npz", zipped(X=array("(10**9, 10**9)"), y=array("(60,)")), "malformed"),
+        ("a.npz", zipped(X=array("(1000000000, 1000000000)"), y=array("(60,)")), "MemoryError"),
+        ("a.npz", zipped(X=array("(-5, 2)"), y=array("(60,)")), "negative"),
         ("a.npz", zipped(X=b"text", y=array("(60,)")), "X ()"),
-        ("a.npz", array("(60, 2)"), "as .npy does"),
-        ("a.parquet", b"not that", "begins with b'not that'"),
-        ("a.parquet", b"PAR1" + bytes(40) + b"PAR1", "write it anew"),
-        ("a.csv", b"PAR1" + bytes(40), "as .parquet does"),
-        ("a.csv", zipped(sheet=b"x"), "as .npz or .xlsx does"),
+        ("a.npz", array("(60, 2)"), "np.savez"),
+        ("a.parquet", b"not that", "[parquet]"),
+        ("a.parquet", b"PAR1" + bytes(40) + b"PAR1", "[parquet]"),
+        ("a.csv", b"PAR1" + bytes(40), "not text"),
+        ("a.csv", zipped(sheet=b"x"), "export it as text if it is a spreadsheet"),
         ("a.csv", b"x,y\n\xff\xfe,1\n", "--encoding latin-1"),
         ("a.csv", "x,y\n1,2\n".encode("utf-16-le"), "--encoding utf-16"),
-        ("a.csv", b"x,y\n1.5,a\x00\n2,a\n", "NUL"),
+        ("a.csv", b"x,y\n1.5,a\x00\n2,a\n", "not text"),
         ("a.csv", b'x,y\n1,"a\n', "EOF inside string"),
         ("a.csv", b"\n\n", "first line"),
         ("a.csv.gz", b"x,y\n1,2\n", "gzip"),
@@ -575,51 +576,130 @@ def test_many_columns_are_not_all_listed(refused, write):
 
 def test_all_columns_that_cannot_be_used_are_named_at_once(refused, write):
     table = flowers().assign(name=[f"n{i}" for i in range(60)], red="red", row=range(60), ok=1)
-    table = table.assign(price="1,5", level=table["width"])
-    table.loc[[4, 7], ["width", "kind"]] = None
+    table = table.assign(price="1,5", level=table["width"], gap=None, rate="1.5")
+    table.loc[[4, 7], "width"] = None
+    table.loc[4, "rate"] = "?"
     table.loc[[5, 6], "length"] = np.inf
     err = refused("--data", write(table), "--target", "kind")
     for words in [
-        "identifier, not a measurement: 'row';",
-        "row 6, column 'length' is inf, and 1 more",
-        "row 5, column 'width' is missing, and 1 more",
-        "row 5, column 'kind' is missing, and 1 more",
-        "column 'name' holds 'n0'",
-        "column 'red' holds 'red'",
+        "identifier, not a measurement: 'name', 'row';",
+        "column 'length' is inf in row 6",
+        "column 'gap' holds nothing",
         "column 'price' holds '1,5'",
-        "--drop row --drop length --drop width --drop name --drop red --drop price;",
+        "column 'rate' holds '?' among numbers",
+        "--drop name --drop row --drop length --drop price --drop gap --drop rate;",
         "--keep NAME",
         "--decimal ,",
-        "encode",
-        "fill",
+        "--missing '?'",
     ]:
         assert words in err
-    assert "'ok'" not in err and "'level'" not in err
-    unusable = ["row", "length", "width", "name", "red", "price"]
-    argv = [word for name in unusable for word in ("--drop", name)]
-    err = refused("--data", write(table), "--target", "kind", *argv)
-    assert "'kind' is missing" in err and "--drop" not in err
+    assert not any(f"'{name}'" in err for name in ["ok", "level", "red", "width"])
+    drop = [f"--drop={name}" for name in ["name", "row", "length", "price", "gap"]]
+    X, _ = load(write(table), "kind", "--missing=?", *drop)
+    assert X.columns.tolist() == ["width", "red", "ok", "level", "rate"]
+    assert X["rate"].isna().sum() == 1 and X["rate"].max() == 1.5
 
 
 def test_messages_are_short_whatever_the_names(refused, write):
     names = [f"{'x' * 1000}{j}" for j in range(100)]
-    err = refused("--data", write(pd.DataFrame("y" * 1000, range(60), names)), "--target", names[0])
+    table = pd.DataFrame({name: [f"{'y' * 1000}{i}" for i in range(60)] for name in names})
+    err = refused("--data", write(table.assign(kind="a")), "--target", "kind")
     assert "has columns that cannot be used" in err and len(err) < 1e4 / 4
 
 
-@pytest.mark.parametrize("bad", ["red", "1.5.2", "?"])
-def test_feature_that_is_no_number(bad, refused, write):
-    table = flowers().astype({"width": object})
-    table.loc[4, "width"] = bad
-    err = refused("--data", write(table), "--target", "kind")
-    assert f"column 'width' holds '{bad}'" in err
+# -- mixed tables ----------------------------------------------------------------------------------
+
+
+def mixed():
+    """Numbers, a category, a date and gaps; and a class that is not always known."""
+    table = flowers().assign(
+        colour=np.resize(["red", "blue", "red", None, "green"], N),
+        seen=pd.date_range("2020-02-01", periods=N)[np.arange(N) * 7 % N].astype(str),
+        open=np.resize([True, False, True, None], N),
+    )
+    table.loc[7, ["width", "seen"]] = None
+    table.loc[8, "kind"] = None
+    return table
+
+
+def test_numbers_stay_dates_are_days_and_text_is_categories(write):
+    X, y = load(write(mixed()), "kind", "--keep=seen")
+    assert len(X) == len(y) == N - 1
+    encoded = make_encoder().set_output(transform="pandas").fit_transform(X)
+    days = "seen (days since 1970)"
+    colours = [f"colour_{name}" for name in ["blue", "green", "missing", "red"]]
+    assert encoded.columns.tolist() == ["length", "width", "open", days, *colours]
+    assert encoded[days].iloc[0] == (pd.Timestamp(mixed()["seen"][0]) - pd.Timestamp(0)).days
+    assert (encoded[colours].sum(axis=1) == 1).all()
+    assert encoded["colour_missing"].tolist() == mixed()["colour"].drop(8).isna().tolist()
+    assert set(encoded["open"]) == {0, 1}
+    assert encoded["width"][7] == X["width"].median() and encoded.notna().all(axis=None)
+    assert encoded["length"].tolist() == X["length"].tolist()
+
+
+def test_categories_that_are_new_or_rare_are_one(write):
+    town = pd.Series(np.resize([f"t{i:02}" for i in range(15)], 600))
+    town[:30] = [f"t{i}" for i in range(15, 45)]
+    X = pd.DataFrame({"town": town.astype(object)})
+    encoder = make_encoder().set_output(transform="pandas").fit(X)
+    assert len(encoder.get_feature_names_out()) == 20
+    new = encoder.transform(pd.DataFrame({"town": ["nowhere"]}, dtype=object))
+    assert new.columns[new.iloc[0] == 1].tolist() == ["town_infrequent_sklearn"]
+
+
+@pytest.mark.parametrize(
+    "dates",
+    [
+        ["2020-01-31", "2021-12-03"],
+        ["2020-01-31 10:00", "2021-12-03 22:30:10"],
+        ["2020-01-31T10:00:00+02:00", "2021-12-03T10:00:00+02:00"],
+        ["1/31/2020", "12/3/2021"],
+        ["31/1/2020", "3/12/2021"],
+        ["31.1.2020", "3.12.2021"],
+    ],
+)
+def test_dates_are_read_as_they_are_written(dates, write):
+    X, _ = load(write(flowers().assign(when=np.resize(dates, N))), "kind")
+    days = X["when"].dt.normalize().unique()
+    assert [f"{day:%Y-%m-%d}" for day in days] == ["2020-01-31", "2021-12-03"]
+
+
+@pytest.mark.parametrize("text", ["12-13-14x", "99/99/2020", "2020"])
+def test_what_is_no_date_is_none(text, write):
+    X, _ = load(write(flowers().assign(when=text)), "kind")
+    assert X["when"].dtype in (object, np.float64)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("person", [f"n{i}" for i in range(N)]),
+        ("patient_id", [f"p{2 * i // 3}" for i in range(N)]),
+        ("day", pd.date_range("2020-01-01", periods=N).astype(str)),
+    ],
+)
+def test_text_and_dates_that_tell_rows_apart_are_refused_unless_kept(name, values, write, refused):
+    path = write(flowers().assign(**{name: values}))
+    assert f"not a measurement: '{name}'" in refused("--data", path, "--target", "kind")
+    assert name in load(path, "kind", "--keep", name)[0]
+
+
+def test_a_mixed_table_is_compared_and_reported_without_preparation(write, capsys, elsewhere):
+    pytest.importorskip("jinja2")
+    assert main(["--data", write(mixed()), "--target", "kind", "--keep", "seen", *QUICK]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("data.csv: 59 samples, 5 features, 3 classes; ")
+    assert "warning: left out 1 samples without a class" in err
+    page = (elsewhere / "factor_report.html").read_text(encoding="utf-8")
+    assert all(name in page for name in ["length", "seen (days", "colour = red"])
+    assert "colour_red" not in page  # a category of the file, not a column of the encoder
 
 
 @pytest.mark.parametrize(
     ("labels", "found"),
     [
         ([0.5, 1], "holds 0.5"),
-        ([0.1 + 0.2, 0.3], "holds 0.30000000000000004"),
+        ([0.1 + 0.2, 0.3], "holds 0.3"),
         ([3.0000000000000004, 3], "holds 3.0000000000000004"),
         ([np.inf, 1], "holds inf"),
         (np.random.default_rng(0).permutation(60), "has 60 different values in 60 samples"),
@@ -649,12 +729,12 @@ def test_class_with_a_single_sample(refused, write):
     table = flowers()
     table.loc[4, "kind"] = "tulip"
     err = refused("--data", write(table), "--target", "kind")
-    assert "single sample of the class 'tulip'" in err
+    assert "the class 'tulip' has a single sample" in err
 
 
 def test_single_class(refused, write):
     err = refused("--data", write(flowers().assign(kind="iris")), "--target", "kind")
-    assert "all 60 samples are of the class iris" in err
+    assert "60 samples of 1 classes, 'iris', are too few" in err
 
 
 @pytest.mark.parametrize("n", [6, 24])
@@ -684,7 +764,6 @@ def test_out_that_cannot_be_written_is_refused_before_the_work(refused, write, t
         ["--seed", "x"],
         ["--n-components", "0"],
         ["--max-epochs", "0"],
-        ["--sep", "ab"],
         ["--what"],
     ],
 )
@@ -708,15 +787,15 @@ X, Y = np.zeros((4, 2)), np.array([0, 0, 1, 1])
         ({"X": X.reshape(4, 2, 1), "y": Y}, ["found 0", "X (4, 2, 1)", "X.reshape(len(X), -1)"]),
         ({"X": X, "y": Y.reshape(4, 1)}, ["1-d array 'y'", "y.ravel()"]),
         ({"X": np.float64(1), "y": Y}, ["X ()", "found 0"]),
-        ({"X": X + 1j, "y": Y}, ["complex128"]),
-        ({"X": X, "y": Y + 1j}, ["complex128"]),
-        ({"X": X, "y": np.zeros(4, dtype=[("a", int)])}, ["('a', '<i8')"]),
+        ({"X": X + 1j, "y": Y}, ["found 0", "real numbers"]),
+        ({"X": X, "y": Y + 1j}, ["numbers or text"]),
+        ({"X": X, "y": np.zeros(4, dtype=[("a", int)])}, ["numbers or text"]),
         ({"X": X, "y": np.array(["\ud800", "a"] * 2)}, ["surrogates"]),
         ({"X": X, "labels": Y}, ["'y' is no array", "X (4, 2), labels (4,)"]),
         ({"X": X, "y": Y[:3]}, ["X (4, 2), y (3,)", "a row for each label"]),
         ({"X": X, "y": Y.astype(object)}, ["labels.astype(str)"]),
-        ({"X": X.astype(str), "y": Y}, ["column 'X[:, 0]' holds '0.0'"]),
-        ({"X": X * np.nan, "y": Y}, ["row 1, column 'X[:, 0]' is missing, and 3 more"]),
+        ({"X": X.astype(str), "y": Y}, ["found 0", "real numbers"]),
+        ({"X": X * np.nan, "y": Y}, ["column 'X[:, 0]' holds nothing"]),
     ],
 )
 def test_archives_that_cannot_be_used(arrays, words, refused, tmp_path):

@@ -1097,3 +1097,77 @@ def test_a_pipeline_that_ends_with_a_predictor_has_no_codes_to_score():
     pipeline = make_pipeline(KMeans(2, n_init=1), LogisticRegression()).fit(X, y)
     with pytest.raises(AttributeError, match="transform"):
         metrics.consistency_scorer(pipeline, X, y)
+
+
+# -- topic_coherence -------------------------------------------------------------------------------
+
+#: Eight documents of four words: 0 and 1 always together, 2 and 3 in halves that are independent.
+DOCUMENTS = np.array([[1, 1, 0, 0, 1, 1, 0, 0], [2, 1, 0, 0, 1, 1, 0, 0]]).T
+DOCUMENTS = np.column_stack([DOCUMENTS, [1, 0, 1, 0, 1, 0, 1, 0], [3, 1, 0, 0, 0, 0, 1, 1]])
+
+
+def pair(i, j):
+    """A factor that raises two of the four words, the first one more."""
+    return 2.0 * np.eye(4)[i] + np.eye(4)[j]
+
+
+@pytest.mark.parametrize(
+    ("i", "j", "expected"),
+    [
+        (0, 1, 1),
+        (0, 2, 0),
+        (2, 3, 0),
+        (0, 3, 0),
+    ],
+)
+def test_coherence_is_1_of_words_that_always_meet_and_0_of_independent_ones(i, j, expected):
+    value = metrics.topic_coherence([pair(i, j)], DOCUMENTS, top_k=2)
+    assert value == pytest.approx([expected], abs=1e-12)
+
+
+def test_coherence_of_words_that_never_meet_and_that_all_documents_have():
+    X = [[1, 0, 1, 1], [0, 1, 1, 1]]
+    value = metrics.topic_coherence([pair(0, 1), pair(2, 3), pair(0, 2)], X, top_k=2)
+    assert value.tolist() == [-1, 1, 0]
+
+
+def test_coherence_is_the_mean_over_pairs_of_the_formula():
+    X = np.random.default_rng(0).poisson(0.7, size=(50, 6))
+    held = X > 0
+    p, both = held.mean(axis=0), (held.T.astype(float) @ held) / 50
+    pairs = list(itertools.combinations([4, 1, 3], 2))
+    npmi = [np.log(both[i, j] / (p[i] * p[j])) / -np.log(both[i, j]) for i, j in pairs]
+    umass = [np.log((50 * both[i, j] + 1) / (50 * p[i])) for i, j in pairs]
+    factor = [[0, 0.8, 0, 0.1, 0.9, 0.05]]
+    assert metrics.topic_coherence(factor, X, top_k=3) == pytest.approx([np.mean(npmi)])
+    value = metrics.topic_coherence(factor, X, top_k=3, measure="umass")
+    assert value == pytest.approx([np.mean(umass)])
+
+
+@pytest.mark.parametrize("make", SPARSE_FORMATS)
+def test_coherence_of_sparse_counts_is_that_of_dense_ones(make):
+    rng = np.random.default_rng(0)
+    X, components = rng.poisson(0.3, size=(40, 30)), rng.normal(size=(5, 30))
+    value = metrics.topic_coherence(components, X)
+    assert np.isfinite(value).all()
+    assert np.array_equal(metrics.topic_coherence(pd.DataFrame(components), make(X)), value)
+
+
+def test_only_words_that_a_factor_raises_count():
+    falling, empty = pair(0, 1) - 5 * np.eye(4)[2], np.full(4, np.nan)
+    value = metrics.topic_coherence([falling, empty, -pair(0, 1), np.eye(4)[0]], DOCUMENTS)
+    assert value[0] == 1 and np.isnan(value[1:]).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"top_k": 1}, "top_k == 1"),
+        ({"measure": "cv"}, "measure is 'cv'"),
+        ({"components": [[1, 2]]}, "components has 2 words, but X has 4"),
+        ({"X": DOCUMENTS * [0, 1, 1, 1], "measure": "umass"}, "no document of X has word 0"),
+    ],
+)
+def test_coherence_refuses_what_it_cannot_measure(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        metrics.topic_coherence(**{"components": [pair(0, 1)], "X": DOCUMENTS} | arguments)

@@ -11,6 +11,7 @@ own: the density of each dimension is a column of :func:`dimension_roles`, and i
 number of active dimensions (L0).
 """
 
+from sklearn_classvsc.metrics._coherence import topic_coherence
 from sklearn_classvsc.metrics._consistency import (
     CategorySharing,
     category_sharing_test,
@@ -68,4 +69,5 @@ __all__ = [
     "role_recovery_score",
     "role_stability_score",
     "support_information",
+    "topic_coherence",
 ]
