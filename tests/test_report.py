@@ -1180,10 +1180,10 @@ def test_policy_stops_what_would_be_injected(visit):
 
 @pytest.mark.parametrize("kind", ["images", "table", "hostile"])
 def test_narrow_page_does_not_overflow(kind, visit):
-    browser = visit(kind, width=400)
+    browser = visit(kind, width=390)
     widths = "return [document.documentElement.scrollWidth, innerWidth]"
     content, window = browser.execute_script(widths)
-    assert content <= window == 400
+    assert content <= window == 390
 
 
 def test_page_follows_the_colour_scheme(visit):
