@@ -15,8 +15,9 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from ._comparison import relative_effects
 from ._messages import brief
-from .inspection import class_differences, feature_effects, relative_effects, top_features
+from .inspection import class_differences, feature_effects, top_features
 from .metrics import dimension_roles
 from .metrics._counts import to_dense
 
