@@ -23,8 +23,6 @@ from unittest.mock import patch
 import matplotlib.pyplot as plt
 from PIL import Image
 from selenium import webdriver
-from selenium.webdriver.common.by import By
-from selenium.webdriver.support.ui import Select
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
@@ -78,31 +76,30 @@ def reports(data_dir: Path | None) -> None:
     """Photograph the reports of three models, each of data that it was not trained on."""
     page = fitted(data_dir)
     fashion = partial(factor_report, page["est"], page["X"], page["y"], image_shape=(28, 28))
-    with opened(fashion(title="Fashion-MNIST: 10,000 held-out images"), 1060) as browser:
-        photograph(browser, "report_summary.png", "body", ".classes li:nth-child(4)")
-        Select(browser.find_element(By.ID, "mover-class")).select_by_visible_text("Trouser")
-        browser.execute_async_script(
-            """const slider = document.getElementById("mover-value");
-            const moved = () => {
-              document.activeElement.blur();
-              slider.value = slider.max;
-              slider.dispatchEvent(new Event("input"));
-              requestAnimationFrame(arguments[0]);
-            };
-            setTimeout(moved, 500);  // once the images of the class are decoded"""
-        )
-        photograph(browser, "report_slider.png", "#move", "#dimensions")
-        photograph(browser, "report_maps.png", "#map-section", "#fidelity")
+    report = fashion(title="Fashion-MNIST: 10,000 held-out images")
+    classes = [entry["name"] for entry in report.to_dict()["classes"]]
+    of_trousers = next(
+        factor["dimensions"][0]
+        for factor in report.to_dict()["factors"]
+        if [classes[c] for c in factor["classes"]] == ["Trouser"]
+    )
+    with opened(report, 1060) as browser:
+        photograph(browser, "report_summary.png", "body", "#factors")
+        card = f"#factor-{of_trousers}"
+        browser.execute_script(f"document.querySelector('{card}').open = true")
+        browser.execute_async_script("setTimeout(arguments[0], 500)  // its images are decoded")
+        photograph(browser, "report_factor.png", card, f"{card} + *")
 
     cancer = factor_report(page["table"], page["T"], page["t"], title="Breast cancer")
     with opened(cancer, 1060, dark=True) as browser:
-        photograph(browser, "report_table.png", "#classes", "#dimension-table tr:nth-child(6)")
+        photograph(browser, "report_classes.png", "#classes", "#more")
 
     X, y = load_digits(return_X_y=True)
     X, X_test, y, y_test = train_test_split(X / 16, y, test_size=0.3, stratify=y, random_state=0)
     est = ClassVSCTransformer(random_state=0).fit(X, y)
-    with opened(factor_report(est, X_test, y_test, image_shape=(8, 8)), 400) as browser:
-        photograph(browser, "report_narrow.png", "#move", "#dimensions")
+    digits = factor_report(est, X_test, y_test, image_shape=(8, 8), title="Digits")
+    with opened(digits, 390) as browser:
+        photograph(browser, "report_narrow.png", "body", "#factors")
 
 
 @contextmanager

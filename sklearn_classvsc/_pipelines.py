@@ -290,9 +290,17 @@ def _after(step: Any, columns: list[Column] | None) -> list[Column] | None:
     return _by_names(step, columns)
 
 
+def _names_in(step: Any, columns: list[Column]) -> list[str]:
+    """Return what a step calls its columns: as the step before has named them, or as shown."""
+    names = getattr(step, "feature_names_in_", None)
+    if names is not None and len(names) == len(columns):
+        return [str(name) for name in names]
+    return [column.name for column in columns]
+
+
 def _of_column_transformer(step: ColumnTransformer, columns: list[Column]) -> list[Column] | None:
     made: dict[int, Column] = {}
-    names = np.array([column.name for column in columns], dtype=object)
+    names = np.array(_names_in(step, columns), dtype=object)
     for name, part, chosen in step.transformers_:
         where = step.output_indices_[name]
         if where.start == where.stop:
@@ -318,9 +326,9 @@ def _of_column_transformer(step: ColumnTransformer, columns: list[Column]) -> li
 def _of_table_vectorizer(step: Any, columns: list[Column]) -> list[Column]:
     """Read which outputs each input has, and of which fitted transformer."""
     made: dict[str, Column] = {}
-    for column in columns:
-        outputs = step.input_to_outputs_.get(column.name, [])
-        after = _after(step.transformers_.get(column.name), [column])
+    for name, column in zip(_names_in(step, columns), columns, strict=True):
+        outputs = step.input_to_outputs_.get(name, [])
+        after = _after(step.transformers_.get(name), [column])
         if after is None or len(after) != len(outputs) or not all(c.known for c in after):
             # It keeps the column, or makes topics or n-grams of it.
             alone = len(outputs) == 1
@@ -367,10 +375,9 @@ def _of_date(column: Column, part: str) -> Column:
 
 def _by_names(step: Any, columns: list[Column] | None) -> list[Column] | None:
     """Return the columns of a step that says no more than their names, if it does that."""
-    given = None if columns is None else [column.name for column in columns]
-    own = getattr(step, "feature_names_in_", None)  # those that the step before has given
+    given = None if columns is None else _names_in(step, columns)
     try:
-        wanted = given if own is None else None
+        wanted = None if hasattr(step, "feature_names_in_") else given
         names = [str(name) for name in step.get_feature_names_out(wanted)]
     except (AttributeError, ValueError, TypeError):
         return None
@@ -379,7 +386,7 @@ def _by_names(step: Any, columns: list[Column] | None) -> list[Column] | None:
     if columns is None or given is None:
         return _fresh(names)
     # A column that keeps its name keeps its meaning, as imputed ones do.
-    of_names = dict(zip(given if own is None else own.tolist(), columns, strict=True))
+    of_names = dict(zip(given, columns, strict=True))
     kept = [of_names.get(name, Column(name, name, known=False)) for name in names]
     is_imputer = hasattr(step, "statistics_") or hasattr(step, "indicator_")
     # Whatever else a step does, the values are its own.

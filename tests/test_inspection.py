@@ -470,6 +470,14 @@ def test_falling_words_come_after_all_that_rise():
     assert_allclose(top["relative_effect"], np.log2([9 / 7, 5 / 4, 3 / 8, 1]))
 
 
+def test_renamed_words_need_a_scale(texts):
+    effects = feature_effects(texts[0], texts[1])
+    renamed = effects.set_axis([f"word {i}" for i in range(60)], axis=1)
+    with pytest.raises(ValueError, match="no scale of 'word 0'"):
+        top_features(renamed)
+    assert top_features(renamed, scale=1)["measure"].unique().tolist() == ["scaled"]
+
+
 # -- what marks a class ------------------------------------------------------------------------
 
 

@@ -153,6 +153,19 @@ def test_columns_are_followed_through_nested_and_selecting_steps():
         assert_allclose(shown[:, column], X["mass"])
 
 
+def test_columns_keep_their_origin_where_a_step_renames_them():
+    X, y = penguins()
+    first = make_column_transformer(
+        (OneHotEncoder(sparse_output=False), ["sex"]), remainder="passthrough"
+    ).set_output(transform="pandas")
+    second = make_column_transformer(
+        (StandardScaler(), ["remainder__mass"]), ("passthrough", ["onehotencoder__sex_M"])
+    )
+    est, shown = unroll(make_pipeline(first, second, small(VSCTransformer)).fit(X, y), X)
+    assert list(est.feature_names_in_) == ["mass", "sex = M"]
+    assert_allclose(shown[:, 0], X["mass"])
+
+
 def test_steps_that_can_be_undone_leave_the_table_as_it_is():
     X, y = load_iris(return_X_y=True, as_frame=True)
     pipe = make_pipeline(

@@ -11,15 +11,11 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_array, check_scalar
 
+from sklearn_classvsc._comparison import relative_effects
 from sklearn_classvsc._factor_names import Names, read_names
 from sklearn_classvsc._pipelines import sparse_codes, unroll
 from sklearn_classvsc._tables import check_image_shape
-from sklearn_classvsc.inspection import (
-    effects_of_dimension,
-    relative_effects,
-    top_features,
-    top_samples,
-)
+from sklearn_classvsc.inspection import effects_of_dimension, top_features, top_samples
 from sklearn_classvsc.labels import labeled_rows
 from sklearn_classvsc.metrics._counts import MatrixLike, to_dense
 
@@ -28,8 +24,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
     from typing_extensions import Self
 
-# Bars of the histograms, and classes that have one.
-_BINS, _CLASSES = 24, 10
+# Bars of the histograms, classes that have one, and share of the values that a class must have.
+_BINS, _CLASSES, _SHARE = 24, 10, 0.02
 
 
 class FactorDisplay:
@@ -207,7 +203,8 @@ class FactorDisplay:
         check_scalar(k, "k", Integral, min_val=1)
         check_image_shape(self.image_shape, self.effect.shape[1])
         n = len(self.samples)
-        classes = list(pd.Series(self.labels).value_counts().index[:_CLASSES])
+        shares = pd.Series(self.labels).value_counts(normalize=True)
+        classes = list(shares.index[shares >= _SHARE][:_CLASSES])
         height = 1.2 + max(1.0, 0.2 * len(classes))
         rows = 1.0 if self.image_shape else 0.26 * n + 0.9
         self.ax_ = ax = _plot.new_axes(ax, max(6.4, 0.75 * n), height + rows + 0.5)

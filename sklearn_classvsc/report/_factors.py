@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import gen_batches
 
 from .. import metrics
-from ..inspection import first_of_each, fold_change
+from .._comparison import FOLD_CHANGE, first_of_each, fold_change
 from ..metrics._counts import ClassCounts, balanced_rows, random_rows, to_dense
 from ..metrics._fidelity import Fidelity, measure_fidelity
 from ..metrics._scorers import inert_by_codes
@@ -37,7 +37,7 @@ ENDS_IMAGES, ENDS_ROWS = 8, 3
 ONE_EACH = 3
 #: Features named for a factor, and least relative change for that, by the measure.
 TOP_FEATURES = 10
-LEAST = {"SD": 0.1, "log2 fold change": 0.1}
+LEAST = {"SD": 0.1, FOLD_CHANGE: 0.1}
 #: Bars of a histogram.
 BARS = 24
 #: A class has a dimension if at least this fraction of its samples activates it.
@@ -65,7 +65,6 @@ class Factor(NamedTuple):
     dimensions: list[int]
     role: str
     classes: list[int]  # that have it
-    rates: NDArray[np.float64]  # (C,)
     density: float
     switched: bool  # whether its effect is that of being on, and not of its values
     effect: NDArray[np.float64]  # (f,)
@@ -87,7 +86,7 @@ class Scale(NamedTuple):
     @property
     def measure(self) -> str:
         """The name of what `relative` returns."""
-        return "SD" if self.level is None else "log2 fold change"
+        return "SD" if self.level is None else FOLD_CHANGE
 
     def relative(self, change: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return changes as features are compared by them."""
@@ -151,7 +150,6 @@ def measure_factors(inputs: Inputs, counts: ClassCounts, roles: pd.DataFrame) ->
                 dimensions.tolist(),
                 str(lead["role"]),
                 [position[label] for label in lead["classes"]],
-                counts.rates[:, dimensions].mean(axis=1),
                 float((Z[:, dimensions[0]] != 0).mean()),
                 switched,
                 effect,

@@ -20,8 +20,8 @@ import sklearn_classvsc
 
 from .. import metrics
 from .._collapse import CollapseWarning, warn_of_collapse
+from .._comparison import differences_by_codes
 from ..displays._sharing import similarity_order
-from ..inspection import differences_by_codes
 from ..metrics._counts import ClassCounts, class_counts, to_dense
 from ..metrics._fidelity import Fidelity, measure_fidelity
 from . import _baselines, _words
@@ -130,7 +130,7 @@ def _figures(
         "probe_accuracy": _baselines.linear_accuracy(Z[rows], labels),
         "probe_accuracy_of_features": _baselines.linear_accuracy(inputs.inspected, labels),
         "probe_chance": _baselines.commonest(labels),
-        "recurrence": None if again is None else _number(float(np.nanmean(again))),
+        "recurrence": None if again is None else _mean(again),
         "recurrence_by_chance": None if recurrence is None else recurrence.chance,
         "n_refits": inputs.n_refits,
     }
@@ -231,7 +231,7 @@ def _factor(
 ) -> dict[str, Any]:
     again = None
     if recurrence is not None:
-        again = _number(float(np.mean(recurrence.of_dimensions[factor.dimensions])))
+        again = _mean(recurrence.of_dimensions[factor.dimensions])
     entry: dict[str, Any] = {
         "dimensions": factor.dimensions,
         "role": factor.role,
@@ -338,6 +338,12 @@ def _history(history: pd.DataFrame) -> dict[str, list[float | None]]:
 
 def _numbers(matrix: NDArray[np.float64]) -> list[list[float | None]]:
     return [[_number(value) for value in row] for row in matrix]
+
+
+def _mean(values: NDArray[np.float64]) -> float | None:
+    """Return the mean of those that are known, or None."""
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if known.size else None
 
 
 def _number(value: float) -> float | None:

@@ -198,7 +198,7 @@ def factor_map(data: dict[str, Any], rows: list[int], columns: list[int]) -> dic
         .reshape(-1, len(rates))
         .T
     )
-    width = max(12, min(36, 800 // max(1, len(columns))))
+    width = max(13, min(36, 420 // max(1, len(columns))))
     height = 24 if len(rows) <= 6 else 18 if len(rows) <= 40 else 13
     grid = _grid(data, of_factors, rows, columns, (width, height))
     numbers = [factors[i]["dimensions"][0] for i in columns]

@@ -79,7 +79,7 @@ def relative(value: float, measure: str) -> str:
     """Write a relative change: +0.9 SD, or × 3.2 for a fold change."""
     if measure == "SD":
         return f"{value:+.2f} SD".replace("-", "\N{MINUS SIGN}")
-    return f"× {number(2**value)}"
+    return f"× {2**value:.2f}"
 
 
 def called(entry: dict[str, Any], data: dict[str, Any]) -> str:
@@ -208,7 +208,10 @@ def summary(data: dict[str, Any]) -> str:
     used = sum(len(factor["dimensions"]) for factor in data["factors"])
     if used > n:
         text += f", switches with {used} dimensions"
-    return f"{text}: {listed(parts)}." if parts else f"{text}."
+    text += f": {listed(parts)}" if parts else ""
+    if inert := sum(factor["inert"] for factor in data["factors"]):
+        text += f"; {inert} of them change{'s' * (inert == 1)} nothing that is decoded"
+    return f"{text}."
 
 
 def figures(data: dict[str, Any]) -> list[tuple[str, str, str]]:

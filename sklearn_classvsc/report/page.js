@@ -31,7 +31,7 @@
     cards.sort((a, b) => sign * (a.dataset[key] - b.dataset[key]));
     find("cards").append(...cards);
     const words = event.target.selectedOptions[0].textContent;
-    find("sorted").textContent = `${cards.length} factor${cards.length === 1 ? "" : "s"}, sorted by ${words}`;
+    find("sorted").textContent = find("sorted").textContent.replace(/sorted by .*/, `sorted by ${words}`);
   });
 
   // -- the maps: read a cell ----------------------------------------------------------------------
