@@ -107,7 +107,7 @@ def to_numpy(value: Any, name: str) -> Any:
         if n_masked := np.ma.count_masked(value):
             raise ValueError(
                 f"{name} is a masked array, and {n_masked} of its {value.size} values are masked: "
-                f"fill them, {name}.filled(...), or leave such samples out."
+                f"fill them, {name}.filled(...), of X with numpy.nan if they are missing."
             )
         return value.data
     return _from_tensor(value, name) if isinstance(value, Tensor) else value
