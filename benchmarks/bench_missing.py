@@ -36,9 +36,9 @@ IMPUTERS = {
 TRANSFORMERS = {"vae": VAETransformer, "vsc": VSCTransformer, "classvsc": ClassVSCTransformer}
 
 
-def penguins() -> Bunch:
+def penguins(package: str) -> Bunch:
     """Return four measurements of 342 penguins, and their species."""
-    frame = pd.read_csv(shipped("palmerpenguins", "data/penguins.csv"))
+    frame = pd.read_csv(shipped(package, "data/penguins.csv"))
     X = frame[["bill_length_mm", "bill_depth_mm", "flipper_length_mm", "body_mass_g"]].dropna()
     return Bunch(data=X.to_numpy(float), target=pd.factorize(frame.loc[X.index, "species"])[0])
 

@@ -9,7 +9,8 @@ from typing import Any
 from sphinx.application import Sphinx
 
 import sklearn_classvsc
-from sklearn_classvsc._likelihoods import LIKELIHOODS, Mixed
+from sklearn_classvsc._likelihoods import LIKELIHOODS
+from sklearn_classvsc._mixed import Mixed
 
 sys.path.insert(0, str(Path(__file__).parent))  # for _gallery
 

@@ -70,7 +70,7 @@ class Standardization(NamedTuple):
         return X * self.scale + self.offset
 
     def only(self, kept: NDArray[np.bool_]) -> Standardization:
-        """Return the same, but of other features than those that are kept none."""
+        """Return the same, but 0 and 1 for features that are not kept, (p,)."""
         zero, one = self.scale.dtype.type(0), self.scale.dtype.type(1)
         return Standardization(np.where(kept, self.offset, zero), np.where(kept, self.scale, one))
 
@@ -213,9 +213,7 @@ class Survey:
         self.dtype = self.dtype if X.dtype == np.float32 else np.dtype(np.float64)
         self._wide |= is_wide(X)
         if not self._wide:
-            least, most = (
-                _observed_range(X, 0) if self.incomplete else (X.min(axis=0), X.max(axis=0))
-            )
+            least, most = _observed_range(X, 0) if incomplete else (X.min(axis=0), X.max(axis=0))
             if hasattr(least, "toarray"):
                 least, most = least.toarray().ravel(), most.toarray().ravel()
             self._least = np.fmin(self._least, least)
@@ -225,11 +223,6 @@ class Survey:
     def incomplete(self) -> bool:
         """Whether any value was not observed."""
         return bool(self.n_missing.any())
-
-    @property
-    def missing_fraction(self) -> float:
-        """Part of the values that was not observed."""
-        return float(self.n_missing.sum() / (self.n_samples * self.n_features))
 
     @property
     def magnitude(self) -> float:

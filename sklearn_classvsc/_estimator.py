@@ -33,8 +33,9 @@ from ._collapse import (
 from ._data import ArrayDataset, Moments, Standardization, prefix_errors, seed_from
 from ._guard import own_settings, undisturbed
 from ._layers import ACTIVATIONS
-from ._likelihoods import LIKELIHOODS, likelihood_class
+from ._likelihoods import LIKELIHOODS
 from ._messages import brief
+from ._mixed import likelihood_class
 from ._model import CodeMoments, Model, is_finite, stack
 from ._modules import SpikeSlabAutoencoder
 from ._net import check_device, divergence_error, split_device
@@ -905,8 +906,10 @@ def _sizes(hidden_layer_sizes: Any) -> list[int]:
 
 def _not_finite(name: str, given: Any) -> ValueError:
     """Say what is too far from the data of the fit."""
+    values = given.data if hasattr(given, "toarray") else given
+    largest = np.fmax.reduce(abs(values), axis=None, initial=0)  # NaN is missing
     return ValueError(
-        f"{name} has absolute values up to {float(abs(given).max()):.3g}, for which this model "
+        f"{name} has absolute values up to {largest:.3g}, for which this model "
         "returns numbers that are not finite: pass what is on the scale of the data that it "
         "was fitted to."
     )

@@ -18,7 +18,8 @@ from ._classes import Labels, LabelSets
 from ._collapse import ClassSummary
 from ._data import CHUNK, ROUNDING, ArrayDataset, Standardization, chunk_size
 from ._guard import own_settings
-from ._likelihoods import LIKELIHOODS, Mixed, likelihood_class
+from ._likelihoods import LIKELIHOODS
+from ._mixed import Mixed, likelihood_class
 from ._modules import SpikeSlabAutoencoder
 
 #: Draws of the code per sample in `Model.elbo`.
@@ -225,10 +226,8 @@ def check_columns(
     for k, name in enumerate(Mixed.KINDS):
         low, high = LIKELIHOODS[name].low - ROUNDING, LIKELIHOODS[name].high + ROUNDING
         for j in np.flatnonzero((kinds == k) & ((least < low) | (most > high))):
-            value, column = (
-                least[j] if least[j] < low else most[j],
-                j if names is None else names[j],
-            )
+            value = least[j] if least[j] < low else most[j]
+            column = int(j) if names is None else names[j]
             needed = "[0, 1]" if math.isfinite(high) else "counts, not negative"
             raise ValueError(
                 f"X holds {value:.6g} in column {column!r}, whose likelihood is {name!r} and needs "
@@ -249,7 +248,8 @@ def _range(x: Tensor, incomplete: bool) -> tuple[float, float]:
 
 def _is_missing(x: Tensor) -> bool:
     """Return whether any value was not observed."""
-    return bool((x.values() if x.is_sparse else x).isnan().any())
+    values = x.values() if x.is_sparse else x
+    return bool(values.sum().isnan()) and bool(values.isnan().any())  # the sum takes less time
 
 
 def _missing_sums(x: Tensor, of_feature: Tensor) -> Tensor:

@@ -15,8 +15,9 @@ from ._blocks import Blocks
 from ._cross_fit import ClassScores, CrossFittedGates, strength
 from ._guard import import_undisturbed
 from ._layers import MLP, SINGLE, Linear, fill_missing, hide_features, initialize, linear, mlp
-from ._likelihoods import Counts, Likelihood, Mixed
+from ._likelihoods import Counts, Likelihood
 from ._messages import brief
+from ._mixed import Mixed
 from ._spike_slab import SpikeSlab
 
 #: Values of dense x above which theta, as large, is not held at once.

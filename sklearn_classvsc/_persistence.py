@@ -33,7 +33,8 @@ from ._data import Moments, Standardization
 from ._files import FORMAT, STEP, History, Labels, ModelFileError, expect, is_array, refuse
 from ._guard import own_settings
 from ._layers import ACTIVATIONS
-from ._likelihoods import LIKELIHOODS, Mixed, likelihood_class
+from ._likelihoods import LIKELIHOODS
+from ._mixed import Mixed, likelihood_class
 from ._training import new_module
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from skorch.utils import noop
 from ._classes import Labels, LabelSets
 from ._collapse import ClassSummary
 from ._data import ArrayDataset, Moments, Standardization
-from ._likelihoods import likelihood_class
 from ._messages import warn
+from ._mixed import likelihood_class
 from ._model import Model
 from ._modules import SpikeSlabAutoencoder, make_autoencoder
 from ._net import VSCNet, check_device, check_precision, copy_of

@@ -15,8 +15,8 @@ from sklearn.utils.validation import check_array, validate_data
 
 from ._classes import Labels, LabelSets
 from ._data import ArrayDataset, Moments, Rows, Survey, prefix_errors
-from ._likelihoods import Mixed, likelihood_class
 from ._messages import brief
+from ._mixed import Mixed, likelihood_class
 from ._model import check_columns, check_range
 from ._net import check_callbacks
 from ._sklearn import check_sample_weight

@@ -23,8 +23,8 @@ from ._estimators import ClassVSCTransformer, VAETransformer, VSCTransformer
 from ._files import replacing
 from ._guard import own_settings
 from ._layers import Residual
-from ._likelihoods import LARGEST, Mixed
 from ._messages import brief
+from ._mixed import LARGEST, Mixed
 from ._model import Model
 from .bodies import Layers
 

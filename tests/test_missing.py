@@ -428,6 +428,15 @@ def test_infinity_is_refused_beside_what_is_missing(cls, value, container):
             method(*given)
 
 
+@pytest.mark.parametrize("container", [np.asarray, sparse.csr_array])
+def test_what_is_too_large_is_told_beside_what_is_missing(container):
+    X = HOLES.copy()
+    X[5, 0] = 1e300
+    est = small(VSCTransformer).fit(HOLES)
+    with pytest.raises(ValueError, match=r"X has absolute values up to 1e\+300"):
+        est.transform(container(X))
+
+
 def test_values_outside_the_range_are_refused_beside_what_is_missing():
     est = small(VAETransformer, likelihood="bernoulli").fit(BITS)
     for value in (-0.5, 1.5):

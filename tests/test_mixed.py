@@ -18,7 +18,8 @@ from torch.autograd import gradcheck
 
 from sklearn_classvsc import ClassVSCTransformer, VAETransformer, VSCTransformer
 from sklearn_classvsc._data import Survey
-from sklearn_classvsc._likelihoods import Mixed
+from sklearn_classvsc._files import ModelFileError
+from sklearn_classvsc._mixed import Mixed
 from sklearn_classvsc.export import to_onnx
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*(collapsed|unused|does not hold)")
@@ -342,3 +343,11 @@ def test_real_columns_of_an_array_may_have_a_noise_level_each():
     X = load_breast_cancer().data
     est = small(VSCTransformer, likelihood="mixed").fit(X)
     assert len(est.module_.likelihood.noise_variance.unique()) == X.shape[1]
+
+
+def test_a_file_of_unknown_likelihoods_is_refused(tmp_path):
+    est = small(VAETransformer, likelihood=KINDS).fit(TABLE)
+    est._fitted.model.architecture["kinds"] = np.array([0, 1, 0, 2, 1, 4])
+    est.save(tmp_path / "model.safetensors")
+    with pytest.raises(ModelFileError, match="unknown likelihoods of features"):
+        VAETransformer.load(tmp_path / "model.safetensors")
