@@ -4,7 +4,7 @@ How to read the code: the numbered rooms, from a sample to the fitted estimator.
 lower numbers only.
 
 1. `_spike_slab`: the distribution of a code, exact zeros included, and its divergences.
-2. `_likelihoods`: what the decoder's output means, p(x | z).
+2. `_likelihoods`, `_mixed`: what the decoder's output means, p(x | z).
 3. `_layers`, `_cross_fit`, `_modules`: layers, gates that follow the class, and the networks, x ->
    q(z | x) -> z -> theta.
 4. `_gates`: what the gates of a batch say of its classes.

@@ -222,7 +222,7 @@ def _codes(module: SpikeSlabAutoencoder, dataset: ArrayDataset | StreamDataset) 
     z, log_var, classes = [], [], []
     for x, labels, _ in dataset.labeled(sampler.pick, ROWS):
         with torch.inference_mode():
-            q = module.encode(x.to(module.alpha.device))
+            q = module.encode(x.to(module.alpha.device), dataset.incomplete)
             z.append(q.sparse_mean().double().cpu().numpy())
             log_var.append(q.log_var.double().cpu().numpy())
         if labels.ndim == 2:  # the rarest label that a sample has
