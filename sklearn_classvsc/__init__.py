@@ -27,8 +27,8 @@ checks networks of your own, `_guard` keeps what goes on around a fit away from 
 tells users what is wrong, `_files` writes whole files or none and holds trees of arrays,
 `_fingerprints` recognises data, `_persistence` says what a model file holds, `_checkpoint` lets a
 training go on after a crash, `distributed` has several processes train one model, `metrics` judges
-any codes, `stability` says which dimensions refits find again, `inspection` what a dimension does to
-the features, `_comparison` what such changes are compared by, `displays` and `report` show it,
+any codes, `stability` says which dimensions refits find again, `inspection` what a dimension does
+to the features, `_comparison` what such changes are compared by, `displays` and `report` show it,
 `editing` changes samples by their codes, `export` writes ONNX models, `anndata` reads and writes
 cells, `_datafiles` reads the files of the command line, and `datasets` makes data whose factors are
 known.
