@@ -28,13 +28,13 @@ from ._modules import LARGE, SpikeSlabAutoencoder
 from ._streams import StreamDataset
 
 #: Features that varimax looks at: those that change most.
-FEATURES = 20_000
+FEATURES = 5000
 #: How sure a class is of a dimension that may turn with others.
 DECIDED = 0.9
 #: What a dimension is moved by, either way, to see its effect: half of the slabs' prior deviation.
 STEP = 0.5
 #: Steps that varimax takes at most; some tens are usual.
-ITERATIONS = 500
+ITERATIONS = 200
 
 Floats = NDArray[np.float64]
 
@@ -208,7 +208,7 @@ def varimax(L: Floats) -> Floats:
         # criterion, makes it convex: each step then climbs, and never circles.
         U, _, Vt = np.linalg.svd(L.T @ (A**3 + A * (3 * mean.max() - mean)))
         last, R = R, U @ Vt
-        if np.abs(R - last).max() < 1e-7:
+        if np.abs(R - last).max() < 1e-5:
             break
     return R
 
