@@ -43,7 +43,15 @@ from sklearn_classvsc.datasets import make_class_factors
 from sklearn_classvsc.inspection import class_differences
 from sklearn_classvsc.report import FactorReport, _factors, factor_report
 from sklearn_classvsc.report._pictures import ImageMaker, bars, cells, curve, png
-from sklearn_classvsc.report._words import decimal, listed, number, percent, shorten
+from sklearn_classvsc.report._words import (
+    date,
+    decimal,
+    listed,
+    number,
+    percent,
+    shorten,
+    stands_out,
+)
 
 pytest.importorskip("jinja2")
 
@@ -656,6 +664,14 @@ def test_a_file_without_names_is_named(flowers, tmp_path):
 
 
 # -- what it refuses -------------------------------------------------------------------------------
+
+
+def test_dates_are_written_as_dates():
+    assert date(13828.2) == "2007-11-11"
+    counted = {"feature": "seen (days)", "value": 13828.0, "kind": "date"}
+    assert stands_out(counted, counts=False) == "seen 2007-11-11"
+    absent = {"feature": "sex = M", "value": 0.0, "kind": "category"}
+    assert stands_out(absent, counts=False) == "sex ≠ M"
 
 
 def test_other_estimators_are_refused(flowers):

@@ -18,7 +18,7 @@ from .._pipelines import (
     Through,
     core_of,
     feature_names,
-    levels_of,
+    kinds_of,
     origins_of,
     sparse_codes,
     unroll,
@@ -46,7 +46,7 @@ class Inputs(NamedTuple):
     class_names: list[str]
     feature_names: list[str]
     origins: list[str]  # (f,), the column of the table that each feature is of
-    levels: NDArray[np.bool_]  # (f,), whether it is 1 for a category and else 0
+    kinds: list[str]  # (f,), "number", "category" or "date"
     image_shape: tuple[int, ...] | None
     names: dict[int, str]  # of dimensions, given by the user
     n_refits: int
@@ -99,7 +99,7 @@ def check_inputs(
         _names(class_names, classes.tolist(), "class_names", "class of y, in the order of"),
         _features(est, feature_names),
         origins_of(est, _features(est, feature_names)),
-        levels_of(est, est.n_features_in_),
+        kinds_of(est, est.n_features_in_),
         check_image_shape(image_shape, est.n_features_in_),
         {j: clean(name) for j, name in read_names(names, core.n_components).items()},
         n_refits,

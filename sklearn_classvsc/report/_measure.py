@@ -276,8 +276,10 @@ def _sample(row: int, j: int, inputs: Inputs, factors: Factors) -> dict[str, Any
         entry["features"] = [
             {
                 "feature": inputs.feature_names[i],
-                "value": float(round(inputs.X[row, i]) if inputs.levels[i] else inputs.X[row, i]),
-                "category": bool(inputs.levels[i]),
+                "value": float(
+                    inputs.X[row, i] if inputs.kinds[i] == "number" else round(inputs.X[row, i])
+                ),
+                "kind": inputs.kinds[i],
             }
             for i in strongest(inputs, factors.scale, row)
         ]

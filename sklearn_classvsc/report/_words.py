@@ -70,6 +70,11 @@ def listed(names: list[str], at_most: int = 4) -> str:
     return " and ".join([", ".join(shown[:-1])] * bool(shown[:-1]) + shown[-1:])
 
 
+def date(days: float) -> str:
+    """Write the date so many days after 1970 began."""
+    return str(np.datetime64(round(days), "D"))
+
+
 def decimal(value: float | None) -> str:
     """Write two decimals."""
     return "–" if value is None else f"{value:.2f}".replace("-", "\N{MINUS SIGN}")
@@ -93,7 +98,9 @@ def stands_out(feature: dict[str, Any], counts: bool) -> str:
     name = shorten(feature["feature"], 40)
     if counts:
         return name
-    if feature["category"]:
+    if feature["kind"] == "date":
+        return f"{name.removesuffix(' (days)')} {date(feature['value'])}"
+    if feature["kind"] == "category":
         return name if feature["value"] else name.replace(" = ", " \N{NOT EQUAL TO} ", 1)
     return f"{name} {number(feature['value'])}"
 
