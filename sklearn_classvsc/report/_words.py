@@ -213,8 +213,8 @@ def summary(data: dict[str, Any]) -> str:
     n = figures["n_factors"]
     text = f"{estimator['name']} describes {of} by {count(n, 'factor')}"
     used = sum(len(factor["dimensions"]) for factor in data["factors"])
-    if used > n:
-        text += f", switches with {used} dimensions"
+    if n < used or used < estimator["n_components"]:
+        text += f", switches with {used} of its {count(estimator['n_components'], 'dimension')}"
     text += f": {listed(parts)}" if parts else ""
     if inert := sum(factor["inert"] for factor in data["factors"]):
         text += f"; {inert} of them change{'s' * (inert == 1)} nothing that is decoded"
