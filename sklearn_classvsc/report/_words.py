@@ -214,7 +214,9 @@ def summary(data: dict[str, Any]) -> str:
     text = f"{estimator['name']} describes {of} by {count(n, 'factor')}"
     used = sum(len(factor["dimensions"]) for factor in data["factors"])
     if n < used or used < estimator["n_components"]:
-        text += f", switches with {used} of its {count(estimator['n_components'], 'dimension')}"
+        total = count(estimator["n_components"], "dimension")
+        spare = used < estimator["n_components"]
+        text += f", switches with {f'{used} of its ' * spare}{total}"
     text += f": {listed(parts)}" if parts else ""
     if inert := sum(factor["inert"] for factor in data["factors"]):
         text += f"; {inert} of them change{'s' * (inert == 1)} nothing that is decoded"
