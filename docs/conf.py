@@ -10,6 +10,7 @@ from sphinx.application import Sphinx
 
 import sklearn_classvsc
 from sklearn_classvsc._likelihoods import LIKELIHOODS
+from sklearn_classvsc._mixed import Mixed
 
 sys.path.insert(0, str(Path(__file__).parent))  # for _gallery
 
@@ -95,7 +96,7 @@ def link_to_the_gallery(app: Sphinx, docname: str, source: list[str]) -> None:
 def list_the_likelihoods(app: Sphinx, docname: str, source: list[str]) -> None:
     """Write the sections of that page from the classes, so that a new one has its own."""
     if docname == "likelihoods":
-        for name, likelihood in LIKELIHOODS.items():
+        for name, likelihood in (LIKELIHOODS | {"mixed": Mixed}).items():
             path = f"{likelihood.__module__}.{likelihood.__name__}"
             source[0] += f"\n``{name!r}``\n{'-' * (len(name) + 6)}\n\n.. autoclass:: {path}\n"
 

@@ -4,7 +4,7 @@ How to read the code: the numbered rooms, from a sample to the fitted estimator.
 lower numbers only.
 
 1. `_spike_slab`: the distribution of a code, exact zeros included, and its divergences.
-2. `_likelihoods`: what the decoder's output means, p(x | z).
+2. `_likelihoods`, `_mixed`: what the decoder's output means, p(x | z).
 3. `_layers`, `_cross_fit`, `_modules`: layers, gates that follow the class, and the networks, x ->
    q(z | x) -> z -> theta.
 4. `_gates`: what the gates of a batch say of its classes.
@@ -27,10 +27,11 @@ checks networks of your own, `_guard` keeps what goes on around a fit away from 
 tells users what is wrong, `_files` writes whole files or none and holds trees of arrays,
 `_fingerprints` recognises data, `_persistence` says what a model file holds, `_checkpoint` lets a
 training go on after a crash, `distributed` has several processes train one model, `metrics` judges
-any codes, `inspection` says what a dimension does to the features, `_comparison` what such changes
-are compared by, `displays` and `report` show it, `editing` changes samples by their codes, `export`
-writes ONNX models, `anndata` reads and writes cells, `_datafiles` reads the files of the command
-line, and `datasets` makes data whose factors are known.
+any codes, `stability` says which dimensions refits find again, `inspection` what a dimension does
+to the features, `_comparison` what such changes are compared by, `displays` and `report` show it,
+`editing` changes samples by their codes, `export` writes ONNX models, `anndata` reads and writes
+cells, `_datafiles` reads the files of the command line, and `datasets` makes data whose factors are
+known.
 """
 
 from importlib import import_module
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from ._collapse import CollapseWarning, GeneralizationWarning
     from ._estimators import ClassVSCTransformer, VAETransformer, VSCTransformer
     from ._files import ModelFileError
+    from .stability import factor_stability
 
 #: Where each public name lives.
 _HOMES = {
@@ -49,6 +51,7 @@ _HOMES = {
     "ModelFileError": "._files",
     "VAETransformer": "._estimators",
     "VSCTransformer": "._estimators",
+    "factor_stability": ".stability",
 }
 __all__ = [
     "ClassVSCTransformer",
@@ -57,6 +60,7 @@ __all__ = [
     "ModelFileError",
     "VAETransformer",
     "VSCTransformer",
+    "factor_stability",
 ]
 __version__ = "0.1.0"
 

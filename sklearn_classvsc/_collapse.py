@@ -121,7 +121,7 @@ def summarize(
     sampler = ClassSampler(n_classes, max(OF_A_CLASS, SAMPLES // n_classes))
     for x, labels, weight in dataset.labeled(sampler.pick, ROWS):
         with torch.inference_mode():
-            q = model.encode(x.to(model.alpha.device))
+            q = model.encode(x.to(model.alpha.device), dataset.incomplete)
             second = q.gamma * (q.mu**2 + q.log_var.exp())
             columns = [q.gamma > threshold, q.gamma, q.gamma * q.mu, second]
             values = torch.cat([column.double() for column in columns], dim=1).cpu().numpy()

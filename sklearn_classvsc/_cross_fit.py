@@ -7,9 +7,9 @@ A dimension is on in some classes, and a sample is in each of them with some pro
 Where classes overlap, a network that has learned the label of x is far too sure of it, so the
 gates of training samples would say more than those of new ones. Several small classifiers, the
 *branches*, therefore divide the work. Each sample belongs to a *fold*, which follows from its
-values alone. A branch learns from the samples of all folds but one, and speaks for the samples of
-that fold only. A sample's gates thus never come from what has learned its label, in training or
-later: codes of training samples are as honest as those of new ones (cross-fitting).
+observed values alone. A branch learns from the samples of all folds but one, and speaks for the
+samples of that fold only. A sample's gates thus never come from what has learned its label, in
+training or later: codes of training samples are as honest as those of new ones (cross-fitting).
 """
 
 from __future__ import annotations
@@ -158,7 +158,10 @@ class CrossFittedGates(nn.Module):
 
     @torch.no_grad()
     def rescale(self, shift: Tensor, scale: Tensor) -> None:
-        """Leave the folds as they are, where x becomes (x - shift) / scale; both (p,)."""
+        """Leave the folds as they are, where x becomes (x - shift) / scale; both (p,).
+
+        Not those of samples with missing values, which count as 0 on the new scale too.
+        """
         self.origin += shift.to(self.directions) @ self.directions
         self.directions *= scale.to(self.directions)[:, None]
 

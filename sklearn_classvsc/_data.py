@@ -51,6 +51,7 @@ class Batch(NamedTuple):
     x: Tensor  # standardised samples, (n, p), float32; of wide CSR data a coalesced COO tensor
     labels: Tensor  # class indices, -1 for none, (n,), int64; or which labels, (n, C), bool
     weight: Tensor  # sample weights, (n,), float32
+    incomplete: bool = False  # whether values that were not observed, NaN, may be among x
 
 
 class Standardization(NamedTuple):
@@ -68,18 +69,25 @@ class Standardization(NamedTuple):
         """Return X, (n, p), in the data's units, in the precision of the offset."""
         return X * self.scale + self.offset
 
+    def only(self, kept: NDArray[np.bool_]) -> Standardization:
+        """Return the same, but 0 and 1 for features that are not kept, (p,)."""
+        zero, one = self.scale.dtype.type(0), self.scale.dtype.type(1)
+        return Standardization(np.where(kept, self.offset, zero), np.where(kept, self.scale, one))
+
     def spread(self, moments: Moments) -> NDArray[Any]:
         """Return the root mean squares, (p,), of data of such moments in the network's units."""
         with np.errstate(over="ignore", invalid="ignore"):
             distance = moments.mean - self.offset
-            return np.hypot(np.sqrt(moments.variance), distance) / self.scale
+            spread = np.hypot(np.sqrt(moments.variance), distance) / self.scale
+            return np.where(np.equal(moments.weight, 0), 0, spread)
 
 
 class Moments(NamedTuple):
     """What some rows say of how to standardise the features."""
 
     n_samples: int
-    weight: float  # of all samples
+    #: Of all samples; where values are missing of those with a value of each feature, (p,).
+    weight: Any
     mean: NDArray[np.float64]  # (p,)
     variance: NDArray[np.float64]  # (p,)
     least: NDArray[np.float64] | None  # (p,); None for wide sparse data
@@ -88,7 +96,8 @@ class Moments(NamedTuple):
     def __add__(self, other: Moments) -> Moments:  # type: ignore[override]
         """Return the moments of the rows of both (Chan, Golub, LeVeque, 1979)."""
         weight = self.weight + other.weight
-        part, distance = other.weight / weight, other.mean - self.mean
+        part = other.weight / np.maximum(weight, np.finfo(np.float64).tiny)
+        distance = other.mean - self.mean
         within = (1 - part) * self.variance + part * other.variance
         least = most = None
         if not (self.least is None or other.least is None):
@@ -137,7 +146,7 @@ class Survey:
     moments : bool
         Gather the means and standard deviations of the features too.
     ends : bool, default=False
-        Count the zeros and ones of the features too, for `black_and_white`.
+        Count the zeros and ones of the features too, for `black_and_white` and `bits`.
 
     Attributes
     ----------
@@ -145,6 +154,8 @@ class Survey:
         Size of the data.
     low, high : float
         Their range.
+    n_missing : ndarray of shape (n_features,), or of () if nothing is missing
+        How many values of each feature were not observed.
     dtype : dtype
         float32 for data of that type, else float64.
     """
@@ -153,9 +164,10 @@ class Survey:
         self.n_samples = self.n_features = 0
         self.low, self.high = math.inf, -math.inf
         self.dtype: np.dtype[Any] = np.dtype(np.float32)
-        self._zeros = self._ones = np.zeros((), np.intp)  # of each feature, (p,), within [0, 1]
+        self._zeros = self._ones = self.n_missing = np.zeros((), np.intp)  # of each feature, (p,)
         self.has_moments, self.has_ends, self._wide = moments, ends, False
         self._scaler: StandardScaler | None = None
+        self._of_incomplete: Moments | None = None  # of the chunks that the scaler cannot take
         self._least, self._most = np.array(math.inf), np.array(-math.inf)  # of each feature, (p,)
         self._exponent = 0  # of the unit of the weights
 
@@ -165,35 +177,52 @@ class Survey:
             X = canonical(X)
         self.n_samples += X.shape[0]
         self.n_features = X.shape[1]
-        self.low, self.high = min(self.low, float(X.min())), max(self.high, float(X.max()))
-        if self.has_ends and self._in_unit_interval:
+        low, high = X.min(), X.max()
+        missing = np.zeros((), np.intp)
+        if math.isnan(low):
+            low, high, missing = *_observed_range(X), _count_missing(X)
+            self.n_missing = self.n_missing + missing
+        self.low, self.high = min(self.low, float(low)), max(self.high, float(high))
+        if self.has_ends:
             zeros, ones = _count_ends(X)
             self._zeros, self._ones = self._zeros + zeros, self._ones + ones
         if self.has_moments:
-            self._add_moments(X, weight)
+            self._add_moments(X, weight, bool(missing.any()))
         return self
 
-    def _add_moments(self, X: Any, weight: NDArray[Any] | None) -> None:
+    def _add_moments(self, X: Any, weight: NDArray[Any] | None, incomplete: bool) -> None:
         if weight is not None:
             # In a unit of which no sum overflows; what is far below another weight is nothing.
             exponent = int(np.frexp(weight.max())[1])
-            if self._scaler is None or exponent > self._exponent + 126:
-                self._exponent, self._scaler = exponent, None
+            is_first = self._scaler is None and self._of_incomplete is None
+            if is_first or exponent > self._exponent + 126:
+                self._exponent, self._scaler, self._of_incomplete = exponent, None, None
             weight = np.ldexp(weight.astype(np.float64), -self._exponent)
             if not weight.any():
                 return
-        if self._scaler is None:
-            self._scaler = StandardScaler(with_mean=False)  # it gathers the means all the same
+        # A feature without a value in one chunk would be NaN to the scaler for ever.
+        scaler = None if incomplete else self._scaler
+        scaler = scaler or StandardScaler(with_mean=False)  # it gathers the means all the same
         with np.errstate(over="ignore", invalid="ignore"):
-            self._scaler.partial_fit(X, sample_weight=weight)
+            scaler.partial_fit(X, sample_weight=weight)
+        if incomplete:
+            moments, before = _moments(scaler, X.shape[1]), self._of_incomplete
+            self._of_incomplete = moments if before is None else before + moments
+        else:
+            self._scaler = scaler
         self.dtype = self.dtype if X.dtype == np.float32 else np.dtype(np.float64)
         self._wide |= is_wide(X)
         if not self._wide:
-            least, most = X.min(axis=0), X.max(axis=0)
+            least, most = _observed_range(X, 0) if incomplete else (X.min(axis=0), X.max(axis=0))
             if hasattr(least, "toarray"):
                 least, most = least.toarray().ravel(), most.toarray().ravel()
-            self._least = np.minimum(self._least, least)
-            self._most = np.maximum(self._most, most)
+            self._least = np.fmin(self._least, least)
+            self._most = np.fmax(self._most, most)
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether any value was not observed."""
+        return bool(self.n_missing.any())
 
     @property
     def magnitude(self) -> float:
@@ -216,25 +245,30 @@ class Survey:
         assert self.has_ends
         if not self._in_unit_interval:
             return False
-        ends = self._zeros + self._ones
-        grey = ends < self.n_samples
+        ends, observed = self._zeros + self._ones, self.n_samples - self.n_missing
+        grey = ends < observed
         if not grey.any():
             return bool(self._ones.any()) or self.low == self.high == 0
-        piled_up = ends[grey].mean() >= self.n_samples / 4
+        n_grey = np.broadcast_to(observed, grey.shape)[grey].sum()
+        piled_up = ends[grey].sum() >= n_grey / 4
         white = self._ones[grey].sum()
-        return bool(piled_up and white >= max(3, ONES * grey.sum() * self.n_samples))
+        return bool(piled_up and white >= max(3, ONES * n_grey))
+
+    @property
+    def bits(self) -> NDArray[np.bool_]:
+        """Which features hold zeros and ones, and nothing else, (p,)."""
+        assert self.has_ends
+        ends, observed = self._zeros + self._ones, self.n_samples - self.n_missing
+        both: NDArray[np.bool_] = (self._zeros > 0) & (self._ones > 0) & (ends == observed)
+        return both
 
     def moments(self) -> Moments:
         """Return the moments of the features."""
-        assert self._scaler is not None
-        return Moments(
-            self.n_samples,
-            float(np.max(self._scaler.n_samples_seen_)),
-            self._scaler.mean_,
-            self._scaler.var_,
-            None if self._wide else self._least,
-            None if self._wide else self._most,
-        )
+        parts = [] if self._scaler is None else [_moments(self._scaler)]
+        parts += [] if self._of_incomplete is None else [self._of_incomplete]
+        moments = parts[0] if len(parts) == 1 else parts[0] + parts[1]
+        ends = (None, None) if self._wide else (self._least, self._most)
+        return Moments(self.n_samples, *moments[1:4], *ends)
 
     def means(self) -> NDArray[np.float32]:
         """Return the means of the features, (p,)."""
@@ -255,14 +289,50 @@ def canonical(X: Any) -> Any:
     return X
 
 
-def _count_ends(X: Any) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return how many zeros and ones each feature has, (p,), up to rounding; X is in [0, 1]."""
+def observed_only(X: Any) -> Any:
+    """Return rows, dense or CSR, with 0 for what was not observed."""
     if hasattr(X, "toarray"):
-        n, p = X.shape
-        large, other = X.data >= 1 - ROUNDING, X.data > ROUNDING_AT_0
-        ones, others = (np.bincount(X.indices[some], minlength=p) for some in (large, other))
-        return n - others, ones
-    return (X <= ROUNDING_AT_0).sum(axis=0), (X >= 1 - ROUNDING).sum(axis=0)
+        X = X.copy()
+        X.data = observed_only(X.data)
+        return X
+    return np.where(np.isnan(X), 0, X)
+
+
+def _moments(scaler: StandardScaler, n_features: int | None = None) -> Moments:
+    """Return what a scaler has gathered, of `n_features` if values may be missing."""
+    weight, mean, variance = scaler.n_samples_seen_, scaler.mean_, scaler.var_
+    if n_features is None:
+        return Moments(0, float(np.max(weight)), mean, variance, None, None)
+    weight = np.broadcast_to(weight, n_features).astype(np.float64)
+    seen = weight > 0
+    return Moments(0, weight, np.where(seen, mean, 0), np.where(seen, variance, 0), None, None)
+
+
+def _count_ends(X: Any) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return how many zeros and ones each feature has, (p,), up to rounding."""
+    sparse = hasattr(X, "toarray")
+    values = X.data if sparse else X
+    is_zero = (values <= ROUNDING_AT_0) & (values >= -ROUNDING)
+    is_one = (values >= 1 - ROUNDING) & (values <= 1 + ROUNDING)
+    if not sparse:
+        return is_zero.sum(axis=0), is_one.sum(axis=0)
+    others, ones = (np.bincount(X.indices[x], minlength=X.shape[1]) for x in (~is_zero, is_one))
+    return X.shape[0] - others, ones
+
+
+def _count_missing(X: Any) -> NDArray[np.intp]:
+    """Return how many values of each feature were not observed, (p,)."""
+    if hasattr(X, "toarray"):
+        return np.bincount(X.indices[np.isnan(X.data)], minlength=X.shape[1])
+    counts: NDArray[np.intp] = np.isnan(X).sum(axis=0)
+    return counts
+
+
+def _observed_range(X: Any, axis: int | None = None) -> tuple[Any, Any]:
+    """Return the least and largest of the observed values; NaN where there are none."""
+    if hasattr(X, "toarray"):
+        return X.nanmin(axis=axis), X.nanmax(axis=axis)
+    return np.fmin.reduce(X, axis=axis), np.fmax.reduce(X, axis=axis)
 
 
 class Rows:
@@ -316,6 +386,8 @@ class ArrayDataset(Dataset[Batch]):
         Sample weights; None: all 1.
     standardization : Standardization or None
         None leaves the features as they are.
+    incomplete : bool or None
+        Whether values that were not observed, NaN, may be among them. None: `survey` tells.
     """
 
     def __init__(
@@ -324,10 +396,17 @@ class ArrayDataset(Dataset[Batch]):
         labels: NDArray[Any] | None = None,
         weight: NDArray[np.float32] | None = None,
         standardization: Standardization | None = None,
+        incomplete: bool | None = None,
     ) -> None:
         self.X, self.labels, self.weight = X, labels, weight
         self.standardization = standardization
+        self._incomplete = incomplete
         self._survey: Survey | None = None
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether values that were not observed, NaN, may be among them."""
+        return self.survey(False).incomplete if self._incomplete is None else self._incomplete
 
     @property
     def sparse(self) -> bool:
@@ -347,7 +426,7 @@ class ArrayDataset(Dataset[Batch]):
         n = len(x)
         labels = np.full(n, -1) if self.labels is None else self.labels[indices]
         weight = np.ones(n, np.float32) if self.weight is None else self.weight[indices]
-        return Batch(x, torch.tensor(labels), torch.tensor(weight))
+        return Batch(x, torch.tensor(labels), torch.tensor(weight), self.incomplete)
 
     def samples(self, indices: NDArray[np.intp] | slice, borrow: bool = False) -> Tensor:
         """Return the standardised samples of these rows, (n, p), dense or a coalesced COO tensor.
@@ -417,6 +496,7 @@ class ArrayDataset(Dataset[Batch]):
             None if self.labels is None else self.labels[rows],
             None if self.weight is None else self.weight[rows],
             self.standardization,
+            self.incomplete,
         )
 
     def survey(self, moments: bool, ends: bool = False) -> Survey:
@@ -450,7 +530,7 @@ class ArrayDataset(Dataset[Batch]):
         """Return whether three of four labeled samples are copies; of many, look at some."""
         rng = np.random.default_rng(0)
         rows = np.sort(rng.permutation(self.labeled_rows)[:SOME])
-        chunk = self.X[rows]
+        chunk = observed_only(self.X[rows]) if self.incomplete else self.X[rows]
         with np.errstate(over="ignore", invalid="ignore"):
             line = chunk @ rng.normal(size=chunk.shape[1])
         return 4 * len(np.unique(line)) < len(rows)

@@ -35,6 +35,7 @@ from ._guard import own_settings, undisturbed
 from ._layers import ACTIVATIONS
 from ._likelihoods import LIKELIHOODS
 from ._messages import brief
+from ._mixed import likelihood_class
 from ._model import CodeMoments, Model, is_finite, stack
 from ._modules import SpikeSlabAutoencoder
 from ._net import check_device, divergence_error, split_device
@@ -44,7 +45,16 @@ from ._sklearn import HasMethods, Interval, StrOptions, fit_context
 from ._streams import Chunk, Source, as_source
 from ._tables import as_table
 from ._training import How, Training
-from ._validation import FitData, Header, Known, check_samples, check_source, check_table
+from ._validation import (
+    FitData,
+    Header,
+    Known,
+    check_observed,
+    check_samples,
+    check_source,
+    check_table,
+    choose_likelihood,
+)
 from .distributed import current
 
 if TYPE_CHECKING:
@@ -137,7 +147,9 @@ class Fitted:
     @property
     def known(self) -> Known:
         """What the data of a training that goes on are held against."""
-        return Known(self.header, self.model.labels, self.model.architecture["likelihood"])
+        architecture = self.model.architecture
+        of = architecture["likelihood"], architecture.get("kinds")
+        return Known(self.header, self.model.labels, *of)
 
 
 class Published(Generic[T]):
@@ -199,7 +211,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "hidden_layer_sizes": ["array-like"],
         "activation": [StrOptions(set(ACTIVATIONS))],
-        "likelihood": [StrOptions({"auto", *LIKELIHOODS})],
+        "likelihood": [StrOptions({"auto", "mixed", *LIKELIHOODS}), dict],
         "encoder": [nn.Module, HasMethods(["build"]), None],
         "decoder": [nn.Module, HasMethods(["build"]), None],
         "kl_weight": [WEIGHT],
@@ -224,7 +236,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         *,
         hidden_layer_sizes: Sequence[int],
         activation: str,
-        likelihood: str,
+        likelihood: str | dict[Any, str],
         encoder: nn.Module | Recipe | None,
         decoder: nn.Module | Recipe | None,
         kl_weight: float | None,
@@ -295,9 +307,12 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features), or a source
-            Training samples, finite. The Bernoulli likelihood needs values in [0, 1], and counts
-            must not be negative; rounding (0.001) is tolerated. CSR data of 32,768 features or
-            more are never made dense, not even a batch, unless `encoder` is a body of your own.
+            Training samples. NaN is a missing value: the encoder does not see it, and no term of
+            the loss counts it; in CSR data only what is stored can be missing. Infinity is an
+            error, and so is a feature without any value. The Bernoulli likelihood needs values in
+            [0, 1], and counts must not be negative; rounding (0.001) is tolerated. CSR data of
+            32,768 features or more are never made dense, not even a batch, unless `encoder` is a
+            body of your own, or the likelihood "mixed".
             A source is a torch dataset, a Dask array or DataFrame, an HDF5 or Zarr array, a
             `pyarrow.dataset.Dataset`, an iterable of chunks (X, y), or a function that returns
             one. It is read in pieces, once before the first epoch and anew in each. An iterator
@@ -431,7 +446,8 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features), or a source
-            Samples, finite. The pieces of a source, see `fit`, are taken one after the other.
+            Samples, see `fit`. The pieces of a source are taken one after the other. The first
+            chunk needs a value of each feature.
         y : array-like of shape (n_samples,), default=None
             Ignored.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -516,18 +532,19 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
 
     def _start(self, given: FitData) -> Training:
         """Return the training of a new model for such data."""
-        likelihood = self.likelihood
-        if likelihood == "auto":
-            are_images = given.data.survey(False, ends=True).black_and_white
-            likelihood = "bernoulli" if are_images else "gaussian"
+        likelihood, kinds = choose_likelihood(self.likelihood, given)
         standardization = means = None
-        if LIKELIHOODS[likelihood].standardize:
-            survey = given.data.survey(True)
+        kind = likelihood_class(likelihood)
+        survey = given.data.survey(kind.standardize or kind.counts)
+        check_observed(survey, given.header)
+        if kind.standardize:
             standardization = survey.standardization()
+            if kinds is not None:
+                standardization = standardization.only(kinds == 0)
             if not all(np.isfinite(part).all() for part in standardization):
                 raise divergence_error(survey.magnitude, self.learning_rate, "before training")
-        if LIKELIHOODS[likelihood].counts:
-            means = given.data.survey(True).means()
+        if kind.counts or kinds is not None:
+            means = survey.means()
         device, _ = split_device(self.device)
         architecture = self._prior(given) | {
             "n_features": given.header.n_features_in_,
@@ -538,6 +555,8 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             "likelihood": likelihood,
             "gated": self.gated,
         }
+        if kinds is not None:
+            architecture["kinds"] = kinds
         return Training.start(architecture, standardization, self._seed(), device, means)
 
     def _how(self) -> How:
@@ -608,8 +627,9 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features), or a source
-            Samples, in the units of the data the model was fitted to. A source is read in pieces,
-            see `fit`.
+            Samples, in the units of the data the model was fitted to. NaN is a missing value, and
+            a sample of nothing else is encoded as one whose features have their mean (0 for bits
+            and counts). A source is read in pieces, see `fit`.
 
         Returns
         -------
@@ -646,8 +666,9 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         Returns
         -------
         X : ndarray of shape (n_samples, n_features)
-            Means of p(x | z): float64 where the features are standardised and those of the fit
-            were not float32, else float32. For counts, samples of the mean total of the training
+            Means of p(x | z), of all features: ``inverse_transform(transform(X))`` fills in what X
+            lacks. float64 where the features are standardised and those of the fit were not
+            float32, else float32. For counts, samples of the mean total of the training
             data, since codes do not tell the total.
 
         Raises
@@ -692,7 +713,8 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         -------
         elbo : ndarray of shape (n_samples,), float32
             In nats, for densities in the units of X. Higher is better. For counts it is
-            conditional on the total of each sample.
+            conditional on the total of each sample. Of a sample with missing values it is the
+            bound of the observed ones: samples compare where the same are missing.
 
         Raises
         ------
@@ -864,7 +886,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
+        tags.input_tags.sparse = tags.input_tags.allow_nan = True
         counts = [name for name, likelihood in LIKELIHOODS.items() if likelihood.counts]
         tags.input_tags.positive_only = self.likelihood in counts
         tags.transformer_tags.preserves_dtype = ["float32"]
@@ -896,8 +918,10 @@ def _sizes(hidden_layer_sizes: Any) -> list[int]:
 
 def _not_finite(name: str, given: Any) -> ValueError:
     """Say what is too far from the data of the fit."""
+    values = given.data if hasattr(given, "toarray") else given
+    largest = np.fmax.reduce(abs(values), axis=None, initial=0)  # NaN is missing
     return ValueError(
-        f"{name} has absolute values up to {float(abs(given).max()):.3g}, for which this model "
+        f"{name} has absolute values up to {largest:.3g}, for which this model "
         "returns numbers that are not finite: pass what is on the scale of the data that it "
         "was fitted to."
     )

@@ -55,10 +55,13 @@ class VAETransformer(SpikeSlabTransformer):
         them.
     activation : {"relu", "gelu", "silu", "tanh"}, default="relu"
         Activation of the hidden layers, each normalised by LayerNorm before it.
-    likelihood : str, default="auto"
+    likelihood : str or dict, default="auto"
         "bernoulli" is for features in [0, 1]. "gaussian" standardises the features and learns one
-        noise level. "auto" chooses "bernoulli" for bits, and for images: shades of grey in [0, 1],
-        many of them black or white. It chooses "gaussian" for all else, in whatever unit X is.
+        noise level. "mixed" takes columns of zeros and ones for "bernoulli" ones, and the others
+        for "gaussian" ones, with a noise level each; a dict names the likelihood of some columns
+        of a mixed table, by name or place. "auto" chooses "bernoulli" for bits, and for images:
+        shades of grey in [0, 1], many of them black or white. It chooses "gaussian" for all else,
+        in whatever unit X is.
         "multinomial", "poisson" and "negative_binomial", which learns one dispersion for each
         feature, are for counts, such as words or molecules. Their means are l softmax(theta),
         where l is the total of the sample, and the encoder sees log(1 + x).
@@ -173,7 +176,7 @@ class VAETransformer(SpikeSlabTransformer):
         *,
         hidden_layer_sizes: Sequence[int] = (256,),
         activation: str = "relu",
-        likelihood: str = "auto",
+        likelihood: str | dict[Any, str] = "auto",
         encoder: nn.Module | Recipe | None = None,
         decoder: nn.Module | Recipe | None = None,
         kl_weight: float = 1.0,
@@ -270,10 +273,13 @@ class VSCTransformer(SpikeSlabTransformer):
         them.
     activation : {"relu", "gelu", "silu", "tanh"}, default="relu"
         Activation of the hidden layers, each normalised by LayerNorm before it.
-    likelihood : str, default="auto"
+    likelihood : str or dict, default="auto"
         "bernoulli" is for features in [0, 1]. "gaussian" standardises the features and learns one
-        noise level. "auto" chooses "bernoulli" for bits, and for images: shades of grey in [0, 1],
-        many of them black or white. It chooses "gaussian" for all else, in whatever unit X is.
+        noise level. "mixed" takes columns of zeros and ones for "bernoulli" ones, and the others
+        for "gaussian" ones, with a noise level each; a dict names the likelihood of some columns
+        of a mixed table, by name or place. "auto" chooses "bernoulli" for bits, and for images:
+        shades of grey in [0, 1], many of them black or white. It chooses "gaussian" for all else,
+        in whatever unit X is.
         "multinomial", "poisson" and "negative_binomial", which learns one dispersion for each
         feature, are for counts, such as words or molecules. Their means are l softmax(theta),
         where l is the total of the sample, and the encoder sees log(1 + x).
@@ -394,7 +400,7 @@ class VSCTransformer(SpikeSlabTransformer):
         n_pseudo_inputs: int = 20,
         hidden_layer_sizes: Sequence[int] = (256,),
         activation: str = "relu",
-        likelihood: str = "auto",
+        likelihood: str | dict[Any, str] = "auto",
         encoder: nn.Module | Recipe | None = None,
         decoder: nn.Module | Recipe | None = None,
         kl_weight: float = 1.0,
@@ -524,10 +530,13 @@ class ClassVSCTransformer(SpikeSlabTransformer):
         them.
     activation : {"relu", "gelu", "silu", "tanh"}, default="relu"
         Activation of the hidden layers, each normalised by LayerNorm before it.
-    likelihood : str, default="auto"
+    likelihood : str or dict, default="auto"
         "bernoulli" is for features in [0, 1]. "gaussian" standardises the features and learns one
-        noise level. "auto" chooses "bernoulli" for bits, and for images: shades of grey in [0, 1],
-        many of them black or white. It chooses "gaussian" for all else, in whatever unit X is.
+        noise level. "mixed" takes columns of zeros and ones for "bernoulli" ones, and the others
+        for "gaussian" ones, with a noise level each; a dict names the likelihood of some columns
+        of a mixed table, by name or place. "auto" chooses "bernoulli" for bits, and for images:
+        shades of grey in [0, 1], many of them black or white. It chooses "gaussian" for all else,
+        in whatever unit X is.
         "multinomial", "poisson" and "negative_binomial", which learns one dispersion for each
         feature, are for counts, such as words or molecules. Their means are l softmax(theta),
         where l is the total of the sample, and the encoder sees log(1 + x).
@@ -669,7 +678,7 @@ class ClassVSCTransformer(SpikeSlabTransformer):
         warmup: float = 0.5,
         hidden_layer_sizes: Sequence[int] = (256,),
         activation: str = "relu",
-        likelihood: str = "auto",
+        likelihood: str | dict[Any, str] = "auto",
         encoder: nn.Module | Recipe | None = None,
         decoder: nn.Module | Recipe | None = None,
         kl_weight: float | None = None,
@@ -728,8 +737,12 @@ class ClassVSCTransformer(SpikeSlabTransformer):
             "alpha": _check_alpha(alpha, self.n_components),
             # Slabs away from 0 let a linear model see from z whether a dimension is on.
             "prior_mean": {"paper": 0.0, "balanced": 2.0, "cross_fitted": 3.0}[self.objective],
-            # The gates must recognise a class; hiding features keeps them from memorising it.
-            "input_dropout": 0.1 if self.objective == "balanced" else 0.0,
+            # Gates that are a head of the encoder must recognise a class, and hiding features keeps
+            # them from memorising it. Codes of incomplete samples must tell what is missing, and
+            # hiding more of them teaches the encoder to.
+            "input_dropout": {"balanced": 0.1, "cross_fitted": 0.2 * given.data.incomplete}.get(
+                self.objective, 0.0
+            ),
             "n_classes": n_classes,
         }
         if self.objective == "cross_fitted":
@@ -807,7 +820,8 @@ class ClassVSCTransformer(SpikeSlabTransformer):
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features), or a source
-            Samples, finite. The pieces of a source, see `fit`, are taken one after the other.
+            Samples, see `fit`. The pieces of a source are taken one after the other. The first
+            chunk needs a value of each feature.
         y : array-like of shape (n_samples,) or (n_samples, n_labels), default=None
             Labels, required; `unlabeled`, or in an indicator zeros, where there is none.
         classes : array-like of shape (n_classes,) or None, default=None

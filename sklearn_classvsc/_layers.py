@@ -40,6 +40,13 @@ def hide_features(x: Tensor, fraction: float, generator: torch.Generator | None)
     return (x / (1 - fraction)).flatten().index_fill_(0, hidden, 0).view_as(x)
 
 
+def fill_missing(x: Tensor) -> Tensor:
+    """Set the values of x that were not observed, NaN, to 0; infinity stays."""
+    if x.is_sparse:
+        return coo(x.indices(), fill_missing(x.values()), x.shape)
+    return x.nan_to_num(0, math.inf, -math.inf)
+
+
 class Linear(nn.Linear):
     """A linear layer that takes sparse samples too, coalesced COO tensors."""
 

@@ -7,6 +7,10 @@ For sparse x of many features theta comes in `Blocks`, and a log-probability is 
 over all features that does not depend on x, plus one over the values of x. Theta also comes in
 blocks for large batches of dense x, if the likelihood sets `dense_blocks`: its log-probability must
 be a sum over features.
+
+A value that was not observed is NaN, in dense x and among the values of sparse x. It is left out
+of the sums if a method is told that x is `incomplete`: to look for NaN takes time, which other
+data need not spend.
 """
 
 from __future__ import annotations
@@ -36,8 +40,8 @@ class Likelihood(nn.Module):
     counts = False
     #: The least and largest x that has a probability.
     low, high = -math.inf, math.inf
-    #: Whether log p(x | theta) takes theta in blocks for dense x too.
-    dense_blocks = False
+    #: Whether log p(x | theta) takes theta in blocks for sparse x, and for dense x too.
+    sparse_blocks, dense_blocks = True, False
 
     def __init__(self, n_features: int = 1) -> None:
         super().__init__()
@@ -54,11 +58,12 @@ class Likelihood(nn.Module):
         """
         return free
 
-    def log_prob(self, theta: Tensor | Blocks, x: Tensor) -> Tensor:
+    def log_prob(self, theta: Tensor | Blocks, x: Tensor, incomplete: bool = False) -> Tensor:
         """Return log p(x | theta) in nats, of shape (n,), for x and theta of shape (n, p).
 
         x is in the range of the likelihood; what rounding took beyond it counts as its end. x may
-        be sparse. If theta comes in blocks, x is sparse, unless `dense_blocks` is set.
+        be sparse. If theta comes in blocks, x is sparse, unless `dense_blocks` is set. Of
+        `incomplete` x it is the log-probability of what was observed.
         """
         raise NotImplementedError
 
@@ -66,9 +71,9 @@ class Likelihood(nn.Module):
         """Return E[x | theta], of shape (n, p)."""
         raise NotImplementedError
 
-    def misfit(self, theta: Tensor | Blocks, x: Tensor) -> Tensor:
-        """Return what the next two methods need to know of each sample, (n,)."""
-        return -self.log_prob(theta, x)
+    def misfit(self, theta: Tensor | Blocks, x: Tensor, incomplete: bool = False) -> Tensor:
+        """Return what the next two methods need to know of each sample, (n,) or (n, k)."""
+        return -self.log_prob(theta, x, incomplete)
 
     def reconstruction(self, misfit: Tensor, weight: Tensor) -> Tensor:
         """Return the loss term -E log p(x | z) of a batch, weighted by `weight` summing to 1."""
@@ -88,13 +93,20 @@ class Bernoulli(Likelihood):
     def to_input_range(self, free: Tensor) -> Tensor:
         return torch.sigmoid(free)
 
-    def log_prob(self, theta: Tensor | Blocks, x: Tensor) -> Tensor:
+    def log_prob(self, theta: Tensor | Blocks, x: Tensor, incomplete: bool = False) -> Tensor:
+        of_dense = _observed_cross_entropy if incomplete else _cross_entropy
         if not isinstance(theta, Blocks):
-            return -_cross_entropy(theta, x.to_dense().clamp(0, 1))
+            return -of_dense(theta, x.to_dense().clamp(0, 1))
         if not x.is_sparse:
-            return -theta.sum(_cross_entropy, x.clamp(0, 1))[0]
+            return -theta.sum(of_dense, x.clamp(0, 1))[0]
         zeros, at_values = theta.sum(_softplus, x)
-        return row_sums(len(x), x.indices()[0], x.values().clamp(0, 1) * at_values) - zeros
+        values = x.values().clamp(0, 1)
+        if incomplete:  # nor is what was not observed a zero
+            missing, values = values.isnan(), values.nan_to_num(0)
+            of_values = torch.where(missing, F.softplus(at_values), values * at_values)
+        else:
+            of_values = values * at_values
+        return row_sums(len(x), x.indices()[0], of_values) - zeros
 
     def mean(self, theta: Tensor) -> Tensor:
         return torch.sigmoid(theta)
@@ -119,28 +131,41 @@ class Gaussian(Likelihood):
         super().__init__(n_features)
         self.register_buffer("noise_variance", torch.ones((), dtype=torch.float32))
 
-    def log_prob(self, theta: Tensor | Blocks, x: Tensor) -> Tensor:
-        squares = _squares(theta, x)
-        constant = x.shape[1] * torch.log(2 * math.pi * self.noise_variance)
+    def log_prob(self, theta: Tensor | Blocks, x: Tensor, incomplete: bool = False) -> Tensor:
+        n_observed = _n_observed(x) if incomplete else x.shape[1]
+        squares = _squares(theta, x, incomplete)
+        constant = n_observed * torch.log(2 * math.pi * self.noise_variance)
         return -0.5 * (squares / self.noise_variance + constant)
 
     def mean(self, theta: Tensor) -> Tensor:
         return theta
 
-    def misfit(self, theta: Tensor | Blocks, x: Tensor) -> Tensor:
+    def misfit(self, theta: Tensor | Blocks, x: Tensor, incomplete: bool = False) -> Tensor:
         if not self.training:
-            return super().misfit(theta, x)
-        return _squares(theta, x) / x.shape[1]
+            return super().misfit(theta, x, incomplete)
+        squares = _squares(theta, x, incomplete) / x.shape[1]
+        return torch.stack([squares, _n_observed(x) / x.shape[1]], 1) if incomplete else squares
 
     def reconstruction(self, misfit: Tensor, weight: Tensor) -> Tensor:
         if not self.training:
             return super().reconstruction(misfit, weight)
-        variance = weight @ misfit + self.floor
-        return 0.5 * self.n_features * (torch.log(2 * math.pi * variance) + 1)
+        variance, observed = self._variance(misfit, weight)
+        n_observed = self.n_features * observed
+        return 0.5 * n_observed * (torch.log(2 * math.pi * variance) + 1)
 
     def running(self, misfit: Tensor, weight: Tensor) -> dict[str, Tensor]:
-        variance = (weight @ misfit + self.floor).detach()
-        return {"noise_variance": self.noise_variance.lerp(variance, self.momentum)}
+        variance, observed = self._variance(misfit.detach(), weight)
+        after = self.noise_variance.lerp(variance, self.momentum)
+        if isinstance(observed, Tensor):  # nothing observed tells nothing of the noise
+            after = torch.where(observed > 0, after, self.noise_variance)
+        return {"noise_variance": after}
+
+    def _variance(self, misfit: Tensor, weight: Tensor) -> tuple[Tensor, Tensor | float]:
+        """Return the best variance for a batch, and what part of its values was observed."""
+        if misfit.ndim == 1:
+            return weight @ misfit + self.floor, 1.0
+        squares, observed = weight @ misfit
+        return squares / observed.clamp_min(TINY) + self.floor, observed
 
 
 class Counts(Likelihood):
@@ -150,6 +175,9 @@ class Counts(Likelihood):
     not modelled; a decoded sample has the mean library size of the training data. Fractions, such
     as tf-idf weights, extend the formulas: gradients mean what they do for counts, but
     log-probabilities are those of no distribution. A sample of zeros has log-probability 0.
+
+    Of an incomplete sample l is the total of the features that were observed, and the softmax is
+    over these: a multinomial given the total of some of its counts is one of these counts alone.
 
     References
     ----------
@@ -181,9 +209,9 @@ class Poisson(Counts):
     The rates of a sample add up to l, so that the gradients are those of the multinomial.
     """
 
-    def log_prob(self, theta: Tensor | Blocks, x: Tensor) -> Tensor:
-        rows, _, values, size = cells = _cells(x)
-        log_p, total = _log_softmax(theta, x, cells)
+    def log_prob(self, theta: Tensor | Blocks, x: Tensor, incomplete: bool = False) -> Tensor:
+        rows, _, values, size = cells = _cells(x, incomplete)
+        log_p, total = _log_softmax(theta, x, cells, incomplete)
         log_rate = log_p + (size.clamp_min(TINY).log() - total)[rows]
         return row_sums(len(x), rows, values * log_rate - torch.lgamma(values + 1)) - size
 
@@ -191,9 +219,10 @@ class Poisson(Counts):
 class Multinomial(Poisson):
     """The counts of l draws from softmax(theta)."""
 
-    def log_prob(self, theta: Tensor | Blocks, x: Tensor) -> Tensor:
+    def log_prob(self, theta: Tensor | Blocks, x: Tensor, incomplete: bool = False) -> Tensor:
         # That of Poisson counts, divided by the probability of their sum, l^l exp(-l) / l!.
-        return super().log_prob(theta, x) + _log_factorial_rest(_cells(x).size)
+        of_sum = _log_factorial_rest(_cells(x, incomplete).size)
+        return super().log_prob(theta, x, incomplete) + of_sum
 
 
 class NegativeBinomial(Counts):
@@ -206,21 +235,25 @@ class NegativeBinomial(Counts):
         super().__init__(n_features)
         self.log_inverse_dispersion = nn.Parameter(torch.zeros(n_features, dtype=torch.float32))
 
-    def log_prob(self, theta: Tensor | Blocks, x: Tensor) -> Tensor:
-        rows, columns, values, size = cells = _cells(x)
+    def log_prob(self, theta: Tensor | Blocks, x: Tensor, incomplete: bool = False) -> Tensor:
+        rows, columns, values, size = cells = _cells(x, incomplete)
         log_r = self.log_inverse_dispersion.clamp(-10, 10).expand(x.shape[1])
-        log_p, total = _log_softmax(theta, x, cells)
+        log_p, total = _log_softmax(theta, x, cells, incomplete)
         row = size.clamp_min(TINY).log() - total
         if isinstance(theta, Blocks):
-            of_zeros = theta.sum(_negative_binomial_zeros, x, row, log_r)[0]
+            of_zeros, at_values = theta.sum(_negative_binomial_zeros, x, row, log_r)
+            if incomplete:
+                missing = x.values().isnan()
+                i, j = x.indices()[:, missing]
+                of_missing = F.softplus(at_values[missing] + row[i] - log_r[j]) * log_r[j].exp()
+                of_zeros = of_zeros + row_sums(len(x), i, of_missing)
         else:
+            theta = _without_missing(theta, x) if incomplete else theta
             of_zeros = _negative_binomial_zeros(theta, None, row[:, None], log_r)
         log_r = log_r[columns]
         r, logits = log_r.exp(), log_p + row[rows] - log_r
-        # log Gamma(x + r) / (Gamma(r) x!), without the difference of large logarithms.
-        ways = (r - 0.5) * torch.log1p(values / r) + _binet(values + r) - _binet(r)
-        ways = ways + values * torch.log1p(r / values.clamp_min(TINY)) - _log_factorial_rest(values)
-        return of_zeros + row_sums(len(x), rows, ways + values * F.logsigmoid(logits))
+        of_values = log_ways(values, r) + values * F.logsigmoid(logits)
+        return of_zeros + row_sums(len(x), rows, of_values)
 
 
 LIKELIHOODS: dict[str, type[Likelihood]] = {
@@ -231,12 +264,15 @@ LIKELIHOODS: dict[str, type[Likelihood]] = {
     "poisson": Poisson,
 }
 
+
 #: In place of a count of 0, by which its logarithm is multiplied.
 TINY = 1e-30
+#: In place of theta where nothing was observed.
+NOTHING = -1e30
 
 
 class Cells(NamedTuple):
-    """The m values of x that are not zero, or are stored, and the sums of the rows of x."""
+    """The m observed values of x that are not zero, or are stored, and the sums of its rows."""
 
     rows: Tensor  # (m,)
     columns: Tensor  # (m,)
@@ -244,34 +280,64 @@ class Cells(NamedTuple):
     size: Tensor  # (n,)
 
 
-def _cells(x: Tensor) -> Cells:
+def _cells(x: Tensor, incomplete: bool) -> Cells:
     """Return the non-zero values of x: the few for which logarithms of x are needed."""
     if x.is_sparse:
         (rows, columns), values = x.indices(), x.values()
     else:
         rows, columns = x.nonzero().T
         values = x[rows, columns]
+    if incomplete:
+        observed = ~values.isnan()
+        rows, columns, values = rows[observed], columns[observed], values[observed]
     values = values.clamp_min(0)
     return Cells(rows, columns, values, row_sums(len(x), rows, values))
 
 
-def _log_softmax(theta: Tensor | Blocks, x: Tensor, cells: Cells) -> tuple[Tensor, Tensor]:
+def _log_softmax(
+    theta: Tensor | Blocks, x: Tensor, cells: Cells, incomplete: bool
+) -> tuple[Tensor, Tensor]:
     """Return theta at the cells, (m,), and the logarithm of the sum of exp(theta), (n,)."""
     if isinstance(theta, Blocks):
         total, at_values = theta.logsumexp(x)
+        if incomplete:
+            missing = x.values().isnan()
+            rows = x.indices()[0, missing]
+            share = row_sums(len(x), rows, (at_values[missing] - total[rows]).exp())
+            total = total + torch.log1p(-share.clamp_max(1 - torch.finfo(share.dtype).eps))
+            at_values = at_values[~missing]
         return at_values, total
-    return theta[cells.rows, cells.columns], theta.logsumexp(1)
+    theta = _without_missing(theta, x) if incomplete else theta
+    at_values, total = theta[cells.rows, cells.columns], theta.logsumexp(1)
+    # If nothing at all was observed, it is a number that nothing is lost beside.
+    return at_values, total.clamp_min(NOTHING / 2) if incomplete else total
 
 
-def _squares(theta: Tensor | Blocks, x: Tensor) -> Tensor:
+def _without_missing(theta: Tensor, x: Tensor) -> Tensor:
+    """Return theta so low where x was not observed that exp(theta) is 0."""
+    return theta.masked_fill(x.to_dense().isnan(), NOTHING)
+
+
+def _n_observed(x: Tensor) -> Tensor:
+    """Return how many values of each sample were observed, (n,)."""
+    if x.is_sparse:
+        return x.shape[1] - row_sums(len(x), x.indices()[0], x.values().isnan().to(x.dtype))
+    return (~x.isnan()).sum(1).to(x.dtype)
+
+
+def _squares(theta: Tensor | Blocks, x: Tensor, incomplete: bool) -> Tensor:
     """Return the squared errors of each sample, (n,)."""
+    of_dense = _observed_squared_error if incomplete else _squared_error
     if not isinstance(theta, Blocks):
-        return _squared_error(theta, x.to_dense())
+        return of_dense(theta, x.to_dense())
     if not x.is_sparse:
-        return theta.sum(_squared_error, x)[0]
+        return theta.sum(of_dense, x)[0]
     squares, at_values = theta.sum(_sum_of_squares, x)
     rows, values = x.indices()[0], x.values()
-    return squares + row_sums(len(x), rows, values * (values - 2 * at_values))
+    if incomplete:  # an error of 0
+        values = torch.where(values.isnan(), at_values, values)
+    of_values = values * (values - 2 * at_values)
+    return squares + row_sums(len(x), rows, of_values)
 
 
 # Sums over features, as `Blocks.sum` takes them: (theta, x, row, column) -> (n,).
@@ -279,6 +345,14 @@ def _squares(theta: Tensor | Blocks, x: Tensor) -> Tensor:
 
 def _cross_entropy(theta: Tensor, x: Tensor, *_: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(theta, x, reduction="none").sum(1)
+
+
+def _observed_cross_entropy(theta: Tensor, x: Tensor, *_: Tensor) -> Tensor:
+    missing = x.isnan()
+    surprise = F.binary_cross_entropy_with_logits(
+        theta, x.masked_fill(missing, 0), reduction="none"
+    )
+    return surprise.masked_fill(missing, 0).sum(1)
 
 
 def _softplus(theta: Tensor, *_: Any) -> Tensor:
@@ -290,6 +364,11 @@ def _squared_error(theta: Tensor, x: Tensor, *_: Tensor) -> Tensor:
     return torch.linalg.vecdot(error, error)
 
 
+def _observed_squared_error(theta: Tensor, x: Tensor, *_: Tensor) -> Tensor:
+    error = (x - theta).masked_fill(x.isnan(), 0)
+    return torch.linalg.vecdot(error, error)
+
+
 def _sum_of_squares(theta: Tensor, *_: Any) -> Tensor:
     return torch.linalg.vecdot(theta, theta)
 
@@ -297,6 +376,12 @@ def _sum_of_squares(theta: Tensor, *_: Any) -> Tensor:
 def _negative_binomial_zeros(theta: Tensor, x: None, log_scale: Tensor, log_r: Tensor) -> Tensor:
     """Return the log-probability of nothing but zeros, with means mu = exp(theta + log_scale)."""
     return -(F.softplus(theta + log_scale - log_r) @ log_r.exp())
+
+
+def log_ways(x: Tensor, r: Tensor) -> Tensor:
+    """Return log Gamma(x + r) / (Gamma(r) x!), without the difference of large logarithms."""
+    ways = (r - 0.5) * torch.log1p(x / r) + _binet(x + r) - _binet(r)
+    return ways + x * torch.log1p(r / x.clamp_min(TINY)) - _log_factorial_rest(x)
 
 
 def _log_factorial_rest(x: Tensor) -> Tensor:

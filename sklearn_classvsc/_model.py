@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
+from ._blocks import row_sums
 from ._classes import Labels, LabelSets
 from ._collapse import ClassSummary
 from ._data import CHUNK, ROUNDING, ArrayDataset, Standardization, chunk_size
 from ._guard import own_settings
 from ._likelihoods import LIKELIHOODS
+from ._mixed import Mixed, likelihood_class
 from ._modules import SpikeSlabAutoencoder
 
 #: Draws of the code per sample in `Model.elbo`.
@@ -71,7 +73,7 @@ class Model:
 
     @property
     def spreads_nan(self) -> bool:
-        """Whether a value that is not finite leaves nothing finite of its sample.
+        """Whether a value that is not finite, or is missing, leaves nothing finite of its sample.
 
         A layer that normalises, as ours do, sees to that. It is then enough to look at what comes
         out, which takes far less time than to look at all of X. Gates that are always open do not
@@ -83,8 +85,8 @@ class Model:
     def codes(self, X: Any, threshold: float, as_sparse: bool = False) -> Any:
         """Return mu * 1[gamma > threshold], (n, d), dense or as a CSR array."""
 
-        def encode(x: Tensor) -> Any:
-            Z = self.module.encode(x).sparse_mean(threshold).cpu().numpy()
+        def encode(x: Tensor, incomplete: bool) -> Any:
+            Z = self.module.encode(x, incomplete).sparse_mean(threshold).cpu().numpy()
             return sparse.csr_array(Z) if as_sparse else Z
 
         return self._map(encode, X)
@@ -92,8 +94,8 @@ class Model:
     def activation_proba(self, X: Any) -> NDArray[np.float32]:
         """Return gamma, (n, d)."""
 
-        def encode(x: Tensor) -> NDArray[np.float32]:
-            gamma: NDArray[np.float32] = self.module.encode(x).gamma.cpu().numpy()
+        def encode(x: Tensor, incomplete: bool) -> NDArray[np.float32]:
+            gamma: NDArray[np.float32] = self.module.encode(x, incomplete).gamma.cpu().numpy()
             return gamma
 
         gamma: NDArray[np.float32] = self._map(encode, X)
@@ -102,25 +104,37 @@ class Model:
     def elbo(self, X: Any) -> NDArray[np.float32]:
         """Return the evidence lower bound of each sample, in nats, for densities in X's units.
 
-        A sample that the likelihood excludes has none: a ValueError says so.
+        Of a sample with missing values it is that of the others. A sample that the likelihood
+        excludes has none: a ValueError says so.
         """
+        log_scale = None
+        if self.standardization is not None:
+            log_scale = np.log(self.standardization.scale.astype(np.float64))
 
-        def bound(x: Tensor) -> NDArray[np.float32]:
-            low, high = _range(x)
+        def bound(x: Tensor, incomplete: bool) -> NDArray[np.float32]:
+            low, high = _range(x, incomplete)
             # If X is not finite, neither are the scores, and the caller reports that.
             if not self.spreads_nan or math.isfinite(high - low):
                 check_range(self.architecture["likelihood"], low, high)
-            q = self.module.encode(x)
+            if "kinds" in self.architecture:
+                table = x.to_dense().cpu().numpy()
+                ends = np.fmin.reduce(table, axis=0), np.fmax.reduce(table, axis=0)
+                check_columns(self.architecture["kinds"], *ends)
+            q = self.module.encode(x, incomplete)
             generator = torch.Generator(x.device).manual_seed(0)
             log_p = torch.zeros(len(x), dtype=torch.float64, device=x.device)
             for _ in range(DRAWS):
                 z = q.rsample(generator, common_noise=True)
-                log_p += self.module.likelihood.log_prob(self.module.decode_for(z, x), x)
-            return (log_p / DRAWS - self.module.prior_kl(q, x)).float().cpu().numpy()
+                theta = self.module.decode_for(z, x)
+                log_p += self.module.likelihood.log_prob(theta, x, incomplete)
+            elbo = log_p / DRAWS - self.module.prior_kl(q, x, incomplete)
+            if incomplete and log_scale is not None:  # what is subtracted below for each feature
+                elbo += _missing_sums(x, torch.from_numpy(log_scale).to(elbo))
+            return elbo.float().cpu().numpy()
 
         scores: NDArray[np.float32] = self._map(bound, X)
-        if self.standardization is not None:  # density of X, not of the standardised features
-            scores -= np.float32(np.log(self.standardization.scale.astype(np.float64)).sum())
+        if log_scale is not None:  # density of X, not of the standardised features
+            scores -= np.float32(log_scale.sum())
         return scores
 
     def decode(self, Z: Any) -> NDArray[Any]:
@@ -158,11 +172,26 @@ class Model:
         codes: NDArray[np.float64] = np.where(gate, slab, 0)
         return codes
 
-    def _map(self, function: Callable[[Tensor], Any], X: Any) -> Any:
-        """Apply `function` to the samples in chunks, and stack what it returns."""
-        data = ArrayDataset(X, standardization=self.standardization)
+    def _map(self, function: Callable[[Tensor, bool], Any], X: Any) -> Any:
+        """Apply `function` to the samples in chunks, and stack what it returns.
+
+        Its second argument says whether values may be missing. Where these leave their mark on what
+        it returns, they are not looked for before.
+        """
+        data, incomplete = ArrayDataset(X, standardization=self.standardization), False
+
+        def result(x: Tensor) -> Any:
+            nonlocal incomplete
+            if not (incomplete or self.spreads_nan):
+                incomplete = _is_missing(x)
+            part = function(x, incomplete)
+            if not (incomplete or is_finite(part)) and _is_missing(x):
+                incomplete = True
+                part = function(x, incomplete)
+            return part
+
         with own_settings():
-            return _gather(map(function, self._chunks(data)), len(data))
+            return _gather(map(result, self._chunks(data)), len(data))
 
     def _chunks(self, data: ArrayDataset) -> Iterator[Tensor]:
         device = self.module.alpha.device
@@ -175,7 +204,7 @@ class Model:
 
 def check_range(likelihood: str, low: float, high: float) -> None:
     """Check that the likelihood allows values between these, up to rounding."""
-    allowed = LIKELIHOODS[likelihood]
+    allowed = likelihood_class(likelihood)
     if low >= allowed.low - ROUNDING and high <= allowed.high + ROUNDING:
         return
     if math.isfinite(allowed.high):
@@ -190,13 +219,45 @@ def check_range(likelihood: str, low: float, high: float) -> None:
     )
 
 
-def _range(x: Tensor) -> tuple[float, float]:
+def check_columns(
+    kinds: NDArray[Any], least: NDArray[Any], most: NDArray[Any], names: Any = None
+) -> None:
+    """Check that the likelihood of each feature allows values between these, up to rounding."""
+    for k, name in enumerate(Mixed.KINDS):
+        low, high = LIKELIHOODS[name].low - ROUNDING, LIKELIHOODS[name].high + ROUNDING
+        for j in np.flatnonzero((kinds == k) & ((least < low) | (most > high))):
+            value = least[j] if least[j] < low else most[j]
+            column = int(j) if names is None else names[j]
+            needed = "[0, 1]" if math.isfinite(high) else "counts, not negative"
+            raise ValueError(
+                f"X holds {value:.6g} in column {column!r}, whose likelihood is {name!r} and needs "
+                f"{needed}: correct the values, or name another likelihood for the column."
+            )
+
+
+def _range(x: Tensor, incomplete: bool) -> tuple[float, float]:
     """Return the least and the largest value; 0 for none, as of sparse zeros."""
     values = x.values() if x.is_sparse else x
+    if incomplete:
+        values = values[~values.isnan()]
     if not values.numel():
         return 0.0, 0.0
     low, high = torch.aminmax(values)
     return float(low), float(high)
+
+
+def _is_missing(x: Tensor) -> bool:
+    """Return whether any value was not observed."""
+    values = x.values() if x.is_sparse else x
+    return bool(values.sum().isnan()) and bool(values.isnan().any())  # the sum takes less time
+
+
+def _missing_sums(x: Tensor, of_feature: Tensor) -> Tensor:
+    """Return the sums, (n,), of a value of each feature, (p,), over those not observed."""
+    if not x.is_sparse:
+        return x.isnan().to(of_feature.dtype) @ of_feature
+    rows, columns = x.indices()
+    return row_sums(len(x), rows, x.values().isnan() * of_feature[columns])
 
 
 def stack(parts: list[Any]) -> Any:

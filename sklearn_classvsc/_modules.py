@@ -15,9 +15,10 @@ from torch.nn.parameter import is_lazy
 from ._blocks import Blocks
 from ._cross_fit import ClassScores, CrossFittedGates, strength
 from ._guard import import_undisturbed
-from ._layers import MLP, SINGLE, Linear, hide_features, initialize, linear, mlp
+from ._layers import MLP, SINGLE, Linear, fill_missing, hide_features, initialize, linear, mlp
 from ._likelihoods import Counts, Likelihood
 from ._messages import brief
+from ._mixed import Mixed
 from ._spike_slab import SpikeSlab
 
 #: Values of dense x above which theta, as large, is not held at once.
@@ -143,11 +144,19 @@ class SpikeSlabAutoencoder(nn.Module):
             PseudoInputs(n_pseudo_inputs, n_features, n_seen) if n_pseudo_inputs else None
         )
 
-    def encode(self, x: Tensor) -> SpikeSlab:
-        """Return q(z | x) for x of shape (n, p), dense or a coalesced COO tensor."""
-        seen = self.likelihood.encoder_input(x)
+    def encode(self, x: Tensor, incomplete: bool = False) -> SpikeSlab:
+        """Return q(z | x) for x of shape (n, p), dense or a coalesced COO tensor.
+
+        Values of `incomplete` x that were not observed are NaN.
+        """
+        seen = self._seen(x, incomplete)
         scores = None if self.gates is None else self.gates(seen)
         return self._posterior(self._features(seen), seen, scores)
+
+    def _seen(self, x: Tensor, incomplete: bool) -> Tensor:
+        """Return what the encoder sees of x, (n, p): 0 where nothing was observed."""
+        seen = self.likelihood.encoder_input(x)
+        return fill_missing(seen) if incomplete else seen
 
     def _features(self, x: Tensor) -> Tensor:
         """Return what the encoder's body makes of what it sees, (n, h)."""
@@ -189,7 +198,8 @@ class SpikeSlabAutoencoder(nn.Module):
     def decode_for(self, z: Tensor, x: Tensor) -> Tensor | Blocks:
         """Return theta for z of shape (n, d), for this x: in blocks if x is sparse or large."""
         large = self.likelihood.dense_blocks and x.numel() > LARGE
-        if not (x.is_sparse or large) or not isinstance(self.decoder_head, nn.Linear):
+        blocks = large or (x.is_sparse and self.likelihood.sparse_blocks)
+        if not blocks or not isinstance(self.decoder_head, nn.Linear):
             return self.decode(z)
         hidden, kind = self._decoded(z).to(z.dtype), z.device.type
         low = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else z.dtype
@@ -201,17 +211,28 @@ class SpikeSlabAutoencoder(nn.Module):
 
         A feature that is never seen counts half of the rarest.
         """
-        assert isinstance(self.likelihood, Counts)
-        self.likelihood.library_size.copy_(means.sum())
+        of_all = isinstance(self.likelihood, Counts)
+        if isinstance(self.likelihood, Counts):
+            self.likelihood.library_size.copy_(means.sum())
+            counts = torch.ones_like(means, dtype=torch.bool)
+        else:
+            assert isinstance(self.likelihood, Mixed)
+            counts = self.likelihood.is_count
+        means = means[counts]
         if means.any() and isinstance(self.decoder_head, nn.Linear):
             least = means[means > 0].min() / 2
-            self.decoder_head.bias.copy_((means.clamp_min(least) / means.sum()).log())
+            rates = means.clamp_min(least) / (means.sum() if of_all else 1)
+            self.decoder_head.bias[counts] = rates.log()
 
     def forward(
-        self, x: Tensor, generator: torch.Generator | None = None, slab_fraction: float = 1.0
+        self,
+        x: Tensor,
+        generator: torch.Generator | None = None,
+        slab_fraction: float = 1.0,
+        incomplete: bool = False,
     ) -> Pass:
         """Encode, sample, decode; below 1, `slab_fraction` is as in `SpikeSlab.tempered`."""
-        seen = self.likelihood.encoder_input(x)
+        seen = self._seen(x, incomplete)
         scores = None
         if self.gates is not None:
             scores = self.gates(seen, generator)._replace(penalty=self.weight_penalty())
@@ -257,7 +278,7 @@ class SpikeSlabAutoencoder(nn.Module):
         scores = self.pseudo_inputs.selector(features).to(self.alpha.dtype)
         return Priors(self.prior_posteriors(), scores)
 
-    def prior_kl(self, q: SpikeSlab, x: Tensor) -> Tensor:
+    def prior_kl(self, q: SpikeSlab, x: Tensor, incomplete: bool = False) -> Tensor:
         """Return KL(q(z | x) || p(z)), or an upper bound, in nats, (n,); q is `encode(x)`.
 
         The learned prior is the mixture sum_u pi_u q(z | x_u), with pi_u how often u is selected.
@@ -265,7 +286,7 @@ class SpikeSlabAutoencoder(nn.Module):
         """
         if self.pseudo_inputs is None:
             return q.kl(self.alpha, self.prior_mean).sum(1)
-        priors = self._priors(self._features(self.likelihood.encoder_input(x)))
+        priors = self._priors(self._features(self._seen(x, incomplete)))
         assert priors is not None
         selected = priors.scores.argmax(1)
         prior = priors.q[selected]

@@ -237,14 +237,15 @@ class SteppingNet(NeuralNet):
             raise divergence_error(dataset.survey(False).magnitude, self.lr, f"in epoch {epoch}")
 
     def _forward(self, batch: Batch, progress: float) -> dict[str, Any]:
-        x, labels, weight = to_device(tuple(batch), self.device)
+        x, labels, weight = to_device(tuple(batch[:3]), self.device)
         low = self.precision == "bfloat16" and self.module_.training
         # Without a cache: within an autocast of the caller's it would outlive the step.
         lower = torch.autocast(x.device.type, torch.bfloat16, cache_enabled=False) if low else None
         with lower or nullcontext():
             noise = self._noise or self.noise_generator
-            out = self.module_(x, noise, self.criterion_.slab_fraction(progress))
-        misfit = self.module_.likelihood.misfit(out.theta, x)
+            fraction = self.criterion_.slab_fraction(progress)
+            out = self.module_(x, noise, fraction, batch.incomplete)
+        misfit = self.module_.likelihood.misfit(out.theta, x, batch.incomplete)
         seen = Evidence(out.q, out.z, misfit, labels, weight, out.priors, out.scores)
         terms = self.criterion_.terms(self.module_, of_all(seen, self.processes))
         loss = self.criterion_.loss(terms, progress)
@@ -484,7 +485,9 @@ def of_all(seen: Evidence, processes: Alone) -> Evidence:
     if processes.size == 1:
         return seen
     q, priors = seen.q, seen.priors
-    rows = [q.mu, q.log_var, seen.z, seen.misfit[:, None], seen.weight[:, None]]
+    alone = seen.misfit.ndim == 1
+    misfits = seen.misfit[:, None] if alone else seen.misfit
+    rows = [q.mu, q.log_var, seen.z, misfits, seen.weight[:, None]]
     rows += [] if q.logits is None else [q.logits]
     rows += [] if priors is None else [priors.scores]
     scores = seen.scores
@@ -506,7 +509,8 @@ def of_all(seen: Evidence, processes: Alone) -> Evidence:
     logits = more.pop() if more else None
     labels = processes.gather(seen.labels)
     q = SpikeSlab(logits, mu, log_var)
-    return Evidence(q, z, misfit[:, 0], labels, weight[:, 0], priors, scores)
+    misfit = misfit[:, 0] if alone else misfit
+    return Evidence(q, z, misfit, labels, weight[:, 0], priors, scores)
 
 
 def learning_rate_factor(progress: float) -> float:

@@ -58,7 +58,7 @@ class Evidence(NamedTuple):
 
     q: SpikeSlab  # posterior of the codes, (n, d)
     z: Tensor  # sampled codes, (n, d)
-    misfit: Tensor  # how badly theta fits x, see `Likelihood.misfit`, (n,)
+    misfit: Tensor  # how badly theta fits x, see `Likelihood.misfit`, (n,) or (n, k)
     labels: Tensor  # class indices, -1 for none, (n,), int64; or which labels, (n, C), bool
     weight: Tensor  # sample weights, which need not sum to 1, (n,)
     priors: Priors | None = None  # of the learned prior

@@ -34,6 +34,7 @@ from ._files import FORMAT, STEP, History, Labels, ModelFileError, expect, is_ar
 from ._guard import own_settings
 from ._layers import ACTIVATIONS
 from ._likelihoods import LIKELIHOODS
+from ._mixed import Mixed, likelihood_class
 from ._training import new_module
 
 if TYPE_CHECKING:
@@ -231,8 +232,10 @@ def _is_seen(value: Any) -> bool:
         return False
     arrays = [value[name] for name in ("mean", "variance", "least", "most")]
     arrays = [x for i, x in enumerate(arrays) if i < 2 or x is not None]
+    if not _is_number(value["weight"]):  # where values were missing, of each feature
+        arrays.append(value["weight"])
     valid = all(is_array(x, "f", 1) and len(x) == len(value["mean"]) for x in arrays)
-    return valid and _is_whole(value["n_samples"], 1) and _is_number(value["weight"])
+    return valid and _is_whole(value["n_samples"], 1)
 
 
 def _is_mark(value: Any) -> bool:
@@ -288,8 +291,11 @@ ARCHITECTURE = {
     "decoder": Kind(lambda x: x is None or CODEC.is_body(x), "decoder=None or a body"),
     "hidden_layer_sizes": Kind(lambda x: type(x) is list and len(x) <= LAYER_LIMIT, "layers"),
     "activation": Kind(lambda x: x in ACTIVATIONS, f"one of {', '.join(ACTIVATIONS)}"),
-    "likelihood": Kind(lambda x: x in LIKELIHOODS, f"one of {', '.join(LIKELIHOODS)}"),
+    "likelihood": Kind(
+        lambda x: x == "mixed" or x in LIKELIHOODS, f"one of mixed, {', '.join(LIKELIHOODS)}"
+    ),
     "gated": Kind(lambda x: type(x) is bool, "True or False"),
+    "kinds": Kind(lambda x: is_array(x, "i", 1), "an array", needed=False),
     "cross_fit": Kind(_is_cross_fit, "sizes of the gates' classifiers", needed=False),
 }
 TRAINING = {
@@ -424,6 +430,10 @@ def _check_state(
         f"ones that fit in the file ({n_tensors} tensors, {data_size} bytes)",
     )
 
+    kinds = architecture.get("kinds")
+    valid = (kinds is not None) is (architecture["likelihood"] == "mixed")
+    valid = valid and (kinds is None or len(kinds) == n_features)
+    expect(valid, "likelihoods of other features", f"one for each of {n_features} if mixed")
     module = new_module(architecture, 0)  # no larger than the file
     _same_specs("module", saved["module"], {k: x.numpy() for k, x in module.state_dict().items()})
     weights = [x.detach().numpy() for x in module.parameters()]
@@ -461,7 +471,7 @@ def _check_state(
     expect(valid, f"schedule {_short(saved['schedule'])}", "steps done, steps planned, decay")
     found = state["n_features_in_"]
     expect(found == n_features, f"n_features_in_={_short(found)}", str(n_features))
-    likelihood = LIKELIHOODS[architecture["likelihood"]]
+    likelihood = likelihood_class(architecture["likelihood"])
     vectors = list(state["_standardization"] or ())
     valid = len(vectors) == 2 * likelihood.standardize
     valid = valid and all(is_array(x, "f", 1) and len(x) == n_features for x in vectors)
@@ -556,6 +566,9 @@ def _check_values(state: dict[str, Any]) -> None:
     if state["_standardization"] is not None:
         positive = bool((state["_standardization"].scale > 0).all())
         expect(positive, "scales that are not positive", "positive ones")
+    kinds = state["_architecture"].get("kinds", np.zeros(1, int))
+    known = ((kinds >= 0) & (kinds < len(Mixed.KINDS))).all()
+    expect(bool(known), "unknown likelihoods of features", f"those of {', '.join(Mixed.KINDS)}")
     share = saved["module"].get("pseudo_inputs.share")
     if share is not None:
         expect(bool((share >= 0).all()), "shares below 0", "how often each pseudo-input is chosen")
@@ -614,7 +627,7 @@ def check_data_only(cls: type[Any], params: dict[str, Any], architecture: dict[s
                     f"{advice}; or use joblib.dump, whose files run code when loaded."
                 )
     for name, value in params.items():
-        if not _is_parameter(value):
+        if not (_is_parameter(value) or (name == "likelihood" and _names_columns(value))):
             CODEC.encode(value, f"params/{name}", {})  # says what it is, of another library
             raise ValueError(
                 f"{name}={_short(value)} cannot be in a model file: pass a number, a string, a "
@@ -634,6 +647,13 @@ def _is_parameter(value: Any) -> bool:
     if CODEC.is_body(value):
         return all(map(_is_parameter, value.get_params(deep=False).values()))
     return _files.are_plain(value) or _files.are_plain([value]) or isinstance(value, np.ndarray)
+
+
+def _names_columns(value: Any) -> bool:
+    """Return whether a value gives columns, by name or place, a likelihood by name."""
+    if type(value) is not dict:
+        return False
+    return all(type(k) in (str, int) and type(x) is str for k, x in value.items())
 
 
 def _is_finite(name: str, array: NDArray[Any]) -> bool:

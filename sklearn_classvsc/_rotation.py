@@ -29,10 +29,12 @@ from ._streams import StreamDataset
 
 #: Features that varimax looks at: those that change most.
 FEATURES = 20_000
+#: How sure a class is of a dimension that may turn with others.
+DECIDED = 0.9
 #: What a dimension is moved by, either way, to see its effect: half of the slabs' prior deviation.
 STEP = 0.5
-#: Steps that varimax takes at most; a handful is usual.
-ITERATIONS = 200
+#: Steps that varimax takes at most; some tens are usual.
+ITERATIONS = 500
 
 Floats = NDArray[np.float64]
 
@@ -198,14 +200,16 @@ def varimax(L: Floats) -> Floats:
     if len(L) > FEATURES:
         largest = np.argpartition((L**2).sum(axis=1), -FEATURES)[-FEATURES:]
         L = L[np.sort(largest)]
-    R, last = np.eye(L.shape[1]), 0.0
+    R = np.eye(L.shape[1])
     for _ in range(ITERATIONS):
         A = L @ R
-        U, s, Vt = np.linalg.svd(L.T @ (A**3 - A * (A**2).mean(axis=0)))
-        R = U @ Vt
-        if s.sum() <= last * (1 + 1e-9):
+        mean = (A**2).mean(axis=0)
+        # The criterion's gradient. Three times the largest mean, which adds a constant to the
+        # criterion, makes it convex: each step then climbs, and never circles.
+        U, _, Vt = np.linalg.svd(L.T @ (A**3 + A * (3 * mean.max() - mean)))
+        last, R = R, U @ Vt
+        if np.abs(R - last).max() < 1e-7:
             break
-        last = s.sum()
     return R
 
 
@@ -218,7 +222,7 @@ def _codes(module: SpikeSlabAutoencoder, dataset: ArrayDataset | StreamDataset) 
     z, log_var, classes = [], [], []
     for x, labels, _ in dataset.labeled(sampler.pick, ROWS):
         with torch.inference_mode():
-            q = module.encode(x.to(module.alpha.device))
+            q = module.encode(x.to(module.alpha.device), dataset.incomplete)
             z.append(q.sparse_mean().double().cpu().numpy())
             log_var.append(q.log_var.double().cpu().numpy())
         if labels.ndim == 2:  # the rarest label that a sample has
@@ -235,11 +239,15 @@ def _blocks(
 ) -> list[NDArray[np.intp]]:
     """Return sets of dimensions of one alpha that are on together, ascending.
 
-    Where gates follow the class, in the same classes; else in the same of these samples.
+    Where gates follow the class, in the same classes; else in the same of these samples. A
+    dimension for which a class tosses a coin is alone.
     """
+    alone = np.zeros(len(alpha), int)
     if module.gates is not None:
-        active = module.gates.pi.detach().cpu().numpy() > 0.5
-    pattern = np.vstack([alpha, active])
+        pi = module.gates.pi.detach().cpu().numpy()
+        active, open_ = pi > 0.5, (np.abs(pi - 0.5) < DECIDED - 0.5).any(axis=0)
+        alone[open_] = 1 + np.flatnonzero(open_)
+    pattern = np.vstack([alpha, alone, active])
     _, block = np.unique(pattern, axis=1, return_inverse=True)
     return [np.flatnonzero(block.ravel() == b) for b in range(block.max() + 1)]
 

@@ -390,6 +390,11 @@ class StreamDataset(IterableDataset[Batch]):
         """Return whether samples are copies of others: that would take another reading to tell."""
         return False
 
+    @property
+    def incomplete(self) -> bool:
+        """Whether values that were not observed, NaN, are among the samples."""
+        return self._survey.incomplete
+
     def survey(self, moments: bool, ends: bool = False) -> Survey:
         """Return what the first reading found."""
         return self._survey
@@ -449,4 +454,5 @@ def concatenate(parts: list[ArrayDataset]) -> ArrayDataset:
         None if values[0] is None else np.concatenate(values)
         for values in zip(*((part.labels, part.weight) for part in parts), strict=True)
     )
-    return ArrayDataset(stack, labels, weight, parts[0].standardization)
+    incomplete = any(part.incomplete for part in parts)
+    return ArrayDataset(stack, labels, weight, parts[0].standardization, incomplete)

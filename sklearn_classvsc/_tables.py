@@ -105,9 +105,10 @@ def to_numpy(value: Any, name: str) -> Any:
         return type(value)([to_numpy(item, name) for item in value])
     if isinstance(value, np.ma.MaskedArray):
         if n_masked := np.ma.count_masked(value):
+            nan = ", with numpy.nan if they are missing" if name.endswith("X") else ""
             raise ValueError(
                 f"{name} is a masked array, and {n_masked} of its {value.size} values are masked: "
-                f"fill them, {name}.filled(...), or leave such samples out."
+                f"fill them, {name}.filled(...){nan}, or leave such samples out."
             )
         return value.data
     return _from_tensor(value, name) if isinstance(value, Tensor) else value

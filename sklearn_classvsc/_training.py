@@ -12,8 +12,8 @@ from skorch.utils import noop
 from ._classes import Labels, LabelSets
 from ._collapse import ClassSummary
 from ._data import ArrayDataset, Moments, Standardization
-from ._likelihoods import LIKELIHOODS
 from ._messages import warn
+from ._mixed import likelihood_class
 from ._model import Model
 from ._modules import SpikeSlabAutoencoder, make_autoencoder
 from ._net import VSCNet, check_device, check_precision, copy_of
@@ -155,11 +155,12 @@ class Training:
             before, together = self.seen, self.seen + moments
             dtype = np.promote_types(scales.scale.dtype, survey.dtype)
             if before.n_samples < FEW:
-                scales = together.standardization(dtype)
+                scales = self._of_real(together.standardization(dtype))
             else:
                 late = before.constant() & ~together.constant()
                 scale = np.where(late, scales.spread(moments), scales.scale)
-                scales = Standardization(scales.offset.astype(dtype), scale.astype(dtype))
+                of_all = Standardization(scales.offset.astype(dtype), scale.astype(dtype))
+                scales = self._of_real(of_all)
             gates = self.net.module_.gates
             if gates is not None:
                 old, ratio = self.standardization, scales.scale / self.standardization.scale
@@ -168,6 +169,8 @@ class Training:
             is_open = together.n_samples < FEW or together.constant().any()
             self.standardization, self.seen = scales, together if is_open else None
         spread = scales.spread(moments)
+        if (kinds := self.architecture.get("kinds")) is not None:
+            spread = np.where(kinds == 0, spread, 0)  # bits and counts have no scale
         if spread.max() > FAR:
             warn(
                 f"X lies far outside the scales of the data before: feature {spread.argmax()} has "
@@ -176,6 +179,11 @@ class Training:
                 "source, or scale X before (StandardScaler).",
                 UserWarning,
             )
+
+    def _of_real(self, scales: Standardization) -> Standardization:
+        """Return the scales of the features that are standardised."""
+        kinds = self.architecture.get("kinds")
+        return scales if kinds is None else scales.only(kinds == 0)
 
     def count(self, n_samples: int, further: bool = False) -> None:
         """Say how many samples are trained on, or how many further ones.
@@ -261,8 +269,11 @@ def new_module(architecture: dict[str, Any], seed: int) -> SpikeSlabAutoencoder:
 
 
 def _module(architecture: dict[str, Any], generator: torch.Generator) -> SpikeSlabAutoencoder:
-    parts = architecture | {
-        "likelihood": LIKELIHOODS[architecture["likelihood"]](architecture["n_features"]),
+    kinds = [] if architecture.get("kinds") is None else [architecture["kinds"]]
+    parts = {name: value for name, value in architecture.items() if name != "kinds"} | {
+        "likelihood": likelihood_class(architecture["likelihood"])(
+            architecture["n_features"], *kinds
+        ),
         "alpha": torch.tensor(architecture["alpha"], dtype=torch.float32),
     }
     return make_autoencoder(**parts, generator=generator)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,10 +14,10 @@ from sklearn.utils import get_tags
 from sklearn.utils.validation import check_array, validate_data
 
 from ._classes import Labels, LabelSets
-from ._data import ArrayDataset, Rows, Survey, prefix_errors
-from ._likelihoods import LIKELIHOODS
+from ._data import ArrayDataset, Moments, Rows, Survey, prefix_errors
 from ._messages import brief
-from ._model import check_range
+from ._mixed import Mixed, likelihood_class
+from ._model import check_columns, check_range
 from ._net import check_callbacks
 from ._sklearn import check_sample_weight
 from ._streams import Chunk, Source, StreamDataset
@@ -54,6 +56,7 @@ class Known(NamedTuple):
     header: Header
     labels: Labels | LabelSets | None
     likelihood: str
+    kinds: NDArray[Any] | None = None  # of features, see `Mixed`
 
 
 def check_table(
@@ -92,7 +95,7 @@ def check_table(
     unlabeled = getattr(estimator, "unlabeled", None)
     encoded = None if labels is None else labels.encode(y, unlabeled, classes)
     data = ArrayDataset(X, encoded, weight)
-    _check_range(data, estimator.likelihood if known is None else known.likelihood, known is None)
+    _check_range(data, estimator.likelihood, known)
     return FitData(data, header, labels)
 
 
@@ -104,16 +107,17 @@ def check_source(estimator: Any, source: Source, known: Known | None) -> FitData
             "in pieces: pass an array or a memory map, or set early_stopping=False."
         )
     header = Header.of(estimator) if known is None else known.header
-    likelihood = estimator.likelihood if known is None else known.likelihood
+    likelihood = _name(estimator.likelihood) if known is None else known.likelihood
     unlabeled = getattr(estimator, "unlabeled", None)
     largest, seen = 0.0, []
-    survey = Survey(moments=likelihood != "bernoulli", ends=likelihood == "auto")
+    ends = known is None and likelihood in ("auto", "mixed")
+    survey = Survey(moments=likelihood != "bernoulli", ends=ends)
 
     def check(chunk: Chunk) -> ArrayDataset:
         part = check_table(estimator, *chunk, settled, largest_weight=largest).data
         assert isinstance(part, ArrayDataset)
-        part.standardization = data.standardization
-        return part
+        of_all = data.standardization, data.incomplete
+        return ArrayDataset(part.X, part.labels, part.weight, *of_all)
 
     data = StreamDataset(source, check, survey)
     for chunk in source.read():
@@ -132,23 +136,34 @@ def check_source(estimator: Any, source: Source, known: Known | None) -> FitData
             labels = estimator._learn_labels(y, None)
         elif labels is not None:
             labels.encode(y)
-    _check_range(data, likelihood, known is None)
-    settled = Known(header, labels, likelihood)
+    _check_range(data, estimator.likelihood, known)
+    settled = Known(header, labels, likelihood, None if known is None else known.kinds)
     return FitData(data, header, labels)
 
 
 def check_samples(header: Header, X: Any, reset: bool = False, finite: bool = True) -> Any:
-    """Return X as a table of real numbers, dense or CSR, that are `finite`."""
-    X = as_table(X)
+    """Return X as a table of real numbers, dense or CSR, that are `finite` or missing, NaN."""
+    X, ensure = as_table(X), "allow-nan" if finite else False
     with prefix_errors("X", X), columns_named(X), config_context(array_api_dispatch=False):
         X = validate_data(
-            header, X, accept_sparse="csr", dtype="numeric", ensure_all_finite=finite, reset=reset
+            header, X, accept_sparse="csr", dtype="numeric", ensure_all_finite=ensure, reset=reset
         )
         if X.dtype.kind == "O":  # a DataFrame of categories
-            X = check_array(X, dtype=np.float64)
+            X = check_array(X, dtype=np.float64, ensure_all_finite=ensure)
         if X.dtype.kind not in "biuf":
             raise ValueError(f"Expected real numbers, found {X.dtype}.")
     return X
+
+
+def check_observed(survey: Survey, header: Header) -> None:
+    """Check that each feature has a value in some sample: a model learns nothing of others."""
+    unseen = np.flatnonzero(survey.n_missing == survey.n_samples)
+    if len(unseen):
+        names = getattr(header, "feature_names_in_", np.arange(survey.n_features))
+        raise ValueError(
+            f"X has no observed value in {len(unseen)} of {survey.n_features} columns, "
+            f"{brief(names[unseen].tolist())}: drop them, or fill them."
+        )
 
 
 def _check(
@@ -190,14 +205,77 @@ def check_labels(estimator: Any, X: Any, y: Any) -> NDArray[Any] | Indicator:
         return check_y(y, X.shape[0], warn=True)
 
 
-def _check_range(data: ArrayDataset | StreamDataset, likelihood: str, is_new: bool) -> None:
+def _check_range(
+    data: ArrayDataset | StreamDataset, likelihood: str | dict[Any, str], known: Known | None
+) -> None:
     """Check that the likelihood allows the values, unless they are to choose it.
 
-    A new model of counts needs their means too: the data are read once for both.
+    A new model of counts needs their means too: the data are read once for both. What a new model
+    of columns of several kinds needs is checked when these are known.
     """
-    if likelihood != "auto" and not LIKELIHOODS[likelihood].standardize:
-        survey = data.survey(is_new and LIKELIHOODS[likelihood].counts)
+    likelihood = _name(likelihood) if known is None else known.likelihood
+    if known is not None and known.kinds is not None:
+        moments = data.survey(True).moments()
+        _check_kinds(known.kinds, moments, known.header)
+    elif likelihood != "auto" and not likelihood_class(likelihood).standardize:
+        survey = data.survey(known is None and likelihood_class(likelihood).counts)
         check_range(likelihood, survey.low, survey.high)
+
+
+def _check_kinds(kinds: NDArray[Any], moments: Moments, header: Header) -> None:
+    if moments.least is not None and moments.most is not None:
+        names = getattr(header, "feature_names_in_", None)
+        check_columns(kinds, moments.least, moments.most, names)
+
+
+def _name(likelihood: str | Mapping[Any, str]) -> str:
+    return likelihood if isinstance(likelihood, str) else "mixed"
+
+
+def choose_likelihood(
+    likelihood: str | Mapping[Any, str], given: FitData
+) -> tuple[str, NDArray[np.int64] | None]:
+    """Return the name of the likelihood of a new model, and the kinds of features, see `Mixed`.
+
+    Columns of a mixed table that are not named are bits if they hold zeros and ones alone, else
+    real numbers.
+    """
+    data, name = given.data, _name(likelihood)
+    if name == "auto":
+        are_images = data.survey(False, ends=True).black_and_white
+        return "bernoulli" if are_images else "gaussian", None
+    if name != "mixed":
+        return name, None
+    survey = data.survey(True, ends=True)
+    kinds = np.where(survey.bits, Mixed.KINDS.index("bernoulli"), 0).astype(np.int64)
+    if not isinstance(likelihood, str):
+        for column, of in likelihood.items():
+            kinds[_place(column, likelihood, given.header)] = _kind(of, likelihood)
+    _check_kinds(kinds, survey.moments(), given.header)
+    return name, kinds
+
+
+def _place(column: Any, likelihood: Mapping[Any, str], header: Header) -> int:
+    """Return the place of a column that is given by name or place."""
+    names = list(getattr(header, "feature_names_in_", ()))
+    if column in names:
+        return names.index(column)
+    if isinstance(column, Integral) and abs(int(column) + 0.5) < header.n_features_in_:
+        return int(column)
+    known = f"the names {brief(names)}" if names else "no names, as X is no DataFrame"
+    raise ValueError(
+        f"likelihood={brief(likelihood)} names the column {column!r}, but X has {known}, and "
+        f"{header.n_features_in_} columns: name one of them, or give its place."
+    )
+
+
+def _kind(name: Any, likelihood: Mapping[Any, str]) -> int:
+    if name not in Mixed.KINDS:
+        raise ValueError(
+            f"likelihood={brief(likelihood)} gives a column the likelihood {name!r}, but there are "
+            f"{', '.join(map(repr, Mixed.KINDS))} for columns."
+        )
+    return Mixed.KINDS.index(name)
 
 
 def _distinct(y: Any, unlabeled: Any) -> Any:

@@ -44,7 +44,8 @@ class AnnDataVSC(BaseEstimator):
     thinned: gene j keeps each molecule with the probability :math:`\min_c f_{cj} / f_{bj}`. A
     negative binomial or Poisson count that is thinned is one again, with a smaller mean and the
     same dispersion, so under this model cells of one kind are alike in all batches, and nothing
-    is left for the code to carry. The price is molecules of the deeper batches.
+    is left for the code to carry. The price is molecules of the deeper batches. What a batch does
+    to one class only stays in the code.
 
     Parameters
     ----------
@@ -60,7 +61,7 @@ class AnnDataVSC(BaseEstimator):
     key : str, default="classvsc"
         Under which results are written.
     random_state : int, RandomState instance or None, default=0
-        Of the thinning alone.
+        Of the thinning alone. The same cells in another order are thinned otherwise.
 
     Attributes
     ----------

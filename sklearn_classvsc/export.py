@@ -24,6 +24,7 @@ from ._files import replacing
 from ._guard import own_settings
 from ._layers import Residual
 from ._messages import brief
+from ._mixed import LARGEST, Mixed
 from ._model import Model
 from .bodies import Layers
 
@@ -58,7 +59,8 @@ def to_onnx(
     does it in, so that features far from 0 keep their digits; codes have exact zeros, as dense
     arrays. Results are those of the estimator up to the rounding of float32. A gate whose
     probability is within that of `threshold`, some 1e-6, may fall on the other side of it, as it
-    may from one processor to another. What the estimator refuses, not finite, comes out as NaN.
+    may from one processor to another. NaN is a missing value, as it is for
+    the estimator. Infinity, which that refuses, comes out as NaN.
 
     Parameters
     ----------
@@ -209,6 +211,13 @@ def _encode(
     x = graph.cast(x, kind, SINGLE)
     if module.likelihood.counts:
         x = graph.add("Log", graph.add("Add", x, graph.constant(np.float32(1))))
+    if isinstance(module.likelihood, Mixed):
+        one = graph.constant(np.float32(1))
+        bits = graph.add("Sub", graph.add("Add", x, x), one)
+        x = graph.add("Where", graph.constant(module.likelihood.is_bit), bits, x)
+        counts = graph.add("Log", graph.add("Add", graph.add("Relu", x), one))
+        x = graph.add("Where", graph.constant(module.likelihood.is_count), counts, x)
+    x = graph.add("Where", graph.add("IsNaN", x), graph.constant(np.float32(0)), x)
     hidden = _add_body(graph, model, "encoder", x)
     d, head = model.n_components, module.encoder_head
     mu = graph.linear(hidden, head.weight[:d], head.bias[:d])
@@ -243,6 +252,12 @@ def _decode(graph: _Graph, model: Model, z: str, kind: np.dtype[Any]) -> tuple[s
         x = graph.add("Mul", graph.add("Softmax", x, axis=1), size)
     elif likelihood == "bernoulli":
         x = graph.add("Sigmoid", x)
+    elif isinstance(module.likelihood, Mixed):
+        largest = graph.constant(np.float32(LARGEST))
+        rates = graph.add("Exp", graph.add("Min", x, largest))
+        bits = graph.constant(module.likelihood.is_bit)
+        real = graph.add("Where", bits, graph.add("Sigmoid", x), x)
+        x = graph.add("Where", graph.constant(module.likelihood.is_count), rates, real)
     if model.standardization is None:
         return x, SINGLE
     offset, scale = model.standardization

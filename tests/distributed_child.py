@@ -79,14 +79,17 @@ def noise_off():
         yield
 
 
-def gradients(name, n, likelihood="gaussian"):
+def gradients(name, n, likelihood="gaussian", incomplete=False):
     """Return terms, gradients and buffers after a step on n samples, in double precision."""
     processes, est = current(), CASES[name]
     X, y = table(n)
+    if incomplete:
+        X[np.random.default_rng(1).random(X.shape) < 0.3] = np.nan
     est.n_components = 6
     kind = LabelSets if name.startswith("indicator") else Labels
     header, data = mock.Mock(n_features_in_=9), mock.MagicMock()
     data.__len__.return_value, data.repeats.return_value = n, False
+    data.incomplete = incomplete
     model = est._prior(FitData(data, header, kind(np.arange(4))))
     model["alpha"] = torch.tensor(model["alpha"], dtype=torch.float64)
     module = _modules.make_autoencoder(
@@ -109,8 +112,8 @@ def gradients(name, n, likelihood="gaussian"):
     weight = torch.tensor(1.0 + part % 3)
     objective = est._objective(module)
     with noise_off():
-        out = module(x)
-        misfit = module.likelihood.misfit(out.theta, x)
+        out = module(x, incomplete=incomplete)
+        misfit = module.likelihood.misfit(out.theta, x, incomplete)
         seen = Evidence(out.q, out.z, misfit, labels, weight, out.priors, out.scores)
         terms = objective.terms(module, of_all(seen, processes))
     objective.loss(terms, 0.5).backward()
@@ -124,9 +127,9 @@ def gradients(name, n, likelihood="gaussian"):
 
 def all_gradients():
     return {
-        (name, n, likelihood): gradients(name, n, likelihood)
+        (name, *case): gradients(name, *case)
         for name in CASES
-        for n, likelihood in [(32, "gaussian"), (7, "gaussian"), (1, "bernoulli")]
+        for case in [(32, "gaussian"), (7, "gaussian"), (1, "bernoulli"), (9, "gaussian", True)]
     }
 
 
@@ -251,7 +254,7 @@ def noisy_fits(folder):
         "other data": lambda: small(VSCTransformer).fit(X + rank),
         "other labels": lambda: small(ClassVSCTransformer).fit(X, np.roll(y, rank)),
         "other parameters": lambda: small(VSCTransformer, n_components=3 + rank).fit(X),
-        "bad input": lambda: small(VSCTransformer).fit(X if rank else X * np.nan),
+        "bad input": lambda: small(VSCTransformer).fit(X if rank else X + np.inf),
         "callback's error": lambda: small(
             VSCTransformer, callbacks=[At(1, 2, ZeroDivisionError("by it"))]
         ).fit(X),

@@ -246,6 +246,10 @@ CRAFTED = {
     ),
     "history": (lambda m, h, d: put(m, "state", "_pending_state", "history", [1]), None),
     "likelihood": (lambda m, h, d: put(m, "state", "_architecture", "likelihood", "x"), None),
+    "mixed likelihoods of no columns": (
+        lambda m, h, d: put(m, "state", "_architecture", "likelihood", "mixed"),
+        "likelihoods of other features",
+    ),
     "other likelihood": (
         lambda m, h, d: put(m, "state", "_architecture", "likelihood", "bernoulli"),
         "noise_variance",

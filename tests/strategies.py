@@ -171,11 +171,6 @@ NOT_SAMPLES: dict[str, tuple[Any, str]] = {
         r"\bX\b.*(date|Timestamp|DateTime)",
     ),
     "DataFrame of words": (lambda X: _frame(np.full(X.shape, "cat")), r"\bX\b.*('cat'|string)"),
-    "DataFrame with NA": (
-        lambda X: _frame(_with(X, np.nan)).convert_dtypes(),
-        r"\bX\b.*NaN",
-    ),
-    "object None": (lambda X: _with(X.astype(object), None), r"\bX\b.*(NaN|None)"),
     "lists in cells": (lambda X: _with(X.astype(object), [1, 2]), r"\bX\b.*sequence"),
     "np.matrix": (np.asmatrix, r"\bX\b.*np\.matrix"),
 }
@@ -202,12 +197,15 @@ def samples(draw, n, p, ordinary=np.inf):
         if kind == "broadcast":
             X = X[-1:].repeat(n, 0)
         value = kinds[kind](X)
-    size = np.abs(X.astype(float)).max()
+    missing = np.isnan(X.astype(float))
+    size = np.abs(X.astype(float)).max(where=~missing, initial=0)
     finite = np.isfinite(size)
     if size >= ordinary:
         says = TOO_LARGE
+    elif missing.all(axis=0).any():  # which fit refuses, and what is fitted takes
+        says = r"\bX\b.*no observed value"
     if not finite:
-        says = r"\bX\b.*(NaN|infinity|largest absolute)"
+        says = r"\bX\b.*(infinity|largest absolute)"
     return Part(f"X: {name}, {dtype}, {kind}, {X.shape}", value, says, not finite, size)
 
 

@@ -401,30 +401,30 @@ class Hiding(nn.Module):
 
 @pytest.mark.parametrize("container", [np.asarray, sparse.csr_array])
 @pytest.mark.parametrize("body", [{}, {"hidden_layer_sizes": ()}, {"encoder": Hiding()}])
-@pytest.mark.parametrize(("cls", "value"), covering(ESTIMATORS, [np.nan, np.inf, -np.inf]))
-def test_a_value_that_is_not_finite_is_refused_wherever_it_is(cls, body, container, value, iris):
+@pytest.mark.parametrize(("cls", "value"), covering(ESTIMATORS, [np.inf, -np.inf]))
+def test_a_value_that_is_infinite_is_refused_wherever_it_is(cls, body, container, value, iris):
     X, y = iris
     est = small(cls, **body).fit(X, y)
     bad = np.tile(X, (8, 1))  # of more than one chunk
     bad[-1, 2] = value
     for method in (est.transform, est.activation_proba, est.score_samples, est.score):
-        with pytest.raises(ValueError, match=r"X contains (NaN|infinity)"):
+        with pytest.raises(ValueError, match="X contains infinity"):
             method(container(bad))
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("value", [-np.inf, np.inf])
 @each_estimator
 def test_a_failed_fit_leaves_the_estimator_as_it_was(cls, value, iris):
     X, y = iris
     bad = X.copy()
     bad[3, 1] = value
     est = small(cls)
-    with pytest.raises(ValueError, match=r"NaN|infinity"):
+    with pytest.raises(ValueError, match="infinity"):
         est.fit(bad, y)
     assert vars(est) == vars(small(cls))
     codes = est.fit(X, y).transform(X)
     for method in (est.fit, est.partial_fit):
-        with pytest.raises(ValueError, match=r"NaN|infinity"):
+        with pytest.raises(ValueError, match="infinity"):
             method(bad, y)
         assert np.array_equal(est.transform(X), codes)
     with pytest.raises(ValueError, match=r"3 features, but .* is expecting 4"):

@@ -20,7 +20,7 @@ PACKAGE = Path(sklearn_classvsc.__file__).parent
 #: The rooms in reading order, and the files of each; a file imports those before it only.
 ROOMS = {
     1: ["_spike_slab"],
-    2: ["_likelihoods"],
+    2: ["_likelihoods", "_mixed"],
     3: ["_layers", "_cross_fit", "_modules"],
     4: ["_gates"],
     5: ["_objective"],

@@ -196,7 +196,7 @@ def test_which_process_is_the_first_is_known_after_the_context(found):
         ("other data", ValueError, "Process 1 was given another X than process 0"),
         ("other labels", ValueError, "Process 1 was given another y than process 0"),
         ("other parameters", ValueError, "another n_components than process 0: every process"),
-        ("bad input", ValueError, "Input X contains NaN"),
+        ("bad input", ValueError, "Input X contains infinity"),
         ("callback's error", ZeroDivisionError, "by it"),
         ("divergence", FloatingPointError, "loss is not finite"),
         ("checkpoint", OSError, "no"),

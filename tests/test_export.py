@@ -214,10 +214,20 @@ def test_a_gate_on_the_threshold_is_off_and_one_just_above_is_on(digits):
     assert_array_equal(run(to_onnx(est), X[:1]) != 0, est.transform(X[:1]) != 0)
 
 
-def test_nan_is_not_off(digits):
+@pytest.mark.parametrize("likelihood", ["gaussian", "poisson"])
+@pytest.mark.parametrize("method", ["transform", "activation_proba"])
+def test_nan_is_a_missing_value(likelihood, method, digits):
+    X = digits[0].copy()
+    X[::2, ::3] = np.nan
+    for cls in (VSCTransformer, ClassVSCTransformer):
+        est = small(cls, likelihood=likelihood).fit(X, digits[1])
+        assert_allclose(run(to_onnx(est, method=method), X), getattr(est, method)(X), atol=1e-5)
+
+
+def test_infinity_is_not_off(digits):
     est = small(VSCTransformer).fit(digits[0])
     X = digits[0][:3].copy()
-    X[1, 5] = np.nan
+    X[1, 5] = np.inf
     assert_array_equal(np.isnan(run(to_onnx(est), X)).all(axis=1), [False, True, False])
 
 

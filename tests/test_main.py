@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from sklearn_classvsc import __main__ as command_line
 from sklearn_classvsc.__main__ import main, make_parser, split_data, to_csv
@@ -204,6 +205,27 @@ def test_a_seed_gives_one_table_and_another_seed_another(write, tmp_path):
 
     path = write(flowers())
     assert table("1") == table("1") != table("2")
+
+
+@pytest.mark.parametrize("threads", [None, 2])
+def test_one_thread_computes_unless_told_and_what_was_set_comes_back(threads, write, monkeypatch):
+    seen = []
+
+    def measure(pipe, split):
+        pipe.fit(*split[::2])
+        seen.append(torch.get_num_threads())
+        return dict.fromkeys(FIGURES, 0.0)
+
+    monkeypatch.setattr("sklearn_classvsc.__main__.measure", measure)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        argv = ["--data", write(flowers()), "--target", "kind", *QUICK]
+        assert main(argv if threads is None else [*argv, "--threads", str(threads)]) == 0
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [threads or 1] * 3
 
 
 @pytest.mark.parametrize("terminal", [False, True])

@@ -25,6 +25,11 @@ from sklearn_classvsc.metrics._information import (
     jensen_shannon_consistency,
 )
 from sklearn_classvsc.metrics._probe import k_sparse_probe_score
+from sklearn_classvsc.metrics._recurrence import (
+    FactorRecurrence,
+    effect_alignment,
+    factor_recurrence,
+)
 from sklearn_classvsc.metrics._roles import ROLES, dimension_roles
 from sklearn_classvsc.metrics._scorers import (
     consistency_scorer,
@@ -46,6 +51,7 @@ from sklearn_classvsc.metrics._switches import independent_switches, support_inf
 __all__ = [
     "ROLES",
     "CategorySharing",
+    "FactorRecurrence",
     "activation_information",
     "category_sharing_test",
     "class_consistency_score",
@@ -55,7 +61,9 @@ __all__ = [
     "contrast_scorer",
     "dead_fraction",
     "dimension_roles",
+    "effect_alignment",
     "elbo_scorer",
+    "factor_recurrence",
     "fidelity_scorer",
     "hoyer_sparsity_score",
     "independent_switches",
