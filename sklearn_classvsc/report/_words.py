@@ -344,6 +344,11 @@ def warning_texts(data: dict[str, Any], collapse: list[str]) -> list[str]:
         )
     if small := [n for n, e in zip(names, data["classes"], strict=True) if e["n_samples"] < 5]:
         texts.append(f"Fewer than 5 samples, so left out of roles and contrast: {listed(small)}.")
+    if missing := data["data"]["missing"]:
+        texts.append(
+            f"{percent(missing)} of the values are missing. No figure of what the code keeps or of "
+            "what marks a class counts them; where values must be there, they stand as decoded."
+        )
     if n := data["data"]["n_unlabeled_left_out"]:
         texts.append(f"{count(n, 'sample')} without a label left out.")
     return texts
