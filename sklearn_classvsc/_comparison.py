@@ -14,7 +14,7 @@ from ._messages import brief
 from ._pipelines import feature_names, origins_of
 from .editing import profile_of, with_support_of
 from .metrics._counts import balanced_rows, check_labels, class_sums
-from .metrics._fidelity import is_counts
+from .metrics._fidelity import is_counts, sums_of
 
 #: What `top_features` calls the measure of counts.
 FOLD_CHANGE = "log2 fold change"
@@ -55,7 +55,7 @@ def differences_by_codes(est: Any, X: Any, Z: Any, y: Any, max_samples: int = 20
     first = np.asarray(est.inverse_transform(Z[[0]].toarray()))
     data = at_total(X, float(first.sum())) if is_counts(est) else X
     data = data if hasattr(data, "tocsr") else np.asarray(data)
-    means = class_sums(data, labels, len(classes)) / np.bincount(labels)[:, None]
+    means = _class_means(data, labels, len(classes))
     picked = balanced_rows(labels, max(1, max_samples // (len(classes) - 1)))
     rows = []
     for c in range(len(classes)):
@@ -75,6 +75,15 @@ def differences_by_codes(est: Any, X: Any, Z: Any, y: Any, max_samples: int = 20
         [classes.tolist(), ["counterfactual", "difference"]], names=["class", "kind"]
     )
     return named_effects(est, X, np.stack(rows), index)
+
+
+def _class_means(data: Any, labels: NDArray[np.intp], n_classes: int) -> NDArray[np.float64]:
+    """Return the mean of each feature in each class, missing values left out."""
+    if hasattr(data, "tocsr") or not np.isnan(data).any():
+        return class_sums(data, labels, n_classes) / np.bincount(labels)[:, None]
+    known = class_sums((~np.isnan(data)).astype(np.float64), labels, n_classes)
+    means: NDArray[np.float64] = class_sums(np.nan_to_num(data), labels, n_classes)
+    return means / np.where(known > 0, known, np.nan)
 
 
 def first_of_each(order: NDArray[np.intp], of: list[str], k: int) -> list[int]:
@@ -98,9 +107,9 @@ def named_effects(
     scaler = StandardScaler(with_mean=False).fit(X)
     frame.attrs["scale"] = dict(zip(names, scaler.scale_.tolist(), strict=True))
     if is_counts(est):
-        total = float(np.asarray(X.sum(axis=0)).sum())
+        total = float(np.sum(sums_of(X)))
         decoded = float(np.asarray(est.inverse_transform(_zero_code(est))).sum())
-        level = np.asarray(X.sum(axis=0), dtype=np.float64).ravel() * (decoded / max(total, 1e-12))
+        level = np.asarray(sums_of(X), dtype=np.float64).ravel() * (decoded / max(total, 1e-12))
         frame.attrs["level"] = dict(zip(names, level.tolist(), strict=True))
     if (origins := origins_of(est, names)) != names:
         frame.attrs["origin"] = dict(zip(names, origins, strict=True))
@@ -114,7 +123,7 @@ def _zero_code(est: Any) -> NDArray[np.float32]:
 def at_total(X: Any, total: float) -> Any:
     """Return counts at a total that is the same for all samples."""
     X = X if hasattr(X, "tocsr") else np.asarray(X, dtype=np.float64)
-    sizes = np.asarray(X.sum(axis=1), dtype=np.float64).reshape(-1, 1)
+    sizes = np.asarray(sums_of(X, 1), dtype=np.float64).reshape(-1, 1)
     weight = total / np.maximum(sizes, 1e-12)
     return (X.multiply(weight)).tocsr() if hasattr(X, "tocsr") else X * weight
 

@@ -37,7 +37,7 @@ class Column(NamedTuple):
     scale: float = 1.0
     offset: float = 0.0
     known: bool = True  # whether it was read what it is of
-    level: bool = False  # whether it is 1 for a category and else 0
+    kind: str = "number"  # or "category": 1 for it and else 0; or "date": days since 1970
 
 
 def unroll(est: Any, X: Any) -> tuple[Any, Any]:
@@ -104,9 +104,9 @@ class Through:
     ----------
     core : estimator
         The transformer; attributes that this does not have are those of it.
-    names, origins, levels : sequence
-        Of what is shown: the columns, which columns of the table they are of, and which are 1 for
-        a category and else 0.
+    names, origins, kinds : sequence
+        Of what is shown: the columns, which columns of the table they are of, and whether they are
+        numbers, categories or dates.
     into, out : callable
         From the samples that are shown to those of the transformer, and back.
     """
@@ -118,11 +118,11 @@ class Through:
         core: Any,
         names: Sequence[str] | None,
         origins: Sequence[str] | None,
-        levels: Sequence[bool] | None,
+        kinds: Sequence[str] | None,
         into: Callable[[Any], Any],
         out: Callable[[Any], Any],
     ) -> None:
-        self.core, self.origins, self.levels = core, origins, levels
+        self.core, self.origins, self.kinds = core, origins, kinds
         self.into, self._out = into, out
         self.feature_names_in_ = None if names is None else np.asarray(names, dtype=object)
 
@@ -153,7 +153,7 @@ class Through:
 
         names = [column.name for column in columns]
         origins = [column.origin for column in columns]
-        through = cls(core, names, origins, [column.level for column in columns], into, out)
+        through = cls(core, names, origins, [column.kind for column in columns], into, out)
         through.n_features_in_ = len(columns)
         return through
 
@@ -190,10 +190,10 @@ def origins_of(est: Any, names: Sequence[str]) -> list[str]:
     return list(names) if origins is None else list(origins)
 
 
-def levels_of(est: Any, n_features: int) -> NDArray[np.bool_]:
-    """Return which features are 1 for a category and else 0, by the estimator of `unroll`."""
-    levels = est.levels if isinstance(est, Through) else None
-    return np.zeros(n_features, dtype=bool) if levels is None else np.asarray(levels, dtype=bool)
+def kinds_of(est: Any, n_features: int) -> list[str]:
+    """Return whether features are numbers, categories or dates, by the estimator of `unroll`."""
+    kinds = est.kinds if isinstance(est, Through) else None
+    return ["number"] * n_features if kinds is None else list(kinds)
 
 
 def _steps(est: Any) -> list[Any] | None:
@@ -279,7 +279,7 @@ def _after(step: Any, columns: list[Column] | None) -> list[Column] | None:
             ]
         if isinstance(step, OneHotEncoder):
             return [
-                Column(f"{column.name} = {level}", column.origin, level=True)
+                Column(f"{column.name} = {level}", column.origin, kind="category")
                 for column, levels in zip(columns, _levels(step), strict=True)
                 for level in levels
             ]
@@ -369,7 +369,7 @@ def _levels(step: OneHotEncoder) -> list[list[Any]]:
 
 def _of_date(column: Column, part: str) -> Column:
     if part == "total_seconds":
-        return Column(f"{column.name} (days)", column.origin, 1 / DAY)
+        return Column(f"{column.name} (days)", column.origin, 1 / DAY, kind="date")
     return Column(f"{column.name}, {part.replace('_', ' ')}", column.origin)
 
 

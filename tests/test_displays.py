@@ -26,7 +26,7 @@ from sklearn_classvsc.displays import (
     TraversalDisplay,
 )
 from sklearn_classvsc.inspection import feature_effects, top_features, top_samples, traverse
-from sklearn_classvsc.metrics import class_sharing_matrix, dimension_roles
+from sklearn_classvsc.metrics import class_sharing_matrix, dimension_roles, fidelity_scorer
 
 matplotlib = pytest.importorskip("matplotlib")
 from matplotlib import pyplot as plt  # noqa: E402
@@ -578,6 +578,21 @@ def test_a_factor_display_keeps_to_samples_with_a_label():
     display = FactorDisplay.from_estimator(est, X, partly, j)
     assert (display.samples["sample"] % 2 == 1).all()
     assert_array_equal(display.originals, X[display.samples["sample"]])
+
+
+def test_displays_take_missing_values():
+    X, y = load_iris(return_X_y=True, as_frame=True)
+    gaps = X.mask(np.random.default_rng(0).random(X.shape) < 0.1)
+    est = small(ClassVSCTransformer, max_epochs=60).fit(gaps, y)
+    j = int((est.transform(gaps) != 0).sum(axis=0).argmax())
+    for display in (
+        FactorDisplay.from_estimator(est, gaps, y, j),
+        ReconstructionDisplay.from_estimator(est, gaps, y),
+        TraversalDisplay.from_estimator(est, gaps, y, dimension=j, by_class=True),
+    ):
+        assert len(svg(display.figure_)) > 1000
+    kept = ReconstructionDisplay.from_estimator(est, gaps, y).explained_variance
+    assert kept.mean() == pytest.approx(fidelity_scorer(est, gaps))
 
 
 def test_a_traversal_may_be_over_all_classes_at_the_same_values(digits):

@@ -492,6 +492,17 @@ def test_differences_of_classes_are_those_of_their_means(known):
         assert_allclose(found.loc[c, "difference"], expected)
 
 
+def test_differences_leave_missing_values_out(iris):
+    X, y = iris
+    gaps = X.mask(np.random.default_rng(0).random(X.shape) < 0.2)
+    est = small(ClassVSCTransformer, max_epochs=60).fit(gaps, y)
+    found = class_differences(est, gaps, y)
+    means = gaps.groupby(y).mean()
+    expected = means.loc[0] - means.loc[[1, 2]].mean()
+    assert_allclose(found.loc[0, "difference"], expected)
+    assert np.isfinite(found).all(axis=None)
+
+
 def test_the_counterfactual_switches_the_whole_block(known):
     factors, est = known
     X, y = factors.data, factors.target

@@ -1048,6 +1048,16 @@ def test_fidelity_of_counts_is_the_explained_deviance(container):
     assert metrics.fidelity_scorer(halfway, X) == pytest.approx(expected)
 
 
+def test_fidelity_leaves_missing_values_out():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 3)) + 100
+    X[:, 2] = 7
+    halves = FunctionTransformer(inverse_func=lambda Z: np.nan_to_num(Z, nan=5) / 2).fit(X)
+    gaps = np.where(rng.random(X.shape) < 0.3, np.nan, X)
+    assert metrics.fidelity_scorer(halves, gaps) == pytest.approx(0.75)
+    assert metrics.pooled_fidelity_scorer(halves, gaps) == pytest.approx(0.75)
+
+
 def test_a_dimension_of_one_small_column_is_not_inert():
     X = np.random.default_rng(0).normal(size=(50, 2)) * [1e6, 1]
     identity = FunctionTransformer().fit(X)

@@ -26,7 +26,7 @@ from sklearn.preprocessing import (
 )
 
 from sklearn_classvsc import ClassVSCTransformer, VSCTransformer, metrics
-from sklearn_classvsc._pipelines import core_of, origins_of, unroll
+from sklearn_classvsc._pipelines import core_of, kinds_of, origins_of, unroll
 from sklearn_classvsc.displays import (
     ActivationDisplay,
     HistoryDisplay,
@@ -208,6 +208,9 @@ def test_skrub_says_which_column_each_output_is_of():
         names
     )
     assert set(est.origins) == set(X.columns)
+    kinds = dict(zip(names, kinds_of(est, len(names)), strict=True))
+    assert kinds["seen (days)"] == "date" and kinds["island = Dream"] == "category"
+    assert kinds["seen, month"] == kinds["mass"] == "number"
     assert_allclose(np.diff(shown[:, names.index("seen (days)")]), 1, atol=0.01)  # float32 seconds
 
 

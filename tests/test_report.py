@@ -36,6 +36,7 @@ from sklearn_classvsc import (
     CollapseWarning,
     VAETransformer,
     VSCTransformer,
+    factor_stability,
     metrics,
 )
 from sklearn_classvsc.__main__ import measure
@@ -43,7 +44,15 @@ from sklearn_classvsc.datasets import make_class_factors
 from sklearn_classvsc.inspection import class_differences
 from sklearn_classvsc.report import FactorReport, _factors, factor_report
 from sklearn_classvsc.report._pictures import ImageMaker, bars, cells, curve, png
-from sklearn_classvsc.report._words import decimal, listed, number, percent, shorten
+from sklearn_classvsc.report._words import (
+    date,
+    decimal,
+    listed,
+    number,
+    percent,
+    shorten,
+    stands_out,
+)
 
 pytest.importorskip("jinja2")
 
@@ -230,12 +239,12 @@ def test_refits_are_the_control_and_say_what_comes_back(digits, monkeypatch):
     est, X, y = digits
     asked = {}
 
-    def factor_stability(est, X, y, **arguments):
+    def stub(est, X, y, **arguments):
         asked.update(arguments, est=est, X=X, y=y)
         recurrence = np.where((est.transform(X) != 0).any(axis=0), 0.8, np.nan)
         return Bunch(recurrence=recurrence, chance=0.2)
 
-    monkeypatch.setattr(sklearn_classvsc, "factor_stability", factor_stability, raising=False)
+    monkeypatch.setattr(sklearn_classvsc, "factor_stability", stub)
     quick = clone(est).set_params(max_epochs=3).fit(X, y)
     report = factor_report(quick, X, y, image_shape=(8, 8), n_refits=2)
     data, text = report.to_dict(), Page(report).text
@@ -249,23 +258,20 @@ def test_refits_are_the_control_and_say_what_comes_back(digits, monkeypatch):
     assert [entry["verdict"] for entry in data["trust"]][1] == "yes"
 
 
-def test_refits_of_a_pipeline_are_of_its_transformer(flowers, monkeypatch):
+def test_refits_of_a_pipeline_are_of_its_transformer(flowers):
     _, X, y = flowers
-    est = ClassVSCTransformer(4, hidden_layer_sizes=(8,), max_epochs=3, random_state=0)
-    seen = {}
-
-    def factor_stability(est, X, y, **_):
-        seen.update(est=est, X=X)
-        return Bunch(recurrence=np.full(4, 0.5), chance=0.5)
-
-    monkeypatch.setattr(sklearn_classvsc, "factor_stability", factor_stability, raising=False)
+    est = ClassVSCTransformer(4, hidden_layer_sizes=(8,), max_epochs=20, random_state=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         pipeline = make_pipeline(StandardScaler(), est, LogisticRegression())
         search = GridSearchCV(pipeline, {"logisticregression__C": [1]}, cv=2).fit(X, y)
-    figures = factor_report(search, X, y, n_refits=1).to_dict()["figures"]
-    assert seen["est"] is search.best_estimator_[1]
-    np.testing.assert_allclose(seen["X"], search.best_estimator_[0].transform(X), atol=1e-6)
+        report = factor_report(search, X, y, n_refits=1)
+        inside = search.best_estimator_[0].transform(X)
+        found = factor_stability(search.best_estimator_[1], inside, y, n_refits=1)
+    figures = report.to_dict()["figures"]
+    again = [entry["recurrence"] for entry in report.to_dict()["dimensions"]]
+    np.testing.assert_allclose(np.array(again, dtype=float), found.recurrence, atol=1e-3)
+    assert figures["recurrence_by_chance"] == pytest.approx(found.chance, abs=1e-3)
     assert np.isfinite(figures["nonglobal_contrast_of_refits"])
 
 
@@ -656,6 +662,36 @@ def test_a_file_without_names_is_named(flowers, tmp_path):
 
 
 # -- what it refuses -------------------------------------------------------------------------------
+
+
+def test_missing_values_are_left_out_and_stand_as_decoded(flowers):
+    _, X, y = flowers
+    gaps = X.mask(np.random.default_rng(0).random(X.shape) < 0.1)
+    est = ClassVSCTransformer(6, hidden_layer_sizes=(16,), max_epochs=60, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        est.fit(gaps, y)
+    report = factor_report(est, gaps, y)
+    data = report.to_dict()
+    assert data["figures"]["fidelity"] == pytest.approx(metrics.fidelity_scorer(est, gaps))
+    share = percent(gaps.isna().to_numpy().mean())
+    assert any(f"{share} of the values are missing" in text for text in data["warnings"])
+    json.dumps(data, allow_nan=False)
+    for entry in data["classes"]:
+        plain = (
+            gaps[y == entry["label"]].mean()
+            - gaps[y != entry["label"]].groupby(y[y != entry["label"]]).mean().mean()
+        )
+        for mark in entry["marks"]:
+            assert mark["difference"] == pytest.approx(plain[mark["feature"]])
+
+
+def test_dates_are_written_as_dates():
+    assert date(13828.2) == "2007-11-11"
+    counted = {"feature": "seen (days)", "value": 13828.0, "kind": "date"}
+    assert stands_out(counted, counts=False) == "seen 2007-11-11"
+    absent = {"feature": "sex = M", "value": 0.0, "kind": "category"}
+    assert stands_out(absent, counts=False) == "sex ≠ M"
 
 
 def test_other_estimators_are_refused(flowers):

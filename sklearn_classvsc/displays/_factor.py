@@ -158,12 +158,12 @@ class FactorDisplay:
         """
         est, X = unroll(est, X)
         samples = top_samples(est, X, y, factor=factor, k=n_samples)
-        table: Any = check_array(X, accept_sparse="csr")
+        table: Any = check_array(X, accept_sparse="csr", ensure_all_finite="allow-nan")
         originals = to_dense(table[samples["sample"].to_numpy()])
         X, y = labeled_rows(est, X, y)
         Z = sparse_codes(est, X)
         z = Z[:, [factor]].toarray()[:, 0]
-        data: Any = check_array(X, accept_sparse="csr")
+        data: Any = check_array(X, accept_sparse="csr", ensure_all_finite="allow-nan")
         active = z != 0
         display = cls(
             factor=int(factor),
@@ -172,7 +172,7 @@ class FactorDisplay:
             values=z[active],
             labels=np.asarray(y)[active],
             effect=effects_of_dimension(est, X, Z, int(factor)),
-            means=np.asarray(data.mean(axis=0), dtype=np.float64).ravel(),
+            means=_means(data),
             name=read_names(names, Z.shape[1]).get(int(factor), ""),
             image_shape=image_shape,
         )
@@ -255,7 +255,7 @@ class FactorDisplay:
         top = self._columns(k)
         scale = np.array([self.effect.attrs["scale"][self.effect.columns[i]] for i in top])
         shown = self.originals[:, top].astype(np.float64)
-        z = (shown - self.means[top]) / scale
+        z = np.nan_to_num((shown - self.means[top]) / scale)
         ax.imshow(z, cmap="RdBu_r", vmin=-2.5, vmax=2.5, aspect="auto", interpolation="none")
         for (row, column), value in np.ndenumerate(shown):
             colour = "white" if abs(z[row, column]) > 1.8 else "black"
@@ -322,3 +322,10 @@ class FactorDisplay:
         names = top_features(self.effect, k)["feature"]
         position = {name: i for i, name in enumerate(self.effect.columns)}
         return [position[name] for name in names]
+
+
+def _means(data: Any) -> NDArray[np.float64]:
+    """Return the mean of each feature, missing values left out."""
+    sums = data.sum(axis=0) / data.shape[0] if hasattr(data, "tocsr") else np.nanmean(data, axis=0)
+    means: NDArray[np.float64] = np.asarray(sums, dtype=np.float64).ravel()
+    return means

@@ -136,7 +136,7 @@ class ReconstructionDisplay:
         if y is not None:
             X, y = labeled_rows(est, X, y)
         Z = sparse_codes(est, X)
-        data = check_array(X, accept_sparse="csr")
+        data = check_array(X, accept_sparse="csr", ensure_all_finite="allow-nan")
         names = feature_names(est, data.shape[1])
         rows, labels = _first_of_each(y, Z, n_samples)
         likelihood = getattr(est, "likelihood_", None)

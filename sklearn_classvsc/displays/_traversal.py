@@ -181,7 +181,7 @@ class TraversalDisplay:
                     quantiles=quantiles,
                 )
             ]
-        data = check_array(X, accept_sparse="csr")
+        data = check_array(X, accept_sparse="csr", ensure_all_finite="allow-nan")
         given = read_names(names, found[0].codes.shape[1])
         samples = [each.sample for each in found]
         originals = to_dense(data[samples])

@@ -84,9 +84,17 @@ def _label_counts(A: Any, y: Indicator) -> ClassCounts:
     return ClassCounts(names, y.members.sum(axis=0, dtype=np.float64), active)
 
 
-def check_matrix(matrix: MatrixLike, name: str, *, accept_sparse: str | bool = "csr") -> Any:
-    """Validate a finite numeric matrix, left sparse where `accept_sparse` names a format."""
-    checked: Any = check_array(matrix, accept_sparse=accept_sparse, input_name=name)
+def check_matrix(
+    matrix: MatrixLike, name: str, *, accept_sparse: str | bool = "csr", missing: bool = False
+) -> Any:
+    """Validate a numeric matrix, left sparse where `accept_sparse` names a format.
+
+    It must be finite, but for NaN where values may be `missing`.
+    """
+    finite = "allow-nan" if missing else True
+    checked: Any = check_array(
+        matrix, accept_sparse=accept_sparse, ensure_all_finite=finite, input_name=name
+    )
     # A sparse array, for the `*` of a sparse matrix is the product of matrices.
     as_array: Any = csc_array if accept_sparse == "csc" else csr_array
     return as_array(checked) if issparse(checked) else checked

@@ -57,27 +57,31 @@ class Fidelity(NamedTuple):
 
 
 class Moments:
-    """Mean and sum of squared deviations of each feature, batch after batch."""
+    """Mean and sum of squared deviations of each feature, batch after batch; NaN is left out."""
 
     def __init__(self, n_features: int) -> None:
-        self.n = 0
+        self.n = np.zeros(n_features)
         self.mean, self.squares = np.zeros(n_features), np.zeros(n_features)
 
     def add(self, batch: NDArray[np.float64]) -> None:
         """Take in some more samples (Chan, Golub, LeVeque, 1983)."""
-        n, mean = len(batch), batch.mean(axis=0)
-        if not self.n:  # so that the variance of a constant is 0 whatever its size
-            mean = batch[0] + (batch - batch[0]).mean(axis=0)
-        self.squares += np.square(batch - mean).sum(axis=0)
-        step = mean - self.mean
-        self.squares += np.square(step) * (self.n * n / (self.n + n))
-        self.mean = mean if not self.n else self.mean + step * (n / (self.n + n))
+        known = ~np.isnan(batch)
+        n = known.sum(axis=0)
+        # From the first value, so that the variance of a constant is 0 whatever its size.
+        origin = np.nan_to_num(batch[known.argmax(axis=0), np.arange(batch.shape[1])])
+        centred = np.nan_to_num(batch - origin, copy=False)
+        offset = centred.sum(axis=0) / np.maximum(n, 1)
+        centred -= offset
+        squares = np.where(known, np.square(centred), 0).sum(axis=0)
+        step, total = origin + offset - self.mean, np.maximum(self.n + n, 1)
+        self.squares += squares + np.square(step) * (self.n * n / total)
+        self.mean += step * (n / total)
         self.n += n
 
     @property
     def variance(self) -> NDArray[np.float64]:
         """Variance of each feature."""
-        return self.squares / max(self.n, 1)
+        return self.squares / np.maximum(self.n, 1)
 
 
 def is_counts(est: Any) -> bool:
@@ -113,7 +117,7 @@ def measure_fidelity(
     Parameters
     ----------
     X : array or CSR of shape (n_samples, n_features)
-        Samples.
+        Samples; NaN, a missing value, is left out.
     decode : callable
         From a slice of rows to what is decoded of them.
     likelihood : str or None
@@ -128,16 +132,18 @@ def measure_fidelity(
     """
     n_features, counts = X.shape[1], likelihood in COUNTS
     data, residual = Moments(n_features), Moments(n_features)
-    shares = np.asarray(X.sum(axis=0), dtype=np.float64).ravel()
+    shares = np.asarray(sums_of(X), dtype=np.float64).ravel()
     shares /= max(shares.sum(), 1e-300)
     gained = lost = 0.0
     for rows in row_blocks(X):
         batch = to_dense(X[rows]).astype(np.float64)
         X_hat = dense(decode(rows), "X_hat")
         if counts:
-            X_hat = with_totals(X_hat, batch)
-            i, j = np.nonzero(batch)
-            x, null = batch[i, j], batch.sum(axis=1)[i] * shares[j]
+            known = ~np.isnan(batch)
+            counted = np.where(known, batch, 0)
+            X_hat = with_totals(np.where(known, X_hat, 0), counted)
+            i, j = np.nonzero(counted)
+            x, null = counted[i, j], counted.sum(axis=1)[i] * shares[j]
             gained += float(x @ np.log(np.maximum(X_hat[i, j], 1e-12) / null))
             lost += float(x @ np.log(x / null))
         data.add(batch)
@@ -153,9 +159,14 @@ def measure_fidelity(
     return Fidelity(data.variance, residual.variance, rmse, deviance, measure)
 
 
+def sums_of(X: Any, axis: int = 0) -> Any:
+    """Return sums over samples, or features, missing values left out."""
+    return X.sum(axis=axis) if hasattr(X, "tocsr") else np.nansum(X, axis=axis)
+
+
 def fidelity_of(est: Any, X: Any) -> Fidelity:
     """Measure what an estimator's codes keep of samples."""
-    X, Z = check_matrix(X, "X"), est.transform(X)
+    X, Z = check_matrix(X, "X", missing=True), est.transform(X)
     if hasattr(Z, "iloc"):
         Z = Z.to_numpy()
     return measure_fidelity(

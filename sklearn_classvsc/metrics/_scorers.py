@@ -308,7 +308,7 @@ def inert_dimensions(estimator: Any, X: MatrixLike, *, eps: float = 1e-3) -> NDA
     check_scalar(eps, "eps", Real, min_val=0)
     estimator, X = unroll(estimator, X)
     codes = dense(estimator.transform(X), "codes")
-    return inert_by_codes(estimator, check_matrix(X, "X"), codes, eps)
+    return inert_by_codes(estimator, check_matrix(X, "X", missing=True), codes, eps)
 
 
 def inert_by_codes(estimator: Any, X: Any, Z: NDArray[Any], eps: float = 1e-3) -> NDArray[np.bool_]:

@@ -183,7 +183,7 @@ def _scale(inputs: Inputs) -> Scale:
 
 def _kept(inputs: Inputs, rows: NDArray[np.intp], codes: NDArray[Any]) -> Fidelity:
     return measure_fidelity(
-        inputs.X[rows],
+        inputs.known(rows),
         lambda block: inputs.est.inverse_transform(codes[block]),
         inputs.core.likelihood_,
     )

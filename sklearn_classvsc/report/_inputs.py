@@ -18,7 +18,7 @@ from .._pipelines import (
     Through,
     core_of,
     feature_names,
-    levels_of,
+    kinds_of,
     origins_of,
     sparse_codes,
     unroll,
@@ -38,7 +38,8 @@ class Inputs(NamedTuple):
 
     est: Any  # encodes and decodes X
     core: Any  # the transformer
-    X: Any  # (n, f), in the columns that are shown; array or CSR
+    X: Any  # (n, f), in the columns that are shown; array or CSR; missing values as decoded
+    missing: NDArray[np.bool_] | None  # (n, f), if any are
     Z: NDArray[Any]  # (n, d), the codes
     y: NDArray[Any]
     labels: NDArray[np.intp]  # (n,), positions in `classes`
@@ -46,7 +47,7 @@ class Inputs(NamedTuple):
     class_names: list[str]
     feature_names: list[str]
     origins: list[str]  # (f,), the column of the table that each feature is of
-    levels: NDArray[np.bool_]  # (f,), whether it is 1 for a category and else 0
+    kinds: list[str]  # (f,), "number", "category" or "date"
     image_shape: tuple[int, ...] | None
     names: dict[int, str]  # of dimensions, given by the user
     n_refits: int
@@ -55,7 +56,13 @@ class Inputs(NamedTuple):
 
     def inside(self, rows: Any) -> Any:
         """Return rows of X as the transformer takes them."""
-        return self.est.into(self.X[rows]) if isinstance(self.est, Through) else self.X[rows]
+        X = self.known(rows)
+        return self.est.into(X) if isinstance(self.est, Through) else X
+
+    def known(self, rows: Any) -> Any:
+        """Return rows of X with NaN where a value is missing."""
+        X = self.X[rows]
+        return X if self.missing is None else np.where(self.missing[rows], np.nan, X)
 
     @property
     def inspected(self) -> Any:
@@ -88,18 +95,26 @@ def check_inputs(
     n_given = X.shape[0] if hasattr(X, "shape") else len(X)
     X, read = labeled_rows(est, X, y)
     classes, labels = check_labels(read, X)
+    Z = sparse_codes(est, X).toarray()
+    table = check_matrix(X, "X", missing=True)
+    missing = None if hasattr(table, "tocsr") else np.isnan(table)
+    if missing is not None and missing.any():
+        table = np.where(missing, est.inverse_transform(Z), table)
+    else:
+        missing = None
     return Inputs(
         est,
         core,
-        check_matrix(X, "X"),
-        sparse_codes(est, X).toarray(),
+        table,
+        missing,
+        Z,
         read,
         labels,
         classes,
         _names(class_names, classes.tolist(), "class_names", "class of y, in the order of"),
         _features(est, feature_names),
         origins_of(est, _features(est, feature_names)),
-        levels_of(est, est.n_features_in_),
+        kinds_of(est, est.n_features_in_),
         check_image_shape(image_shape, est.n_features_in_),
         {j: clean(name) for j, name in read_names(names, core.n_components).items()},
         n_refits,

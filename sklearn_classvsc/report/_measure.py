@@ -49,10 +49,12 @@ def measure(inputs: Inputs, title: str) -> Findings:
     counts, roles = class_counts(Z, y), metrics.dimension_roles(Z, y)
     sharing = metrics.class_sharing_matrix(Z, y)
     kept = measure_fidelity(
-        inputs.X, lambda block: est.inverse_transform(Z[block]), inputs.core.likelihood_
+        inputs.known(slice(None)),
+        lambda block: est.inverse_transform(Z[block]),
+        inputs.core.likelihood_,
     )
     factors = measure_factors(inputs, counts, roles)
-    frame = differences_by_codes(est, inputs.X[rows], csr_array(Z[rows]), y[rows])
+    frame = differences_by_codes(est, inputs.known(rows), csr_array(Z[rows]), y[rows])
     kinds = ("counterfactual", "difference")
     differences = {kind: frame.xs(kind, level="kind").to_numpy() for kind in kinds}
     recurrence = _baselines.recurrence(inputs)
@@ -63,6 +65,7 @@ def measure(inputs: Inputs, title: str) -> Findings:
             "n_samples": len(y),
             "n_features": len(inputs.feature_names),
             "n_unlabeled_left_out": inputs.n_unlabeled,
+            "missing": 0.0 if inputs.missing is None else float(inputs.missing.mean()),
             "n_samples_inspected": len(rows),
             "image_shape": inputs.image_shape and [*inputs.image_shape],
             "feature_names": inputs.feature_names,
@@ -276,8 +279,10 @@ def _sample(row: int, j: int, inputs: Inputs, factors: Factors) -> dict[str, Any
         entry["features"] = [
             {
                 "feature": inputs.feature_names[i],
-                "value": float(round(inputs.X[row, i]) if inputs.levels[i] else inputs.X[row, i]),
-                "category": bool(inputs.levels[i]),
+                "value": float(
+                    inputs.X[row, i] if inputs.kinds[i] == "number" else round(inputs.X[row, i])
+                ),
+                "kind": inputs.kinds[i],
             }
             for i in strongest(inputs, factors.scale, row)
         ]

@@ -186,11 +186,24 @@ def _slider(
         ]
         if slider.frames is not None:
             middle = slider.frames[:, 1 + STEPS // 2]
+            dates = _dates(slider, findings)
             view["middle"] = [
-                (name, [_words.number(value) for value in _rounded(values)])
-                for name, values in zip(names, middle, strict=True)
+                (name, _written(values, dates)) for name, values in zip(names, middle, strict=True)
             ]
     return view
+
+
+def _dates(slider: Slider, findings: Findings) -> list[bool]:
+    """Return which features of a sweep are dates."""
+    return [findings.inputs.kinds[i] == "date" for i in slider.features]
+
+
+def _written(values: NDArray[np.float64], dates: list[bool]) -> list[str]:
+    rounded = _rounded(values)
+    return [
+        _words.date(value) if is_date else _words.number(few)
+        for value, few, is_date in zip(values.tolist(), rounded, dates, strict=True)
+    ]
 
 
 def _ends(slider: Slider) -> tuple[str, str]:
@@ -317,14 +330,25 @@ def _client(
         "sweeps": {
             str(slider.dimension): {
                 "values": _rounded(slider.values),
-                "frames": None
-                if images
-                else [[_rounded(step) for step in steps] for steps in slider.frames],
+                "frames": None if images else _frames(slider.frames, _dates(slider, findings)),
+                "dates": _dates(slider, findings),
             }
             for slider in sliders
             if slider.frames is not None
         },
     }
+
+
+def _frames(frames: NDArray[np.float64], dates: list[bool]) -> list[list[list[float]]]:
+    """Return decoded values with three digits; of dates whole days."""
+    rounded = np.where(dates, np.round(frames), frames)
+    return [
+        [
+            [v if is_date else _rounded([v])[0] for v, is_date in zip(step, dates, strict=True)]
+            for step in steps
+        ]
+        for steps in rounded.tolist()
+    ]
 
 
 def _dense(X: Any) -> NDArray[np.float64]:

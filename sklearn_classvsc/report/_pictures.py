@@ -221,7 +221,7 @@ def factor_map(data: dict[str, Any], rows: list[int], columns: list[int]) -> dic
 
 def _group(role: str, n: int, width: int) -> str:
     """Return the role's name if it fits above its columns, or as much of it as does."""
-    room = max(1, int(n * width / 6.5))
+    room = max(1, int(n * width / 7.5))
     return role if len(role) <= room else role[: max(1, room - 1)] + "…" * (room > 2)
 
 

@@ -70,6 +70,11 @@ def listed(names: list[str], at_most: int = 4) -> str:
     return " and ".join([", ".join(shown[:-1])] * bool(shown[:-1]) + shown[-1:])
 
 
+def date(days: float) -> str:
+    """Write the date so many days after 1970 began."""
+    return str(np.datetime64(round(days), "D"))
+
+
 def decimal(value: float | None) -> str:
     """Write two decimals."""
     return "–" if value is None else f"{value:.2f}".replace("-", "\N{MINUS SIGN}")
@@ -93,7 +98,9 @@ def stands_out(feature: dict[str, Any], counts: bool) -> str:
     name = shorten(feature["feature"], 40)
     if counts:
         return name
-    if feature["category"]:
+    if feature["kind"] == "date":
+        return f"{name.removesuffix(' (days)')} {date(feature['value'])}"
+    if feature["kind"] == "category":
         return name if feature["value"] else name.replace(" = ", " \N{NOT EQUAL TO} ", 1)
     return f"{name} {number(feature['value'])}"
 
@@ -206,8 +213,10 @@ def summary(data: dict[str, Any]) -> str:
     n = figures["n_factors"]
     text = f"{estimator['name']} describes {of} by {count(n, 'factor')}"
     used = sum(len(factor["dimensions"]) for factor in data["factors"])
-    if used > n:
-        text += f", switches with {used} dimensions"
+    if n < used or used < estimator["n_components"]:
+        total = count(estimator["n_components"], "dimension")
+        spare = used < estimator["n_components"]
+        text += f", switches with {f'{used} of its ' * spare}{total}"
     text += f": {listed(parts)}" if parts else ""
     if inert := sum(factor["inert"] for factor in data["factors"]):
         text += f"; {inert} of them change{'s' * (inert == 1)} nothing that is decoded"
@@ -335,6 +344,11 @@ def warning_texts(data: dict[str, Any], collapse: list[str]) -> list[str]:
         )
     if small := [n for n, e in zip(names, data["classes"], strict=True) if e["n_samples"] < 5]:
         texts.append(f"Fewer than 5 samples, so left out of roles and contrast: {listed(small)}.")
+    if missing := data["data"]["missing"]:
+        texts.append(
+            f"{percent(missing)} of the values are missing. No figure of what the code keeps or of "
+            "what marks a class counts them; where values must be there, they stand as decoded."
+        )
     if n := data["data"]["n_unlabeled_left_out"]:
         texts.append(f"{count(n, 'sample')} without a label left out.")
     return texts

@@ -8,6 +8,8 @@
     return text.replace(/-/g, "\u2212");
   };
 
+  const date = (days) => new Date(days * 864e5).toISOString().slice(0, 10);
+
   // -- cards: opened by links and by the map, sorted ----------------------------------------------
   function open(element) {
     for (let at = element; at; at = at.parentElement) if (at.matches("details")) at.open = true;
@@ -150,7 +152,7 @@
     function write(step) {
       const rows = part.querySelectorAll(".frames tbody tr");
       sweep.frames.forEach((steps, i) => steps[step].forEach((value, k) => {
-        rows[i].cells[k + 1].textContent = number(value);
+        rows[i].cells[k + 1].textContent = sweep.dates[k] ? date(value) : number(value);
       }));
     }
 
