@@ -3,6 +3,7 @@
 ORDER = [
     "start",
     "table",
+    "missing_values",
     "image_factors",
     "report",
     "pipeline",
