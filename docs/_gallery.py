@@ -4,6 +4,7 @@ ORDER = [
     "start",
     "table",
     "mixed_table",
+    "missing_values",
     "image_factors",
     "report",
     "pipeline",

@@ -104,3 +104,14 @@ for name in ("benign", "malignant"):
     profile = est.activation_proba(given[y_train == name]).mean(axis=0)
     print(f"mean difference from the gates of {name} ones: {abs(gamma - profile).mean():.2f}")
 print(f"the label: {y_test[0]}")
+
+# sphinx_gallery_start_ignore
+nearness = pd.DataFrame(errors)
+assert (nearness["ClassVSC"] < nearness["KNNImputer"]).all()
+assert (nearness["IterativeImputer"][1:] < nearness["ClassVSC"][1:]).all()
+assert nearness["IterativeImputer"][0] == nearness.max(axis=None)
+profiles = [
+    est.activation_proba(given[y_train == name]).mean(axis=0) for name in ("benign", "malignant")
+]
+assert abs(gamma - profiles[0]).mean() < abs(gamma - profiles[1]).mean()
+# sphinx_gallery_end_ignore
