@@ -27,7 +27,7 @@ checks networks of your own, `_guard` keeps what goes on around a fit away from 
 tells users what is wrong, `_files` writes whole files or none and holds trees of arrays,
 `_fingerprints` recognises data, `_persistence` says what a model file holds, `_checkpoint` lets a
 training go on after a crash, `distributed` has several processes train one model, `metrics` judges
-any codes, `stability` says which dimensions refits find again, `inspection` what a dimension does
+any codes, `_stability` says which dimensions refits find again, `inspection` what a dimension does
 to the features, `_comparison` what such changes are compared by, `displays` and `report` show it,
 `editing` changes samples by their codes, `export` writes ONNX models, `anndata` reads and writes
 cells, `_datafiles` reads the files of the command line, and `datasets` makes data whose factors are
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from ._collapse import CollapseWarning, GeneralizationWarning
     from ._estimators import ClassVSCTransformer, VAETransformer, VSCTransformer
     from ._files import ModelFileError
-    from .stability import factor_stability
+    from ._stability import factor_stability
 
 #: Where each public name lives.
 _HOMES = {
@@ -51,7 +51,7 @@ _HOMES = {
     "ModelFileError": "._files",
     "VAETransformer": "._estimators",
     "VSCTransformer": "._estimators",
-    "factor_stability": ".stability",
+    "factor_stability": "._stability",
 }
 __all__ = [
     "ClassVSCTransformer",

@@ -18,8 +18,6 @@ from sklearn_classvsc.inspection import feature_effects
 from sklearn_classvsc.labels import labeled_rows
 from sklearn_classvsc.metrics import FactorRecurrence, factor_recurrence
 
-__all__ = ["factor_stability"]
-
 
 def factor_stability(
     est: Any,
