@@ -80,7 +80,7 @@ def digest(estimator: Any) -> str:
         else:
             result.update(value.tobytes() if hasattr(value, "tobytes") else repr(value).encode())
 
-    free = ("callbacks", "checkpoint", "stop_reason_")
+    free = ("callbacks", "stop_reason_")
     add({name: x for name, x in estimator.__getstate__().items() if name not in free})
     result.update(estimator.transform(X).tobytes())
     return result.hexdigest()
@@ -169,7 +169,7 @@ def killed(n: int) -> Row:
         for i in range(n):
             cls = ESTIMATORS[i % 3]
             with tempfile.TemporaryDirectory() as folder, Stopwatch() as watch:
-                whole = small(cls, max_epochs=EPOCHS, checkpoint=f"{folder}/whole").fit(X, Y)
+                whole = small(cls, max_epochs=EPOCHS).fit(X, Y, checkpoint=f"{folder}/whole")
             with tempfile.TemporaryDirectory() as folder:
                 yield _kill(folder, cls, digest(whole), rng.uniform(0, watch.seconds))
 
@@ -181,12 +181,12 @@ def _kill(folder: str, cls: type[Any], whole: str, seconds: float) -> str:
     path = Path(folder) / "fit"
 
     def make() -> Any:
-        return small(cls, max_epochs=EPOCHS, checkpoint=path)
+        return small(cls, max_epochs=EPOCHS)
 
     pid = os.fork()
     if not pid:
         with contextlib.suppress(BaseException):
-            make().fit(X, Y)
+            make().fit(X, Y, checkpoint=path)
         os._exit(0)
     time.sleep(seconds)
     os.kill(pid, signal.SIGKILL)
@@ -197,7 +197,7 @@ def _kill(folder: str, cls: type[Any], whole: str, seconds: float) -> str:
             epochs = cls.load(path).n_iter_
         except ValueError as error:
             return f"miss: unreadable ({error})"
-    if digest(make().fit(X, Y, resume=True)) != whole:
+    if digest(make().fit(X, Y, checkpoint=path, resume=True)) != whole:
         return f"miss: another result after epoch {epochs}"
     if os.listdir(folder) != ["fit"]:
         return "miss: files left behind"
@@ -212,8 +212,7 @@ class Writing:
 
     def __init__(self, folder: str, by_fit: bool) -> None:
         self.folder, self.path, self.by_fit = Path(folder), Path(folder) / "model", by_fit
-        self.make = lambda: small(max_epochs=EPOCHS, checkpoint=self.path)
-        self.fitted = self.make()
+        self.fitted = small(max_epochs=EPOCHS)
         if by_fit:
             self.whole = digest(small(max_epochs=EPOCHS).fit(X, Y))
         else:
@@ -226,7 +225,7 @@ class Writing:
     def write(self) -> None:
         """Write anew."""
         if self.by_fit:
-            self.fitted.fit(X, Y)
+            self.fitted.fit(X, Y, checkpoint=self.path)
         else:
             self.new.save(self.path)
 
@@ -264,7 +263,8 @@ class Writing:
         kept = ClassVSCTransformer.load(self.path).n_iter_ if self.path.exists() else 0
         if not reached - 1 <= kept <= reached:
             return f"miss: {kept} epochs in the file, {reached} in the estimator"
-        if digest(self.make().fit(X, Y, resume=True)) != self.whole:
+        resumed = small(max_epochs=EPOCHS).fit(X, Y, checkpoint=self.path, resume=True)
+        if digest(resumed) != self.whole:
             return "miss: another result"
         file = "file readable, " if kept else ""
         return f"in fit: raised{when}, {file}resumed to the identical result"
@@ -273,7 +273,7 @@ class Writing:
 def failed_writes(n: int, kind: str) -> Row:
     """Let a limit, the directory or the user stop a write, half of them in a fit."""
     with tempfile.TemporaryDirectory() as folder:  # imports what a user other than root may not
-        small(checkpoint=f"{folder}/fit").fit(X, Y)
+        small().fit(X, Y, checkpoint=f"{folder}/fit")
     if not os.geteuid():
         os.seteuid(65534)  # root may write anywhere
     if kind == "interrupt":  # which a shell's background jobs ignore
@@ -314,7 +314,7 @@ def full_disk(writing: Writing, rng: np.random.Generator) -> Iterator[None]:
         with tempfile.TemporaryDirectory() as folder:
             sizes = []
             for epochs in (2, EPOCHS - 1):
-                small(max_epochs=epochs, checkpoint=f"{folder}/{epochs}").fit(X, Y)
+                small(max_epochs=epochs).fit(X, Y, checkpoint=f"{folder}/{epochs}")
                 sizes.append((Path(folder) / str(epochs)).stat().st_size)
         limit = int(rng.integers(*sizes))
     else:
@@ -462,10 +462,8 @@ def rise_of_fit(n_rows: int, batch_size: int, cap: float) -> float:
 def checkpoint_cost(n: int) -> Row:
     """Time default fits with a checkpoint and without."""
     with tempfile.TemporaryDirectory() as folder:
-        parameters = {"max_epochs": SHORT_EPOCHS, "random_state": 0}
-        plain = VAETransformer(**parameters)
-        written = VAETransformer(**parameters, checkpoint=f"{folder}/fit")
-        systems = {"without": lambda: plain.fit(X), "with": lambda: written.fit(X)}
+        est, path = VAETransformer(max_epochs=SHORT_EPOCHS, random_state=0), f"{folder}/fit"
+        systems = {"without": lambda: est.fit(X), "with": lambda: est.fit(X, checkpoint=path)}
         timings = harness.interleave(systems, n)
     wall = np.median(harness.ratios(timings, "with", "without"))
     cpu = np.median(np.divide(timings["with"]["cpu"], timings["without"]["cpu"]))

@@ -259,20 +259,20 @@ def noisy_fits(folder):
             VSCTransformer, callbacks=[At(1, 2, ZeroDivisionError("by it"))]
         ).fit(X),
         "divergence": lambda: small(VAETransformer, learning_rate=1e30).fit(X),
-        "checkpoint": lambda: small(VSCTransformer, checkpoint=folder / "no" / "such").fit(X),
+        "checkpoint": lambda: small(VSCTransformer).fit(X, checkpoint=folder / "no" / "such"),
     }.items():
         found[name] = error_of(fit)
     found["after the errors"] = summary(small(ClassVSCTransformer).fit(X, y))
 
     path = folder / "checkpoint.safetensors"
     found["undisturbed"] = summary(small(VSCTransformer, max_epochs=8).fit(X))
-    est = small(VSCTransformer, max_epochs=8, checkpoint=path)
+    est = small(VSCTransformer, max_epochs=8)
     full = mock.patch.object(_persistence, "save", writing(4))
     with full, mock.patch.object(_checkpoint, "COST", np.inf):
-        found["full disk"] = error_of(lambda: est.fit(X))
+        found["full disk"] = error_of(lambda: est.fit(X, checkpoint=path))
     found["interrupted"] = summary(est)
-    found["resumed"] = summary(est.fit(X, resume=True))
-    found["finished"] = summary(est.fit(X, resume=True))
+    found["resumed"] = summary(est.fit(X, checkpoint=path, resume=True))
+    found["finished"] = summary(est.fit(X, checkpoint=path, resume=True))
     return found
 
 

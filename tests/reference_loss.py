@@ -58,6 +58,7 @@ class Recipe(NamedTuple):
         """Return the package's estimator of this model."""
         sizes = {"hidden_layer_sizes": (self.n_hidden,), "batch_size": self.batch_size}
         parameters = {"random_state": 0, "likelihood": "bernoulli"} | sizes | parameters
+        parameters["rotation"] = None  # the loss knows no axes
         if self.objective == "vsc":
             return VSCTransformer(self.n_components, **parameters)
         return ClassVSCTransformer(self.n_components, objective=self.objective, **parameters)

@@ -365,7 +365,7 @@ VALUES: dict[str, tuple[list[Any], list[Any], list[Any]]] = {
     "n_iter_no_change": ([1, 10**9], [], [0, -1, 0.5, None]),
     "device": (["cpu", "cpu+bfloat16"], [], ["nonsense", 0, None, "cuda:99", "", "cpu+float16"]),
     "callbacks": ([None, []], [], ["print", 1, ["print"], [("name", 1)], [None]]),
-    "checkpoint": ([None], [], [1, ["m"], True]),
+    "rotation": ([None, "auto", "varimax", "principal"], [], ["promax", 1, True]),
     "warm_start": ([False, True], [], ["yes", None]),
     "sparse_output": ([False, True], [], ["yes", None]),
     "random_state": ([0, 2**32 - 1, np.random.RandomState(0), None], [2**40], [-1, "0", 1.5]),

@@ -241,15 +241,14 @@ def test_what_is_fitted_outlives_a_change_of_the_recipe(images):
 @pytest.mark.parametrize("cls", ESTIMATORS)
 def test_a_checkpoint_knows_them(cls, images, tmp_path):
     X, y = images
-    bodies = {"encoder": ENCODER, "decoder": DECODER, "checkpoint": tmp_path / "fit"}
-    est = small(cls, **bodies).fit(X, y)
-    bodies |= {"encoder": ConvEncoder(list(SHAPE), channels=[3, 4])}
-    resumed = small(cls, **bodies).fit(X, y, resume=True)
+    path = tmp_path / "fit"
+    est = small(cls, encoder=ENCODER, decoder=DECODER).fit(X, y, checkpoint=path)
+    same = ConvEncoder(list(SHAPE), channels=[3, 4])
+    resumed = small(cls, encoder=same, decoder=DECODER).fit(X, y, checkpoint=path, resume=True)
     assert np.array_equal(resumed.transform(X), est.transform(X))
     with pytest.raises(ValueError, match=r"encoder=ConvEncoder\(.*, now ConvEncoder\("):
-        small(cls, **bodies | {"encoder": ConvEncoder(SHAPE, channels=(5,))}).fit(
-            X, resume=True, y=y
-        )
+        other = ConvEncoder(SHAPE, channels=(5,))
+        small(cls, encoder=other, decoder=DECODER).fit(X, y, checkpoint=path, resume=True)
 
 
 @pytest.mark.parametrize("cls", ESTIMATORS)

@@ -62,9 +62,8 @@ def every_epoch_is_written(monkeypatch):
     monkeypatch.setattr(_checkpoint, "COST", math.inf)
 
 
-def make(cls=ClassVSCTransformer, file=None, **parameters):
-    defaults = {"max_epochs": EPOCHS, "batch_size": 20, "checkpoint": file}
-    return small(cls, **defaults | parameters)
+def make(cls=ClassVSCTransformer, **parameters):
+    return small(cls, **{"max_epochs": EPOCHS, "batch_size": 20} | parameters)
 
 
 def crash(estimator, epochs, *data, **kwargs):
@@ -84,8 +83,7 @@ def crash(estimator, epochs, *data, **kwargs):
 
 def assert_same(one, two, X=X):
     """Compare what is learned, and how it goes on learning, to the last bit."""
-    states = [{k: v for k, v in e.__getstate__().items() if k != "checkpoint"} for e in (one, two)]
-    np.testing.assert_equal(*states)
+    np.testing.assert_equal(one.__getstate__(), two.__getstate__())
     for name in ("transform", "score_samples"):
         np.testing.assert_array_equal(getattr(one, name)(X), getattr(two, name)(X), strict=True)
     pd.testing.assert_frame_equal(one.history_, two.history_)
@@ -102,10 +100,10 @@ def assert_same(one, two, X=X):
 def test_a_fit_that_crashed_and_resumed_is_the_fit_that_did_not(cls, early_stopping, epochs, file):
     parameters = {"early_stopping": early_stopping, "validation_fraction": 0.3}
     whole = make(cls, **parameters).fit(X, Y, W)
-    estimator = make(cls, file, **parameters)
-    crash(estimator, epochs, X, Y, W)
+    estimator = make(cls, **parameters)
+    crash(estimator, epochs, X, Y, W, checkpoint=file)
     assert not hasattr(estimator, "module_")
-    resumed = make(cls, str(file), **parameters).fit(X, Y, W, resume=True)
+    resumed = make(cls, **parameters).fit(X, Y, W, checkpoint=str(file), resume=True)
     assert_same(whole, resumed)
     assert_same(whole.partial_fit(X, Y), resumed.partial_fit(X, Y))
     assert os.listdir(file.parent) == [file.name]
@@ -117,17 +115,17 @@ def test_the_best_classifiers_so_far_are_in_the_file(file):
     whole = make(**parameters).fit(X, Y)
     held_out = whole.history_["held_out_recognition"]
     assert held_out.idxmin() < 40 and held_out.iloc[-1] > held_out.min()
-    crash(make(file=file, **parameters), 50, X, Y)
+    crash(make(**parameters), 50, X, Y, checkpoint=file)
     saved = ClassVSCTransformer.load(file).__getstate__()["_pending_state"]["honest"]
     assert saved["loss"] == held_out[:50].min()
-    assert_same(whole, make(file=file, **parameters).fit(X, Y, resume=True))
+    assert_same(whole, make(**parameters).fit(X, Y, checkpoint=file, resume=True))
 
 
 def test_a_fit_that_crashes_again_and_again_arrives(file):
     whole = make().fit(X, Y)
     for _ in range(EPOCHS - 1):
-        crash(make(file=file), 1, X, Y, resume=True)
-    assert_same(whole, make(file=file).fit(X, Y, resume=True))
+        crash(make(), 1, X, Y, checkpoint=file, resume=True)
+    assert_same(whole, make().fit(X, Y, checkpoint=file, resume=True))
 
 
 def test_early_stopping_goes_on_counting(file):
@@ -140,8 +138,8 @@ def test_early_stopping_goes_on_counting(file):
     whole = make(**parameters).fit(X, Y)
     assert whole.stop_reason_ == "early_stopping" and whole.n_iter_ > 5
     for epochs in (whole.n_iter_ - 1, whole.n_iter_ - 3):
-        crash(make(file=file, **parameters), epochs, X, Y)
-        assert_same(whole, make(file=file, **parameters).fit(X, Y, resume=True))
+        crash(make(**parameters), epochs, X, Y, checkpoint=file)
+        assert_same(whole, make(**parameters).fit(X, Y, checkpoint=file, resume=True))
 
 
 def test_without_a_seed_the_one_that_was_drawn_goes_on(file):
@@ -155,17 +153,17 @@ def test_without_a_seed_the_one_that_was_drawn_goes_on(file):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_persistence, "save", keep)
-        whole = make(file=file, **parameters).fit(X, Y)
+        whole = make(**parameters).fit(X, Y, checkpoint=file)
     file.write_bytes(files[2])
-    assert_same(whole, make(file=file, **parameters).fit(X, Y, resume=True))
+    assert_same(whole, make(**parameters).fit(X, Y, checkpoint=file, resume=True))
 
 
 def test_a_warm_start_resumes_with_its_history(file):
     first = make(warm_start=True).fit(X, Y)
     whole = pickle.loads(pickle.dumps(first)).fit(X, Y)
-    crash(first.set_params(checkpoint=file), 2, X, Y)
+    crash(first, 2, X, Y, checkpoint=file)
     assert first.n_iter_ == EPOCHS
-    resumed = make(file=file, warm_start=True).fit(X, Y, resume=True)
+    resumed = make(warm_start=True).fit(X, Y, checkpoint=file, resume=True)
     assert resumed.n_iter_ == 2 * EPOCHS
     assert_same(whole, resumed)
 
@@ -174,56 +172,57 @@ def test_a_warm_start_resumes_with_its_history(file):
     "data", [sparse.csr_array(X), pd.DataFrame(X, columns=list("abcde")), X.astype(np.float32)]
 )
 def test_data_of_every_kind_resume(data, file):
-    crash(make(file=file), 2, data, Y)
-    assert_same(make().fit(data, Y), make(file=file).fit(data, Y, resume=True), data)
+    crash(make(), 2, data, Y, checkpoint=file)
+    assert_same(make().fit(data, Y), make().fit(data, Y, checkpoint=file, resume=True), data)
 
 
 def test_labels_that_are_strings_and_missing_ones_resume(file):
     y = np.array(["a", "b", "", "c"])[np.arange(50) % 4]
-    crash(make(file=file, unlabeled=""), 2, X, y)
-    resumed = make(file=file, unlabeled="").fit(X, y, resume=True)
+    crash(make(unlabeled=""), 2, X, y, checkpoint=file)
+    resumed = make(unlabeled="").fit(X, y, checkpoint=file, resume=True)
     assert_same(make(unlabeled="").fit(X, y), resumed)
 
 
 def test_resume_without_a_file_starts_afresh_and_without_resume_the_file_is_replaced(file):
     whole = make().fit(X, Y)
-    assert_same(whole, make(file=file).fit(X, Y, resume=True))
-    other = make(file=file, random_state=1)
-    crash(other, 2, X, Y)
-    assert_same(whole, make(file=file).fit(X, Y))
+    assert_same(whole, make().fit(X, Y, checkpoint=file, resume=True))
+    crash(make(random_state=1), 2, X, Y, checkpoint=file)
+    assert_same(whole, make().fit(X, Y, checkpoint=file))
 
 
 def test_a_finished_fit_is_returned_without_training(file, monkeypatch):
-    whole = make(file=file).fit(X, Y)
+    whole = make().fit(X, Y, checkpoint=file)
     before = file.stat().st_mtime_ns, file.read_bytes()
     monkeypatch.setattr("sklearn_classvsc._net.VSCNet.train", None)
-    again = make(file=file).fit(X, Y, resume=True)
+    again = make().fit(X, Y, checkpoint=file, resume=True)
     monkeypatch.undo()
     assert (file.stat().st_mtime_ns, file.read_bytes()) == before
     assert_same(whole, again)
     assert_same(whole.partial_fit(X, Y), again.partial_fit(X, Y))
 
 
-def test_fit_transform_and_pipelines_pass_resume_on(file):
+def test_fit_transform_and_pipelines_pass_both_on(file):
     codes = make().fit_transform(X, Y)
-    crash(make(file=file), 2, X, Y)
-    assert np.array_equal(make(file=file).fit_transform(X, Y, resume=True), codes)
+    crash(make(), 2, X, Y, checkpoint=file)
+    assert np.array_equal(make().fit_transform(X, Y, checkpoint=file, resume=True), codes)
     file.unlink()
-    pipe = make_pipeline(StandardScaler(), make(file=file))
-    step = "classvsctransformer__resume"
-    whole = pipe.fit(X, Y).transform(X)
-    crash(clone(pipe), 2, X, Y)
-    assert np.array_equal(clone(pipe).fit(X, Y, **{step: True}).transform(X), whole)
+    pipe, step = make_pipeline(StandardScaler(), make()), "classvsctransformer"
+    named, resumed = {f"{step}__checkpoint": file}, {f"{step}__resume": True}
+    whole = clone(pipe).fit(X, Y).transform(X)
+    crash(clone(pipe), 2, X, Y, **named)
+    assert np.array_equal(clone(pipe).fit(X, Y, **named, **resumed).transform(X), whole)
     with config_context(enable_metadata_routing=True):
-        crash(clone(pipe), 2, X, Y)
-        routed = make_pipeline(StandardScaler(), make(file=file).set_fit_request(resume=True))
-        assert np.array_equal(routed.fit(X, Y, resume=True).transform(X), whole)
+        estimator = make().set_fit_request(checkpoint=True, resume=True)
+        routed = make_pipeline(StandardScaler(), estimator)
+        crash(clone(routed), 2, X, Y, checkpoint=file)
+        resumed = routed.fit(X, Y, checkpoint=file, resume=True)
+        assert np.array_equal(resumed.transform(X), whole)
 
 
 def test_what_does_not_change_the_weights_may_differ(file):
-    crash(make(file=file), 2, X, Y)
+    crash(make(), 2, X, Y, checkpoint=file)
     free = {"threshold": 0.7, "sparse_output": True, "warm_start": True, "verbose": 0}
-    resumed = make(file=file, **free, hidden_layer_sizes=[16]).fit(X, Y, resume=True)
+    resumed = make(**free, hidden_layer_sizes=[16]).fit(X, Y, checkpoint=file, resume=True)
     whole = make(threshold=0.7).fit(X, Y)
     assert np.array_equal(resumed.transform(X).toarray(), whole.transform(X))
 
@@ -247,11 +246,11 @@ def test_what_does_not_change_the_weights_may_differ(file):
     ],
 )
 def test_other_parameters_are_refused_by_name(parameters, named, finished, file):
-    make(file=file).fit(X, Y) if finished else crash(make(file=file), 2, X, Y)
+    make().fit(X, Y, checkpoint=file) if finished else crash(make(), 2, X, Y, checkpoint=file)
     content = file.read_bytes()
-    estimator = make(file=file, **parameters)
+    estimator = make(**parameters)
     with pytest.raises(ValueError, match=f"checkpoint=.*{named}.*resume=False"):
-        estimator.fit(X, Y, resume=True)
+        estimator.fit(X, Y, checkpoint=file, resume=True)
     assert file.read_bytes() == content
     assert not hasattr(estimator, "n_features_in_")
 
@@ -279,17 +278,17 @@ def changed(array, *place_and_value):
     ],
 )
 def test_other_data_are_refused_by_name(data, named, file):
-    crash(make(file=file), 2, X, Y, W)
+    crash(make(), 2, X, Y, W, checkpoint=file)
     with pytest.raises(ValueError, match=rf"data: .*\b{named}[;.]"):
-        make(file=file).fit(*data, resume=True)
+        make().fit(*data, checkpoint=file, resume=True)
 
 
 @pytest.mark.parametrize("kind", ["array", "pieces"])
 def test_labels_in_another_order_are_other_data(kind, file):
     data, other = _held(kind, X, Y), _held(kind, X, np.r_[Y[1], Y[0], Y[2:]])
-    crash(make(file=file), 2, *data)
+    crash(make(), 2, *data, checkpoint=file)
     with pytest.raises(ValueError, match=r"data: (X and )?y[;.]"):
-        make(file=file).fit(*other, resume=True)
+        make().fit(*other, checkpoint=file, resume=True)
 
 
 @pytest.mark.parametrize(
@@ -298,16 +297,16 @@ def test_labels_in_another_order_are_other_data(kind, file):
 def test_another_row_anywhere_makes_other_data(kind, row, file):
     other = X.copy()
     other[row, 2] += 1e-9
-    crash(make(file=file), 2, *_held(kind, X, Y))
+    crash(make(), 2, *_held(kind, X, Y), checkpoint=file)
     with pytest.raises(ValueError, match=r"data: X( and y)?[;.]"):
-        make(file=file).fit(*_held(kind, other, Y), resume=True)
+        make().fit(*_held(kind, other, Y), checkpoint=file, resume=True)
 
 
 @pytest.mark.parametrize("kind", ["array", "pieces"])
 def test_how_numbers_are_printed_does_not_make_other_data(kind, file):
-    crash(make(file=file), 2, *_held(kind, X, Y))
+    crash(make(), 2, *_held(kind, X, Y), checkpoint=file)
     with np.printoptions(precision=1, threshold=2, edgeitems=1):
-        resumed = make(file=file).fit(*_held(kind, X, Y), resume=True)
+        resumed = make().fit(*_held(kind, X, Y), checkpoint=file, resume=True)
     assert resumed.n_iter_ == EPOCHS
 
 
@@ -315,8 +314,8 @@ def test_how_zeros_are_stored_does_not_make_other_data(file):
     Z = X * (abs(X) > 0.5)
     full = sparse.csr_array(np.ones_like(Z))
     full.data[:] = Z.ravel()
-    crash(make(file=file), 2, sparse.csr_array(Z), Y)
-    assert make(file=file).fit(full, Y, resume=True).n_iter_ == EPOCHS
+    crash(make(), 2, sparse.csr_array(Z), Y, checkpoint=file)
+    assert make().fit(full, Y, checkpoint=file, resume=True).n_iter_ == EPOCHS
 
 
 def _held(kind, X, y):
@@ -328,12 +327,12 @@ def test_many_long_names_and_labels_are_written_and_resumed(file):
     names = np.char.add("n" * 160, np.arange(30_000).astype(str))
     frame = pd.DataFrame(np.eye(4, 30_000), columns=names)
     params = {"hidden_layer_sizes": (1,), "n_components": 1, "max_epochs": 1, "batch_size": 4}
-    estimator = VAETransformer(**params, random_state=0, checkpoint=file).fit(frame)
+    estimator = VAETransformer(**params, random_state=0).fit(frame, checkpoint=file)
     loaded = VAETransformer.load(file)
     np.testing.assert_array_equal(loaded.feature_names_in_, names.astype(object))
     np.testing.assert_array_equal(
         estimator.transform(frame),
-        make(VAETransformer, file, **params).fit(frame, resume=True).transform(frame),
+        make(VAETransformer, **params).fit(frame, checkpoint=file, resume=True).transform(frame),
     )
 
 
@@ -361,22 +360,22 @@ def test_a_long_history_of_unlike_epochs_is_written(file):
 def test_what_no_file_holds_is_refused_before_training(params, named, file, monkeypatch):
     monkeypatch.setattr(VSCNet, "train", None)
     with pytest.raises(ValueError, match=rf"(?s)checkpoint=.*{named}"):
-        make(file=file, **params).fit(X, Y)
+        make(**params).fit(X, Y, checkpoint=file)
     assert not file.exists()
 
 
 def test_a_model_a_damaged_file_and_another_class_are_refused(file):
     make().fit(X, Y).save(file)
     with pytest.raises(ModelFileError, match=r"without the plan.*resume=False"):
-        make(file=file).fit(X, Y, resume=True)
-    crash(make(file=file), 2, X, Y)
+        make().fit(X, Y, checkpoint=file, resume=True)
+    crash(make(), 2, X, Y, checkpoint=file)
     with pytest.raises(ModelFileError, match=r"class 'ClassVSCTransformer'"):
-        make(VSCTransformer, file).fit(X, resume=True)
+        make(VSCTransformer).fit(X, checkpoint=file, resume=True)
     content = bytearray(file.read_bytes())
     content[-20] ^= 1
     file.write_bytes(content)
     with pytest.raises(ModelFileError, match="SHA-256"):
-        make(file=file).fit(X, Y, resume=True)
+        make().fit(X, Y, checkpoint=file, resume=True)
 
 
 def test_resume_without_a_checkpoint_names_both():
@@ -389,25 +388,27 @@ def test_resume_without_a_checkpoint_names_both():
 
 @each_estimator
 def test_a_checkpoint_is_a_model_of_the_last_finished_epoch(cls, file):
-    crash(make(cls, file), 3, X, Y)
+    crash(make(cls), 3, X, Y, checkpoint=file)
     model = cls.load(file)
     assert model.n_iter_ == len(model.history_) == 3
     assert model.stop_reason_ == "interrupted"
     assert np.isfinite(model.score(X))
-    assert model.checkpoint is None and not hasattr(model, "_checkpoint")
+    assert not hasattr(model, "_checkpoint")
     if cls is ClassVSCTransformer:
         assert np.isfinite(model.sample(3, y=1)).all()
     model.partial_fit(X, Y).save(file)
     assert cls.load(file).n_iter_ == 4
-    whole = make(cls, file).fit(X, Y)
+    whole = make(cls).fit(X, Y, checkpoint=file)
     assert_same(whole, cls.load(file))
 
 
 def test_no_file_says_where_to_write(file):
-    estimator = make(file=file).fit(X, Y)
-    estimator.save(file)
+    make().fit(X, Y, checkpoint=file)
     assert str(file.parent).encode() not in file.read_bytes()
-    assert ClassVSCTransformer.load(file).checkpoint is None
+    loaded = ClassVSCTransformer.load(file)
+    assert "checkpoint" not in loaded.get_params()
+    loaded.save(file)
+    assert str(file.parent).encode() not in file.read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -422,9 +423,9 @@ def test_no_file_says_where_to_write(file):
 )
 def test_what_a_file_cannot_hold_is_refused_before_training(params, file, monkeypatch):
     monkeypatch.setattr("sklearn_classvsc._net.VSCNet.train", None)
-    estimator = make(file=file, **params)
+    estimator = make(**params)
     with pytest.raises(ValueError, match=f"{next(iter(params))}="):
-        estimator.fit(X, Y)
+        estimator.fit(X, Y, checkpoint=file)
     assert not hasattr(estimator, "module_") and not file.exists()
 
 
@@ -448,21 +449,21 @@ def test_writing_is_rare_where_epochs_are_short(seconds, expected, file, monkeyp
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
     monkeypatch.setattr(_persistence, "save", save_for_a_while)
     monkeypatch.setattr(_checkpoint.Checkpoint, "write_if_cheap", epoch_of_an_eighth_of_a_second)
-    make(file=file, max_epochs=12).fit(X, Y)
+    make(max_epochs=12).fit(X, Y, checkpoint=file)
     assert writes == expected
 
 
 def test_what_killed_writes_left_is_cleared_away_and_nothing_else(file):
     for name in (_files._temporary(file), file.with_name(".mine.tmp")):
         name.write_bytes(b"half")
-    make(file=file).fit(X, Y)
+    make().fit(X, Y, checkpoint=file)
     assert sorted(os.listdir(file.parent)) == [".mine.tmp", file.name]
 
 
 def test_a_file_of_another_kind_is_not_replaced(file):
     file.write_text("a,b\n1,2\n")
     with pytest.raises(ValueError, match=r"checkpoint='.*fit.safetensors' .*name another"):
-        make(file=file).fit(X, Y)
+        make().fit(X, Y, checkpoint=file)
     assert file.read_text() == "a,b\n1,2\n"
 
 
@@ -476,13 +477,13 @@ def test_a_file_of_another_kind_is_not_replaced(file):
 def test_what_is_no_data_is_refused_before_training(parameters, labels, named, file):
     with pytest.MonkeyPatch.context() as patch, pytest.raises(ValueError, match="checkpoint=") as e:
         patch.setattr(VSCNet, "train", None)
-        make(file=file, **parameters).fit(X, labels)
+        make(**parameters).fit(X, labels, checkpoint=file)
     assert named in str(e.value) and not file.exists()
 
 
 def test_fits_that_share_a_file_do_not_disturb_each_other(file):
     def fit(alpha):
-        make(file=file, alpha=alpha, max_epochs=20).fit(X, Y)
+        make(alpha=alpha, max_epochs=20).fit(X, Y, checkpoint=file)
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(fit, (0.1, 0.2, 0.3, 0.4)))
@@ -495,9 +496,8 @@ from sklearn_classvsc import VSCTransformer, _checkpoint
 _checkpoint.COST = float("inf")
 X = np.random.default_rng(0).normal(size=(200, 5))
 est = VSCTransformer(4, hidden_layer_sizes=(8,), max_epochs=100, random_state=0)
-est.set_params(checkpoint=sys.argv[1])
-codes = est.fit(X, resume=True).transform(X)
-whole = est.set_params(checkpoint=None).fit(X).transform(X)
+codes = est.fit(X, checkpoint=sys.argv[1], resume=True).transform(X)
+whole = est.fit(X).transform(X)
 sys.exit(not np.array_equal(codes, whole))
 """
 
@@ -554,7 +554,7 @@ def test_control_c_leaves_what_was_learned_and_is_raised(cls, event):
 
 
 def test_after_control_c_the_file_resumes_to_the_identical_result(file):
-    estimator = make(file=file)
+    estimator = make()
     train_step = VSCNet.train_step
 
     def interrupt(net, batch, **kwargs):
@@ -564,9 +564,9 @@ def test_after_control_c_the_file_resumes_to_the_identical_result(file):
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(VSCNet, "train_step", interrupt)
-        estimator.fit(X, Y)
+        estimator.fit(X, Y, checkpoint=file)
     assert ClassVSCTransformer.load(file).n_iter_ == estimator.n_iter_ == 3
-    assert_same(make().fit(X, Y), estimator.fit(X, Y, resume=True))
+    assert_same(make().fit(X, Y), estimator.fit(X, Y, checkpoint=file, resume=True))
 
 
 def test_control_c_within_an_optimiser_s_step_leaves_gradients_on():
@@ -787,12 +787,12 @@ class Source:
 )
 @pytest.mark.parametrize("fitted", [False, True])
 def test_a_source_that_fails_leaves_the_estimator_as_it_was(error, fails, fitted, file):
-    estimator = make(file=file)
+    estimator = make()
     if fitted:
-        estimator.fit(X, Y)
+        estimator.fit(X, Y, checkpoint=file)
     before = copy.deepcopy(estimator)
     with pytest.raises(type(error), match=str(error)):
-        estimator.fit(Source(fails, error))
+        estimator.fit(Source(fails, error), checkpoint=file)
     assert hasattr(estimator, "module_") == fitted
     if fitted:
         assert_same(before, estimator)
@@ -826,27 +826,27 @@ def test_a_failed_write_leaves_the_old_file_and_the_last_epoch(call, error, file
         return real(*args)
 
     monkeypatch.setattr(os, call, fail_the_third_time)
-    estimator = make(file=file)
+    estimator = make()
     with pytest.raises(type(error)):
-        estimator.fit(X, Y)
+        estimator.fit(X, Y, checkpoint=file)
     assert estimator.stop_reason_ == "interrupted" and estimator.n_iter_ == 3
     assert file.read_bytes() == calls[2] and os.listdir(file.parent) == [file.name]
     monkeypatch.undo()
     assert ClassVSCTransformer.load(file).n_iter_ == 2
-    assert_same(make().fit(X, Y), make(file=file).fit(X, Y, resume=True))
+    assert_same(make().fit(X, Y), make().fit(X, Y, checkpoint=file, resume=True))
 
 
 def test_a_place_that_takes_no_file_raises_before_training(tmp_path, monkeypatch):
     monkeypatch.setattr("sklearn_classvsc._net.VSCNet.train", None)
     with pytest.raises(FileNotFoundError):
-        make(file=tmp_path / "none" / "fit").fit(X, Y)
+        make().fit(X, Y, checkpoint=tmp_path / "none" / "fit")
     for path in (tmp_path, "/dev/full"):
         with pytest.raises(OSError, match="not a regular file"):
-            make(file=path).fit(X, Y)
+            make().fit(X, Y, checkpoint=path)
     if os.geteuid():  # root may write anywhere
         tmp_path.chmod(0o500)
         with pytest.raises(PermissionError):
-            make(file=tmp_path / "fit").fit(X, Y)
+            make().fit(X, Y, checkpoint=tmp_path / "fit")
 
 
 def test_a_last_write_that_fails_leaves_the_finished_fit(file, monkeypatch):
@@ -858,17 +858,18 @@ def test_a_last_write_that_fails_leaves_the_finished_fit(file, monkeypatch):
         write(self, cls, state, plan)
 
     monkeypatch.setattr(_checkpoint.Checkpoint, "write", fail)
-    estimator = make(file=file)
+    estimator = make()
     with pytest.raises(OSError, match="disk full"):
-        estimator.fit(X, Y)
+        estimator.fit(X, Y, checkpoint=file)
     assert_same(make().fit(X, Y), estimator)
 
 
 def test_a_fit_in_a_thread_writes_and_resumes(file):
     whole = make().fit(X, Y)
-    crash(make(file=file), 2, X, Y)
-    estimator = make(file=file)
-    thread = threading.Thread(target=estimator.fit, args=(X, Y), kwargs={"resume": True})
+    crash(make(), 2, X, Y, checkpoint=file)
+    estimator = make()
+    how = {"checkpoint": file, "resume": True}
+    thread = threading.Thread(target=estimator.fit, args=(X, Y), kwargs=how)
     thread.start()
     thread.join()
     assert_same(whole, estimator)

@@ -94,7 +94,8 @@ def test_scikit_learn_internal_checks(cls, check):
 def test_sample_weight_equals_repetition(cls, container, iris, monkeypatch):
     """With noise off and one batch per epoch, weights are repetitions, to rounding.
 
-    But for the prior of the networks' weights, which counts rows.
+    But for the prior of the networks' weights, which counts rows, and for the axes of the code,
+    which rows decide on whatever their weight.
     """
     monkeypatch.setattr(Training, "count", lambda training, *args, **kwargs: None)
     monkeypatch.setattr(_cross_fit, "hide_features", lambda x, *args: x)
@@ -102,7 +103,7 @@ def test_sample_weight_equals_repetition(cls, container, iris, monkeypatch):
     monkeypatch.setattr(_modules, "hide_features", lambda x, *args: x)
     X, y = iris
     repeats = np.random.default_rng(0).integers(0, 4, len(X))
-    est = small(cls, batch_size=10_000, max_epochs=5, likelihood="gaussian")
+    est = small(cls, batch_size=10_000, max_epochs=5, likelihood="gaussian", rotation=None)
     weighted = clone(est).fit(container(X), y, sample_weight=repeats).transform(X)
     repeated = clone(est).fit(container(X.repeat(repeats, axis=0)), y.repeat(repeats)).transform(X)
     np.testing.assert_allclose(weighted, repeated, rtol=1e-3, atol=1e-4)

@@ -174,7 +174,7 @@ def test_paper_objective_is_vsc_plus_lambda_divergence(iris, consistency):
     np.testing.assert_allclose(h["train_loss"], vsc + 7 * h["consistency"], rtol=1e-5)
     if consistency == "centroid":
         np.testing.assert_allclose(h["consistency"], h["inconsistency"], rtol=1e-4)
-    assert (est.module_.alpha == 0.2).all() and est.module_.prior_mean == 0
+    assert (est.module_.alpha == 0.2).all() and (est.module_.prior_mean == 0).all()
 
 
 def test_paper_objective_lowers_the_divergence_within_classes(digits):

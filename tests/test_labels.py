@@ -259,11 +259,12 @@ def test_pieces_of_an_indicator_are_those_of_the_whole(factors):
 
 def test_a_fit_to_an_indicator_goes_on_from_its_checkpoint(factors, tmp_path):
     X, Y = factors.data, pd.DataFrame(factors.target, columns=list("edcba"))
-    est = small(ClassVSCTransformer, checkpoint=tmp_path / "file").fit(X, Y)
-    again = small(ClassVSCTransformer, checkpoint=tmp_path / "file").fit(X, Y, resume=True)
+    path = tmp_path / "file"
+    est = small(ClassVSCTransformer).fit(X, Y, checkpoint=path)
+    again = small(ClassVSCTransformer).fit(X, Y, checkpoint=path, resume=True)
     assert np.array_equal(again.transform(X), est.transform(X))
     with pytest.raises(ValueError, match=r"other parameters or data: y"):
-        again.fit(X, Y.replace({0: 1}), resume=True)
+        again.fit(X, Y.replace({0: 1}), checkpoint=path, resume=True)
 
 
 def test_early_stopping_and_weights_take_an_indicator(factors):

@@ -405,10 +405,10 @@ def test_a_fit_that_crashed_goes_on_to_the_same_result(iris, tmp_path, monkeypat
     monkeypatch.setattr(_checkpoint, "COST", math.inf)  # every epoch is written
     parameters = {"max_epochs": 5, "warmup": 0.5, "early_stopping": True}
     whole = learned(**parameters).fit(iris)
-    est = learned(**parameters, checkpoint=tmp_path / "m")
-    crash(est, 2, iris)
+    est, path = learned(**parameters), tmp_path / "m"
+    crash(est, 2, iris, checkpoint=path)
     assert not hasattr(est, "module_")
-    est.fit(iris, resume=True)
+    est.fit(iris, checkpoint=path, resume=True)
     assert np.array_equal(est.score_samples(iris), whole.score_samples(iris))
     assert np.array_equal(est.sample(5), whole.sample(5))
 

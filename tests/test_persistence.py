@@ -322,6 +322,30 @@ def test_models_that_were_kept_go_on_learning(path, tmp_path):
     np.testing.assert_array_equal(again.score_samples(X), codes[1])
 
 
+@pytest.mark.parametrize("way", ["file", "pickle"])
+def test_parameters_of_earlier_versions_load(way, model, content, tmp_path):
+    """Those that are gone are left out, and what was not there yet is as fits went then."""
+    gone = {"bins": None, "checkpoint": "fit", "covariance_weight": 0.0, "precision": "bfloat16"}
+
+    def as_then(params):
+        del params["rotation"]
+        params |= gone
+
+    if way == "file":
+        path = tmp_path / "m"
+        path.write_bytes(forge(content, lambda metadata, *rest: as_then(metadata["params"])))
+        again = ClassVSCTransformer.load(path)
+    else:
+        as_then(state := model.__getstate__())
+        again = ClassVSCTransformer.__new__(ClassVSCTransformer)
+        again.__setstate__(state)
+    changed = {"rotation": None, "device": "cpu+bfloat16"}
+    np.testing.assert_equal(again.get_params(), model.get_params() | changed)
+    assert not gone.keys() & vars(again).keys()
+    np.testing.assert_array_equal(again.transform(X), model.transform(X))
+    clone(again).fit(X, Y)
+
+
 # Refusals at save ------------------------------------------------------------------------------
 
 

@@ -279,13 +279,18 @@ def test_fit_of_an_iterator_starts_afresh_unless_it_is_to_go_on():
     assert fitted.set_params(warm_start=True).fit(iter(PIECES)).n_iter_ == n_iter + len(PIECES)
 
 
-@pytest.mark.parametrize(
-    "params", [{"max_epochs": 5}, {"early_stopping": True}, {"checkpoint": "file"}]
-)
+@pytest.mark.parametrize("params", [{"max_epochs": 5}, {"early_stopping": True}])
 def test_what_an_iterator_cannot_give_is_refused(params):
     (name,) = params
     with pytest.raises(ValueError, match=f"{name}=.*one time only"):
         small(**{"max_epochs": 1} | params).fit(iter(PIECES))
+
+
+def test_a_fit_to_an_iterator_has_no_checkpoint(tmp_path):
+    path = tmp_path / "fit"
+    with pytest.raises(ValueError, match=f"checkpoint=.*{path.name}.*one time only"):
+        small(max_epochs=1).fit(iter(PIECES), checkpoint=path)
+    assert not path.exists()
 
 
 def test_what_pieces_cannot_give_is_refused():
@@ -346,7 +351,7 @@ def test_an_interrupted_iterator_leaves_what_was_learned():
 def test_a_fit_to_pieces_resumes_from_its_checkpoint(tmp_path):
     """Bit for bit, and only with the same pieces."""
     whole = small(max_epochs=4).fit(lambda: iter(PIECES))
-    stopped = small(max_epochs=4, checkpoint=tmp_path / "fit")
+    path = tmp_path / "fit"
     reads = itertools.count()
 
     def interrupted():
@@ -356,10 +361,10 @@ def test_a_fit_to_pieces_resumes_from_its_checkpoint(tmp_path):
             yield piece
 
     with pytest.raises(KeyboardInterrupt):
-        stopped.fit(interrupted)
+        small(max_epochs=4).fit(interrupted, checkpoint=path)
     with pytest.raises(ValueError, match=r"other parameters or data: .*X"):
-        small(max_epochs=4, checkpoint=tmp_path / "fit").fit(lambda: PIECES[::-1], resume=True)
-    resumed = small(max_epochs=4, checkpoint=tmp_path / "fit").fit(lambda: PIECES, resume=True)
+        small(max_epochs=4).fit(lambda: PIECES[::-1], checkpoint=path, resume=True)
+    resumed = small(max_epochs=4).fit(lambda: PIECES, checkpoint=path, resume=True)
     assert_same(resumed, whole)
 
 

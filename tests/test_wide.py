@@ -301,7 +301,6 @@ def test_a_fit_resumes_bit_for_bit(topics, wide, tmp_path):
     class InterruptError(Exception):
         pass
 
-    est = small(ClassVSCTransformer, checkpoint=path, **changes)
     write, seen = Checkpoint.write_if_cheap, []
 
     def stop_after_two(self, *args):
@@ -313,7 +312,7 @@ def test_a_fit_resumes_bit_for_bit(topics, wide, tmp_path):
     with pytest.MonkeyPatch.context() as patch, pytest.raises(InterruptError):
         patch.setattr("sklearn_classvsc._checkpoint.INTERVAL", 0)
         patch.setattr(Checkpoint, "write_if_cheap", stop_after_two)
-        est.fit(topics.data, topics.target)
-    resumed = small(ClassVSCTransformer, checkpoint=path, **changes)
-    resumed.fit(topics.data, topics.target, resume=True)
+        small(ClassVSCTransformer, **changes).fit(topics.data, topics.target, checkpoint=path)
+    resumed = small(ClassVSCTransformer, **changes)
+    resumed.fit(topics.data, topics.target, checkpoint=path, resume=True)
     np.testing.assert_array_equal(resumed.transform(topics.data), whole.transform(topics.data))
