@@ -62,6 +62,11 @@ class Checkpoint:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        if not isinstance(path, str | os.PathLike) or not os.fspath(path):
+            raise ValueError(
+                f"checkpoint={brief(path)} names no file: pass its path, as a str or path-like, or "
+                "None."
+            )
         self.path = Path(path)
         self._next = 0.0  # when the next epoch's end is written
 
@@ -101,7 +106,7 @@ class Checkpoint:
         except ValueError as error:
             raise ValueError(
                 f"checkpoint={os.fspath(self.path)!r} can hold data only. {error} For this fit, "
-                "set checkpoint=None."
+                "pass checkpoint=None."
             ) from error
         check_writable(self.path)
         if self.path.exists() and not is_tree(self.path):

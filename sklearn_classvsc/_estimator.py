@@ -324,7 +324,8 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             Ignored by `VAETransformer` and `VSCTransformer`.
         sample_weight : array-like of shape (n_samples,) or str, default=None
             Non-negative weights of the samples in every term of the loss, given as `y` is; None
-            means 1. They count relatively: a weight below 1e-38 of the largest counts as 0.
+            means 1. They count relatively: a weight below 1e-38 of the largest counts as 0. The
+            axes of `rotation` are found without them.
         checkpoint : str, path-like or None, default=None
             A file to write after each epoch, or every two seconds if epochs are shorter, so that
             ``resume=True`` can go on after a crash. Not with what `save` refuses: callbacks or

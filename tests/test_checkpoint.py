@@ -402,6 +402,13 @@ def test_a_checkpoint_is_a_model_of_the_last_finished_epoch(cls, file):
     assert_same(whole, cls.load(file))
 
 
+@pytest.mark.parametrize("path", [1, True, ["m"], ""])
+def test_a_checkpoint_that_names_no_file_is_refused(path):
+    with pytest.raises(ValueError, match="checkpoint=.* names no file: pass its path"):
+        make().fit(X, Y, checkpoint=path)
+
+
+
 def test_no_file_says_where_to_write(file):
     make().fit(X, Y, checkpoint=file)
     assert str(file.parent).encode() not in file.read_bytes()

@@ -386,12 +386,12 @@ def test_a_stored_estimator_goes_on_alike(store, tmp_path):
 
 def test_a_fit_resumes(tmp_path):
     file = tmp_path / "fit.safetensors"
-    est = small(VSCTransformer, checkpoint=file).fit(HOLES)
-    again = small(VSCTransformer, checkpoint=file).fit(HOLES, resume=True)
+    est = small(VSCTransformer).fit(HOLES, checkpoint=file)
+    again = small(VSCTransformer).fit(HOLES, checkpoint=file, resume=True)
     assert_array_equal(again.transform(HOLES), est.transform(HOLES))
     other = np.where(np.isnan(HOLES), 0, HOLES)
     with pytest.raises(ValueError, match="resume"):
-        small(VSCTransformer, checkpoint=file).fit(other, resume=True)
+        small(VSCTransformer).fit(other, checkpoint=file, resume=True)
 
 
 # What is refused --------------------------------------------------------------------------------
