@@ -36,11 +36,12 @@ files:
 
   COLUMN holds the class of each sample: strings or whole numbers. Every other
   column is a feature: numbers as they are, dates in days, text as categories,
-  of which the rarest count as one beyond 20. A missing number or date becomes
-  the median of the column, a missing category one more category, and samples
-  without a class are left out. Columns that number or name the rows are
-  refused, for they give away the order of the file. Two of the classes need
-  17 samples, and the others two, to be both trained on and measured.
+  of which the rarest count as one beyond 20. Numbers and dates may be missing,
+  and are left out of what is learned and measured; a missing category is one
+  more category. Samples without a class are left out. Columns that number or
+  name the rows are refused, for they give away the order of the file. Two of
+  the classes need 17 samples, and the others two, to be both trained on and
+  measured.
 
   Where a spreadsheet would take text for a formula, table.csv and roles.csv
   have an apostrophe before it.
@@ -229,7 +230,10 @@ def load(args: argparse.Namespace) -> tuple[pd.DataFrame, NDArray[Any]]:
 
 
 def split_data(X: pd.DataFrame, y: NDArray[Any], seed: int) -> list[Any]:
-    """Return X and y to train on and held out, 30 % of each class, as `train_test_split` does."""
+    """Return X and y to train on and held out, 30 % of each class, as `train_test_split` does.
+
+    A column that holds nothing in the rows to train on is left out, with a warning.
+    """
     import numpy as np
     from sklearn.model_selection import train_test_split
 
@@ -247,7 +251,18 @@ def split_data(X: pd.DataFrame, y: NDArray[Any], seed: int) -> list[Any]:
             f"30 % out: {problem}. Add samples, merge or remove rare classes, or name the right "
             "column with --target."
         )
-    return train_test_split(X, y, test_size=HELD_OUT, stratify=y, random_state=seed)
+    X_train, X_test, *labels = train_test_split(
+        X, y, test_size=HELD_OUT, stratify=y, random_state=seed
+    )
+    empty = X.columns[X_train.isna().all()]
+    if len(empty) == X.shape[1]:
+        raise ValueError("No row to train on has any value: add samples, or choose another --seed.")
+    if len(empty):
+        print(
+            f"warning: left out columns without a value in the rows to train on: {listing(empty)}.",
+            file=sys.stderr,
+        )
+    return [X_train.drop(columns=empty), X_test.drop(columns=empty), *labels]
 
 
 # -- comparing -------------------------------------------------------------------------------------

@@ -307,17 +307,18 @@ def to_labels(column: pd.Series[Any]) -> NDArray[Any]:
 
 
 def make_encoder() -> ColumnTransformer:
-    """Make numbers of columns: dates as days, categories one-hot, the rarest as one."""
-    # The one place that fills in numbers: without it, what is missing would stay NaN.
-    fill = SimpleImputer(strategy="median", keep_empty_features=True)
+    """Make numbers of columns: dates as days, categories one-hot, the rarest as one.
+
+    A missing number or date stays NaN, and a missing category is one more.
+    """
     days = FunctionTransformer(to_days, feature_names_out=_in_days)
     named = SimpleImputer(strategy="constant", fill_value="missing")
     one_hot = OneHotEncoder(
         handle_unknown="infrequent_if_exist", max_categories=LISTED, sparse_output=False
     )
     return make_column_transformer(
-        (fill, make_column_selector(dtype_include="number")),
-        (make_pipeline(days, fill), make_column_selector(dtype_include="datetime")),
+        ("passthrough", make_column_selector(dtype_include="number")),
+        (days, make_column_selector(dtype_include="datetime")),
         (make_pipeline(named, one_hot), make_column_selector(dtype_include=object)),
         verbose_feature_names_out=False,
     )

@@ -654,9 +654,21 @@ def test_numbers_stay_dates_are_days_and_text_is_categories(write):
     assert encoded[days].iloc[0] == (pd.Timestamp(mixed()["seen"][0]) - pd.Timestamp(0)).days
     assert (encoded[colours].sum(axis=1) == 1).all()
     assert encoded["colour_missing"].tolist() == mixed()["colour"].drop(8).isna().tolist()
-    assert set(encoded["open"]) == {0, 1}
-    assert encoded["width"][7] == X["width"].median() and encoded.notna().all(axis=None)
+    for name, column in encoded.items():
+        origin = name.removesuffix(" (days since 1970)")
+        gaps = X[origin].isna() if origin in X else np.zeros(N - 1, bool)
+        assert column.isna().tolist() == gaps.tolist()
+    assert encoded["open"].sum() == (mixed()["open"].drop(8) == True).sum()  # noqa: E712
     assert encoded["length"].tolist() == X["length"].tolist()
+
+
+def test_a_column_without_a_value_to_train_on_is_left_out(write, capsys, elsewhere):
+    X, y = flowers()[["length", "width"]], flowers()["kind"].to_numpy()
+    held_out = split_data(X, y, 0)[1].index[0]
+    path = write(flowers().assign(gap=np.where(np.arange(N) == held_out, 1.5, np.nan)))
+    assert main(["--data", path, "--target", "kind", *QUICK]) == 0
+    err = capsys.readouterr().err
+    assert "warning: left out columns without a value in the rows to train on: 'gap'.\n" in err
 
 
 def test_categories_that_are_new_or_rare_are_one(write):
