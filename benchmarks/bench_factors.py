@@ -330,18 +330,16 @@ def parts_of(rows: Sequence[Row], drawn: Mapping[str, str]) -> list[str]:
 def pictures(arguments: argparse.Namespace, rows: Sequence[Row]) -> dict[str, str]:
     """Draw factors of the default, where it is kept; return what shows them on the page."""
     drawn, folder = {}, arguments.data_dir
-    for dataset, names in {
-        "mnist": ("slant",),
-        "fashion-mnist": ATTRIBUTES["fashion-mnist"],
-    }.items():
-        path = model_path(arguments, dataset)
+    for dataset, caption in CAPTIONS.items():
+        path, names = model_path(arguments, dataset), ATTRIBUTES[dataset]
         found = common.of(rows, dataset=dataset, system="classvsc", seed=0)
         if found and Path(path).exists():
-            best = {name: found[-1][f"{name}_best"] for name in names}
-            classes = [str(c) for c in range(10)] if dataset == "mnist" else FASHION
+            digits = dataset == "mnist"
+            best = {name: found[-1][f"{name}_best"] for name in names[: 1 if digits else None]}
+            classes = [str(c) for c in range(10)] if digits else FASHION
             figure = draw_factors(dataset, folder, joblib.load(path), best, classes)
-            caption = CAPTIONS[dataset] + RANKS
-            drawn[dataset] = common.picture(arguments, f"bench_factors_{dataset}", figure, caption)
+            name = f"bench_factors_{dataset}"
+            drawn[dataset] = common.picture(arguments, name, figure, caption + RANKS)
     return drawn
 
 
