@@ -102,18 +102,18 @@ def test_codes_that_come_back_in_another_order_recur(bench):
 def test_a_page_has_a_line_for_each_system_and_a_verdict_for_each_target(bench, tmp_path):
     arguments = bench.common.command_line(None, argv=["--quick", f"--output={tmp_path}"])
     vars(arguments).update(seeds=[0], epochs=1, n_train=None, data_dir=None)
-    tasks = bench.common.of(bench.plan(arguments), system="classvsc")
     rows = []
-    for name in ("digits", "no-global"):
-        (task,) = bench.common.of(tasks, dataset=name)
-        rows.append(
-            {field: task[field] for field in ("dataset", "system", "seed")} | bench.run(task)
-        )
+    for name, system in (("digits", "pca-varimax"), ("no-global", "classvsc")):
+        (task,) = bench.common.of(bench.plan(arguments), dataset=name, system=system)
+        shown = {field: task[field] for field in ("dataset", "system", "seed")}
+        rows.append(shown | bench.run(task))
     rows = bench.completed(rows)
     assert [row["seed"] for row in rows] == [0, 1, 2, 0]  # digits: three pairs of fits
     assert rows[-1]["global_off"] == rows[-1]["global"]
     page = "\n\n".join(bench.parts_of(rows, {}))
-    assert page.count("\n| **ClassVSC, default** |") == 1
+    assert page.count("\n| **ClassVSC, default** |") == 0  # has no figure of the one table
+    assert page.count("\n| PCA with varimax | - |") == 1
     assert page.count("\n| linear, no global factor | **ClassVSC, default** | 1 |") == 2
-    assert page.count("\n| Digits | **ClassVSC, default** | 3 |") == 1
+    assert page.count("\n| Digits | PCA with varimax | 3 | 1.00 ± 0.00 |") == 1
     assert "MNIST, best dimension: slant | >= 0.90 | - | - |" in page
+    assert f"| no global factor: the same | <= 1.0, every seed | {rows[-1]['global']:.1f} |" in page
