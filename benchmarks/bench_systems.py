@@ -42,6 +42,7 @@ from sklearn.decomposition import NMF, PCA, MiniBatchDictionaryLearning
 from sklearn.exceptions import ConvergenceWarning
 
 from sklearn_classvsc import ClassVSCTransformer, VAETransformer, VSCTransformer, metrics
+from sklearn_classvsc._estimator import SpikeSlabTransformer
 from sklearn_classvsc.bodies import ConvDecoder, ConvEncoder, ResidualMLP
 from sklearn_classvsc.datasets import make_class_factors
 from sklearn_classvsc.displays import ActivationDisplay, SharingDisplay, TraversalDisplay
@@ -119,7 +120,7 @@ class System(NamedTuple):
     def make(self, n_components: int, epochs: int, seed: int) -> Any:
         """Return it, unfitted."""
         common, given = {"n_components": n_components, "random_state": seed}, self.parameters or {}
-        if issubclass(self.estimator, VAETransformer):
+        if issubclass(self.estimator, SpikeSlabTransformer):
             common |= {"max_epochs": epochs * self.longer, "batch_size": BATCH_SIZE}
             common |= {"hidden_layer_sizes": (400,)} if "encoder" not in given else {}
         return self.estimator(**common, **given)
@@ -205,7 +206,7 @@ def run(task: Row) -> Row:
     row |= score(estimator, split, task) | {
         "per_epoch": row["seconds"] / task["epochs"] / system.longer
     }
-    if isinstance(estimator, VAETransformer):
+    if isinstance(estimator, SpikeSlabTransformer):
         row["elbo"] = estimator.score(split.X_test)
         row["n_weights"] = sum(x.numel() for x in estimator.module_.parameters())
     Z = estimator.transform(split.X_test)

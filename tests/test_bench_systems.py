@@ -110,3 +110,12 @@ def test_finished_runs_are_kept_and_a_line_cut_short_costs_that_run_alone(bench,
     assert [row["twice"] for row in rows] == [0, 2, 4]
     lines = file.read_text().splitlines()
     assert [json.loads(line)["seed"] for line in lines if line.endswith("}")] == [0, 1, 2]
+
+
+def test_all_networks_of_a_page_train_alike(bench):
+    networks = [s for s in bench.SYSTEMS.values() if s.estimator.__module__.startswith("sklearn_c")]
+    made = [system.make(4, 7, 0) for system in networks]
+    assert len(made) > 10
+    for system, est in zip(networks, made, strict=True):
+        assert est.max_epochs == 7 * system.longer and est.batch_size == bench.BATCH_SIZE
+        assert est.hidden_layer_sizes == (400,) or est.encoder is not None
