@@ -8,6 +8,7 @@ from these fitted steps: dummies know their column and category, scaled columns 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -156,6 +157,12 @@ class Through:
         through = cls(core, names, origins, [column.kind for column in columns], into, out)
         through.n_features_in_ = len(columns)
         return through
+
+    def around(self, core: Any) -> Through:
+        """Return the same of another transformer that takes the same samples."""
+        other = copy(self)
+        other.core = core
+        return other
 
     def shown(self, X: Any) -> Any:
         """Return samples of the transformer as they are shown."""
