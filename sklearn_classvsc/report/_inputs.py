@@ -19,6 +19,7 @@ from .._pipelines import (
     core_of,
     feature_names,
     kinds_of,
+    named_as,
     origins_of,
     sparse_codes,
     unroll,
@@ -57,7 +58,7 @@ class Inputs(NamedTuple):
     def inside(self, rows: Any) -> Any:
         """Return rows of X as the transformer takes them."""
         X = self.known(rows)
-        return self.est.into(X) if isinstance(self.est, Through) else X
+        return self.est.into(X) if isinstance(self.est, Through) else named_as(self.core, X)
 
     def known(self, rows: Any) -> Any:
         """Return rows of X with NaN where a value is missing."""
