@@ -13,7 +13,7 @@ from sklearn.utils import gen_batches
 from ._messages import brief
 from ._pipelines import feature_names, origins_of
 from .editing import profile_of, with_support_of
-from .metrics._counts import balanced_rows, check_labels, class_sums
+from .metrics._counts import balanced_rows, check_labels, check_matrix, class_sums, split_missing
 from .metrics._fidelity import is_counts, sums_of
 
 #: What `top_features` calls the measure of counts.
@@ -54,7 +54,6 @@ def differences_by_codes(est: Any, X: Any, Z: Any, y: Any, max_samples: int = 20
     profile = profile_of(Z, y)
     first = np.asarray(est.inverse_transform(Z[[0]].toarray()))
     data = at_total(X, float(first.sum())) if is_counts(est) else X
-    data = data if hasattr(data, "tocsr") else np.asarray(data)
     means = _class_means(data, labels, len(classes))
     picked = balanced_rows(labels, max(1, max_samples // (len(classes) - 1)))
     rows = []
@@ -79,11 +78,12 @@ def differences_by_codes(est: Any, X: Any, Z: Any, y: Any, max_samples: int = 20
 
 def _class_means(data: Any, labels: NDArray[np.intp], n_classes: int) -> NDArray[np.float64]:
     """Return the mean of each feature in each class, missing values left out."""
-    if hasattr(data, "tocsr") or not np.isnan(data).any():
-        return class_sums(data, labels, n_classes) / np.bincount(labels)[:, None]
-    known = class_sums((~np.isnan(data)).astype(np.float64), labels, n_classes)
-    means: NDArray[np.float64] = class_sums(np.nan_to_num(data), labels, n_classes)
-    return means / np.where(known > 0, known, np.nan)
+    missing, known = split_missing(data)
+    n_known = np.bincount(labels)[:, None] - class_sums(
+        missing.astype(np.float64), labels, n_classes
+    )
+    sums: NDArray[np.float64] = class_sums(known, labels, n_classes)
+    return sums / np.where(n_known > 0, n_known, np.nan)
 
 
 def first_of_each(order: NDArray[np.intp], of: list[str], k: int) -> list[int]:
@@ -102,7 +102,7 @@ def named_effects(
     """Return effects with the names of features, and what these are compared by."""
     # As objects: pandas' own strings must be valid UTF-8, names need not be.
     names = feature_names(est, effects.shape[1])
-    X = X if hasattr(X, "shape") else np.asarray(X)
+    X = check_matrix(X, "X", missing=True)
     frame = pd.DataFrame(effects, index=index, columns=pd.Index(names, dtype=object))
     scaler = StandardScaler(with_mean=False).fit(X)
     frame.attrs["scale"] = dict(zip(names, scaler.scale_.tolist(), strict=True))

@@ -8,9 +8,11 @@ from these fitted steps: dummies know their column and category, scaled columns 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from sklearn.compose import ColumnTransformer
@@ -89,6 +91,14 @@ def feature_names(est: Any, n_features: int) -> list[str]:
     return [f"x{i}" for i in range(n_features)] if names is None else [str(name) for name in names]
 
 
+def named_as(core: Any, X: Any) -> Any:
+    """Return an array with the names that a transformer was fitted to, if it was to any."""
+    names = getattr(core, "feature_names_in_", None)
+    if names is None or hasattr(X, "columns") or hasattr(X, "tocsr"):
+        return X
+    return pd.DataFrame(X, columns=names)
+
+
 def core_of(est: Any) -> Any:
     """Return the transformer of this package in a Pipeline or search, or `est` as it is."""
     steps = _steps(est)
@@ -123,7 +133,7 @@ class Through:
         out: Callable[[Any], Any],
     ) -> None:
         self.core, self.origins, self.kinds = core, origins, kinds
-        self.into, self._out = into, out
+        self._into, self._out = into, out
         self.feature_names_in_ = None if names is None else np.asarray(names, dtype=object)
 
     @classmethod
@@ -156,6 +166,16 @@ class Through:
         through = cls(core, names, origins, [column.kind for column in columns], into, out)
         through.n_features_in_ = len(columns)
         return through
+
+    def around(self, core: Any) -> Through:
+        """Return the same of another transformer that takes the same samples."""
+        other = copy(self)
+        other.core = core
+        return other
+
+    def into(self, X: Any) -> Any:
+        """Return samples that are shown as the transformer takes them."""
+        return named_as(self.core, self._into(X))
 
     def shown(self, X: Any) -> Any:
         """Return samples of the transformer as they are shown."""

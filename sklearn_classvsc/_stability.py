@@ -13,7 +13,7 @@ from sklearn.base import clone
 from sklearn.utils import Bunch, check_random_state, check_scalar
 from tqdm import tqdm
 
-from sklearn_classvsc._pipelines import core_of, sparse_codes, unroll
+from sklearn_classvsc._pipelines import Through, core_of, sparse_codes, unroll
 from sklearn_classvsc.inspection import feature_effects
 from sklearn_classvsc.labels import labeled_rows
 from sklearn_classvsc.metrics import FactorRecurrence, factor_recurrence
@@ -70,8 +70,9 @@ def factor_stability(
         - `recurs`: bool ndarray (n_components,), whether `recurrence` is at least `threshold`;
         - `partners`: int ndarray (n_refits, n_components), -1 for none;
         - `effects`: DataFrame (n_components, n_features), the consensus: median over all fits of
-          what a dimension and its partners, of one sign, do to the features that the transformer
-          sees, see :func:`~sklearn_classvsc.inspection.feature_effects`;
+          what a dimension and its partners, of one sign, do to the features, in their units; of a
+          Pipeline to the columns of its table, see
+          :func:`~sklearn_classvsc.inspection.feature_effects`;
         - `estimators`: list of the refits.
 
     Raises
@@ -98,15 +99,16 @@ def factor_stability(
     """
     check_scalar(n_refits, "n_refits", Integral, min_val=1)
     check_scalar(threshold, "threshold", Real, min_val=0, max_val=1)
-    through, shown = unroll(est, X)
-    core, X = core_of(est), through.into(shown) if through is not core_of(est) else shown
-    codes, effects = _seen(core, X)
+    core, (est, X) = core_of(est), unroll(est, X)
+    codes, effects = _seen(est, X)
+    inside = est.into(X) if isinstance(est, Through) else X
     seeds = _seeds(core, n_refits, check_random_state(random_state))
-    jobs = (delayed(_refit)(core, X, y, seed) for seed in seeds)
+    jobs = (delayed(_refit)(core, inside, y, seed) for seed in seeds)
     refits = Parallel(n_jobs=n_jobs, return_as="generator")(jobs)
     estimators, found, others = [], [], []
     for refit in tqdm(refits, total=n_refits, unit="refit", disable=not verbose):
-        other_codes, other_effects = _seen(refit, X)
+        around = est.around(refit) if isinstance(est, Through) else refit
+        other_codes, other_effects = _seen(around, X)
         pair = _compare(core, codes, other_codes, y)
         estimators.append(refit)
         found.append(pair)
@@ -137,9 +139,9 @@ def _refit(core: Any, X: Any, y: Any, seed: int) -> Any:
     return clone(core).set_params(random_state=seed, verbose=0).fit(X, y)
 
 
-def _seen(core: Any, X: Any) -> tuple[Any, pd.DataFrame]:
+def _seen(est: Any, X: Any) -> tuple[Any, pd.DataFrame]:
     """Return the codes of samples, and what the dimensions do to the features."""
-    return sparse_codes(core, X), feature_effects(core, X).fillna(0.0)
+    return sparse_codes(est, X), feature_effects(est, X).fillna(0.0)
 
 
 def _compare(core: Any, codes: Any, other_codes: Any, y: Any) -> FactorRecurrence:

@@ -21,7 +21,7 @@ from ._comparison import (
 from ._messages import brief
 from ._pipelines import sparse_codes, unroll
 from .labels import labeled_rows, position
-from .metrics._counts import MatrixLike, check_labels, random_rows
+from .metrics._counts import MatrixLike, check_labels, check_matrix, random_rows
 
 __all__ = [
     "Traversal",
@@ -381,7 +381,8 @@ def class_differences(
     check_scalar(max_samples, "max_samples", Integral, min_val=1)
     est, X = unroll(est, X)
     X, y = labeled_rows(est, X, y)
-    return differences_by_codes(est, X, sparse_codes(est, X), y, max_samples)
+    table = check_matrix(X, "X", missing=True)
+    return differences_by_codes(est, table, sparse_codes(est, X), y, max_samples)
 
 
 def top_samples(

@@ -1,5 +1,6 @@
 """Specification of missing values: NaN is what was not observed, everywhere."""
 
+import json
 import pickle
 import warnings
 
@@ -13,12 +14,24 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse, stats
 from sklearn.datasets import load_iris, load_wine
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils import get_tags
 
-from sklearn_classvsc import ClassVSCTransformer, VAETransformer, VSCTransformer
+from sklearn_classvsc import (
+    ClassVSCTransformer,
+    VAETransformer,
+    VSCTransformer,
+    displays,
+    factor_stability,
+    metrics,
+)
 from sklearn_classvsc._blocks import Blocks
 from sklearn_classvsc._data import ArrayDataset, Survey
 from sklearn_classvsc._likelihoods import LIKELIHOODS
+from sklearn_classvsc.editing import class_profile, counterfactual, edit
+from sklearn_classvsc.inspection import class_differences, feature_effects, top_samples, traverse
+from sklearn_classvsc.report import factor_report
 
 ESTIMATORS = [VAETransformer, VSCTransformer, ClassVSCTransformer]
 pytestmark = pytest.mark.filterwarnings("ignore:.*(collapsed|unused|does not hold)")
@@ -486,3 +499,103 @@ def test_a_chunk_is_read_once(monkeypatch):
     monkeypatch.setattr(Survey, "add", lambda self, X, *args: read.append(1) or add(self, X, *args))
     small(VSCTransformer).fit(with_holes(load_iris().data))
     assert len(read) == 2  # for the choice of the likelihood, and for the moments
+
+
+# What takes (est, X, y) --------------------------------------------------------------------------
+
+NAMES = load_wine().feature_names
+TABLE = pd.DataFrame(with_holes(WINE, 0.2), columns=NAMES)
+
+
+def as_csr(table):
+    """CSR of the values, half of them zeros; what is missing is stored."""
+    return sparse.csr_array(np.where(np.random.default_rng(1).random(table.shape) < 0.5, 0, table))
+
+
+CONTAINERS = {
+    "DataFrame": lambda table: table,
+    "nullable": lambda table: table.convert_dtypes(),
+    "CSR": lambda table: as_csr(table.to_numpy()),
+}
+
+
+@pytest.fixture(scope="module", params=["alone", "nullable", "CSR", "Pipeline"])
+def incomplete(request):
+    """An estimator, fitted to a table of which a fifth is missing, and the table."""
+    table = CONTAINERS.get(request.param, CONTAINERS["DataFrame"])(TABLE)
+    est = small(ClassVSCTransformer, max_epochs=40)
+    if request.param == "Pipeline":
+        est = make_pipeline(StandardScaler(), est)
+    return est.fit(table, Y), table
+
+
+SCORERS = [name for name in metrics.__all__ if name.endswith("_scorer")]
+
+
+@pytest.mark.parametrize("name", SCORERS)
+def test_scorers_take_missing_values(name, incomplete):
+    assert np.isfinite(getattr(metrics, name)(*incomplete, Y))
+
+
+def test_a_class_differs_by_the_means_of_what_is_known(incomplete):
+    est, X = incomplete
+    found = class_differences(est, X, Y).xs("difference", level="kind")
+    table = pd.DataFrame(X.toarray() if sparse.issparse(X) else X.to_numpy(float, na_value=np.nan))
+    means = table.groupby(Y).mean()
+    for c in range(3):
+        assert_allclose(found.loc[c], means.loc[c] - means.drop(c).mean())
+    assert np.isfinite(class_differences(est, X, Y)).all(axis=None)
+
+
+def test_what_dimensions_do_is_known_though_values_are_missing(incomplete):
+    est, X = incomplete
+    effects = feature_effects(est, X)
+    assert np.isfinite(effects.dropna(how="all")).all(axis=None)  # without what is never active
+    table = X.toarray() if sparse.issparse(X) else X.to_numpy(float, na_value=np.nan)
+    assert_allclose(list(effects.attrs["scale"].values()), np.nanstd(table, axis=0), rtol=1e-6)
+    assert not metrics.inert_dimensions(est, X).all()
+    assert np.isfinite(traverse(est, X, Y, dimension=0).X_hat).all()
+    assert len(top_samples(est, X, Y, factor=0)) == 10
+
+
+def test_samples_with_missing_values_are_edited(incomplete):
+    est, X = incomplete
+    profile = class_profile(est, X, Y)
+    changed = counterfactual(est, X[:5], profile, to=2)
+    assert changed.change.shape == (5, 13) and np.isfinite(changed.change).all(axis=None)
+    assert np.isfinite(edit(est, X[:5], 0, profile=profile).X_edited).all()
+
+
+@pytest.mark.parametrize(
+    ("display", "arguments"),
+    [
+        (displays.ActivationDisplay, {}),
+        (displays.SharingDisplay, {}),
+        (displays.FactorDisplay, {"factor": 0}),
+        (displays.TraversalDisplay, {"dimension": 0}),
+        (displays.ReconstructionDisplay, {}),
+    ],
+)
+def test_displays_take_missing_values(display, arguments, incomplete):
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    figure = display.from_estimator(*incomplete, Y, **arguments).figure_
+    figures = [text.get_text() for text in figure.findobj(pyplot.Text)]
+    assert any(figures) and "nan" not in figures
+    pyplot.close(figure)
+
+
+def test_a_report_says_how_much_is_missing_and_has_no_figure_of_nan(incomplete):
+    pytest.importorskip("jinja2")
+    est, X = incomplete
+    found = factor_report(est, X, Y).to_dict()
+    part = np.isnan(X.data).sum() / (178 * 13) if sparse.issparse(X) else X.isna().to_numpy().mean()
+    assert found["data"]["missing"] == pytest.approx(part)
+    assert "NaN" not in json.dumps(found)
+
+
+def test_refits_learn_from_what_is_known(incomplete):
+    est, X = incomplete
+    found = factor_stability(est, X, Y, n_refits=1)
+    assert found.chance < np.nanmean(found.recurrence) <= 1
+    assert list(found.effects) == list(feature_effects(est, X))
+    assert found.effects.to_numpy().any() and np.isfinite(found.effects).all(axis=None)

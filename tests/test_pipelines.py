@@ -42,6 +42,7 @@ from sklearn_classvsc.inspection import (
     top_samples,
     traverse,
 )
+from sklearn_classvsc.report import factor_report
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::sklearn_classvsc.CollapseWarning", "ignore::sklearn_classvsc.GeneralizationWarning"
@@ -306,3 +307,14 @@ def test_a_pipeline_of_others_is_what_it_was():
     pipe = make_pipeline(KMeans(2, n_init=1), LogisticRegression()).fit(X, y)
     with pytest.raises(AttributeError, match="transform"):
         metrics.consistency_scorer(pipe, X, y)
+
+
+@pytest.mark.filterwarnings("error:X does not have valid feature names")
+def test_a_transformer_that_knows_names_gets_them():
+    X, y = load_iris(return_X_y=True, as_frame=True)
+    est = small(ClassVSCTransformer, max_epochs=20)
+    scaler = StandardScaler().set_output(transform="pandas")
+    for fitted in (make_pipeline(scaler, est).fit(X, y), est.fit(X, y)):
+        assert np.isfinite(metrics.elbo_scorer(fitted, X))
+        class_differences(fitted, X, y)
+        factor_report(fitted, X, y, n_refits=1)

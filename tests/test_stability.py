@@ -8,11 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 from scipy.stats import ortho_group
+from sklearn.compose import make_column_transformer
 from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from sklearn_classvsc import ClassVSCTransformer, VAETransformer, factor_stability
+from sklearn_classvsc._pipelines import core_of
 from sklearn_classvsc.datasets import make_class_factors
 from sklearn_classvsc.inspection import feature_effects
 from sklearn_classvsc.metrics import effect_alignment, factor_recurrence
@@ -134,6 +138,29 @@ def test_of_a_pipeline_the_transformer_is_fitted_anew():
     found = factor_stability(pipe, FACTORS.data, FACTORS.target, n_refits=1)
     assert isinstance(found.estimators[0], ClassVSCTransformer)
     assert found.recurrence.shape == (6,)
+    alone = small(ClassVSCTransformer).fit(pipe[0].transform(FACTORS.data), FACTORS.target)
+    inside = factor_stability(alone, pipe[0].transform(FACTORS.data), FACTORS.target, n_refits=1)
+    np.testing.assert_allclose(found.recurrence, inside.recurrence, atol=1e-3)
+    np.testing.assert_allclose(found.effects / pipe[0].scale_, inside.effects, atol=1e-3)
+
+
+def test_the_effects_are_on_the_columns_of_a_mixed_table():
+    X = pd.DataFrame(FACTORS.data[:, :4], columns=[*"abcd"]).mask(RNG.random((400, 4)) < 0.1)
+    X["island"] = np.array(["Biscoe", "Dream", "Torgersen"])[FACTORS.target]
+    encode = make_column_transformer(
+        (StandardScaler(), [*"abcd"]), (OneHotEncoder(sparse_output=False), ["island"])
+    )
+    pipe = make_pipeline(encode, small(ClassVSCTransformer), LogisticRegression())
+    search = GridSearchCV(pipe, {"classvsctransformer__n_components": [4, 6]}, cv=2)
+    search.fit(X, FACTORS.target)
+    for est in (pipe.fit(X, FACTORS.target), search):
+        found = factor_stability(est, X, FACTORS.target, n_refits=1)
+        assert found.effects.columns.tolist() == [
+            *"abcd",
+            *("island = Biscoe", "island = Dream", "island = Torgersen"),
+        ]
+        assert found.effects.shape[0] == len(found.recurrence) == core_of(est).n_components
+        assert np.isfinite(found.effects).all(axis=None)
 
 
 def test_what_is_not_fitted_or_out_of_range_is_refused():

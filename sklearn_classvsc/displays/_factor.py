@@ -17,7 +17,7 @@ from sklearn_classvsc._pipelines import sparse_codes, unroll
 from sklearn_classvsc._tables import check_image_shape
 from sklearn_classvsc.inspection import effects_of_dimension, top_features, top_samples
 from sklearn_classvsc.labels import labeled_rows
-from sklearn_classvsc.metrics._counts import MatrixLike, to_dense
+from sklearn_classvsc.metrics._counts import MatrixLike, split_missing, to_dense
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -259,7 +259,8 @@ class FactorDisplay:
         ax.imshow(z, cmap="RdBu_r", vmin=-2.5, vmax=2.5, aspect="auto", interpolation="none")
         for (row, column), value in np.ndenumerate(shown):
             colour = "white" if abs(z[row, column]) > 1.8 else "black"
-            ax.text(column, row, f"{value:.3g}", ha="center", va="center", fontsize=7, color=colour)
+            text = "" if np.isnan(value) else f"{value:.3g}"
+            ax.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)
         names = [_plot.literal(self.effect.columns[i], 22) for i in top]
         ax.xaxis.tick_top()
         ax.set_xticks(range(len(top)), names, rotation=30, ha="left", fontsize=7)
@@ -326,6 +327,7 @@ class FactorDisplay:
 
 def _means(data: Any) -> NDArray[np.float64]:
     """Return the mean of each feature, missing values left out."""
-    sums = data.sum(axis=0) / data.shape[0] if hasattr(data, "tocsr") else np.nanmean(data, axis=0)
-    means: NDArray[np.float64] = np.asarray(sums, dtype=np.float64).ravel()
+    missing, known = split_missing(data)
+    n_known = data.shape[0] - missing.sum(axis=0)
+    means: NDArray[np.float64] = known.sum(axis=0) / np.maximum(n_known, 1)
     return means

@@ -58,7 +58,8 @@ class ClassCounts:
         if (n_large := int(large.sum())) < at_least:
             raise ValueError(
                 f"y has {n_large} of its {len(large)} classes with at least {min_samples} samples, "
-                f"but at least {at_least} are needed: score more samples, or more classes."
+                f"but at least {at_least} are needed: score more samples, or more classes; in "
+                "cross-validation, split by StratifiedKFold."
             )
         return self.restrict(classes=large)
 
@@ -98,6 +99,20 @@ def check_matrix(
     # A sparse array, for the `*` of a sparse matrix is the product of matrices.
     as_array: Any = csc_array if accept_sparse == "csc" else csr_array
     return as_array(checked) if issparse(checked) else checked
+
+
+def split_missing(matrix: Any) -> tuple[Any, Any]:
+    """Return where values are missing, and the matrix with 0 there; CSR stays CSR."""
+    is_sparse = issparse(matrix)
+    values = matrix.data if is_sparse else matrix
+    missing = np.isnan(values)
+    parts = missing, np.where(missing, 0, values) if missing.any() else values
+    if not is_sparse:
+        return parts
+    where, known = (
+        csr_array((part, matrix.indices, matrix.indptr), shape=matrix.shape) for part in parts
+    )
+    return where, known
 
 
 def to_dense(matrix: Any) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import check_array, gen_batches
 
-from sklearn_classvsc.metrics._counts import check_matrix, to_dense
+from sklearn_classvsc.metrics._counts import check_matrix, split_missing, to_dense
 
 #: Likelihoods of counts, whose totals the codes do not tell.
 COUNTS = frozenset({"multinomial", "poisson", "negative_binomial"})
@@ -161,7 +161,7 @@ def measure_fidelity(
 
 def sums_of(X: Any, axis: int = 0) -> Any:
     """Return sums over samples, or features, missing values left out."""
-    return X.sum(axis=axis) if hasattr(X, "tocsr") else np.nansum(X, axis=axis)
+    return split_missing(X)[1].sum(axis=axis)
 
 
 def fidelity_of(est: Any, X: Any) -> Fidelity:

@@ -128,6 +128,7 @@ def k_sparse_probe_score(
     if not scores:
         raise ValueError(
             f"y has {len(classes)} classes, of which none has two training samples, a test sample "
-            "in y_test, and as many samples outside it: score more samples."
+            "in y_test, and as many samples outside it: score more samples; in cross-validation, "
+            "split by StratifiedKFold."
         )
     return float(np.mean(scores))

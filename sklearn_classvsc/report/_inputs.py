@@ -19,14 +19,15 @@ from .._pipelines import (
     core_of,
     feature_names,
     kinds_of,
+    named_as,
     origins_of,
     sparse_codes,
     unroll,
 )
 from .._tables import as_table, check_image_shape
 from ..labels import labeled_rows
-from ..metrics._counts import balanced_rows, check_labels, check_matrix, to_dense
-from ..metrics._fidelity import is_counts
+from ..metrics._counts import balanced_rows, check_labels, check_matrix, split_missing, to_dense
+from ..metrics._fidelity import is_counts, row_blocks
 from ._words import clean
 
 #: Rows that are looked at one dimension at a time, and values that these may have if dense.
@@ -39,7 +40,7 @@ class Inputs(NamedTuple):
     est: Any  # encodes and decodes X
     core: Any  # the transformer
     X: Any  # (n, f), in the columns that are shown; array or CSR; missing values as decoded
-    missing: NDArray[np.bool_] | None  # (n, f), if any are
+    given: Any  # (n, f), the same, but NaN where a value is missing
     Z: NDArray[Any]  # (n, d), the codes
     y: NDArray[Any]
     labels: NDArray[np.intp]  # (n,), positions in `classes`
@@ -57,12 +58,16 @@ class Inputs(NamedTuple):
     def inside(self, rows: Any) -> Any:
         """Return rows of X as the transformer takes them."""
         X = self.known(rows)
-        return self.est.into(X) if isinstance(self.est, Through) else X
+        return self.est.into(X) if isinstance(self.est, Through) else named_as(self.core, X)
 
     def known(self, rows: Any) -> Any:
         """Return rows of X with NaN where a value is missing."""
-        X = self.X[rows]
-        return X if self.missing is None else np.where(self.missing[rows], np.nan, X)
+        return self.given[rows]
+
+    @property
+    def missing(self) -> float:
+        """Fraction of the values that are missing."""
+        return float(split_missing(self.given)[0].mean())
 
     @property
     def inspected(self) -> Any:
@@ -97,16 +102,11 @@ def check_inputs(
     classes, labels = check_labels(read, X)
     Z = sparse_codes(est, X).toarray()
     table = check_matrix(X, "X", missing=True)
-    missing = None if hasattr(table, "tocsr") else np.isnan(table)
-    if missing is not None and missing.any():
-        table = np.where(missing, est.inverse_transform(Z), table)
-    else:
-        missing = None
     return Inputs(
         est,
         core,
+        _filled_in(table, est, Z),
         table,
-        missing,
         Z,
         read,
         labels,
@@ -121,6 +121,23 @@ def check_inputs(
         n_given - len(read),
         balanced_rows(labels, max(2, MAX_ROWS // len(classes))),
     )
+
+
+def _filled_in(table: Any, est: Any, Z: NDArray[Any]) -> Any:
+    """Return samples with what is decoded of them where a value is missing."""
+    missing = split_missing(table)[0]
+    if not missing.sum():
+        return table
+    if not hasattr(table, "tocsr"):
+        return np.where(missing, est.inverse_transform(Z), table)
+    filled = table.copy()
+    row_of = np.repeat(np.arange(len(Z)), np.diff(table.indptr))
+    for rows in row_blocks(table):
+        values = slice(table.indptr[rows.start], table.indptr[rows.stop])
+        gaps = values.start + np.flatnonzero(missing.data[values])
+        X_hat = np.asarray(est.inverse_transform(Z[rows]))
+        filled.data[gaps] = X_hat[row_of[gaps] - rows.start, table.indices[gaps]]
+    return filled
 
 
 def _features(est: Any, given: Sequence[Any] | None) -> list[str]:

@@ -65,7 +65,7 @@ def measure(inputs: Inputs, title: str) -> Findings:
             "n_samples": len(y),
             "n_features": len(inputs.feature_names),
             "n_unlabeled_left_out": inputs.n_unlabeled,
-            "missing": 0.0 if inputs.missing is None else float(inputs.missing.mean()),
+            "missing": inputs.missing,
             "n_samples_inspected": len(rows),
             "image_shape": inputs.image_shape and [*inputs.image_shape],
             "feature_names": inputs.feature_names,
