@@ -203,7 +203,7 @@ class SharingDisplay:
         self.im_ = ax.imshow(matrix, cmap="cividis", vmin=0, vmax=1, interpolation="none")
         colorbar = self.figure_.colorbar(self.im_, ax=ax, fraction=0.046, pad=0.03)
         which = "active" if self.include_global else "non-global"
-        colorbar.set_label(f"overlap of\n{which} dimensions")
+        colorbar.set_label(f"overlap of\n{which} dimensions", fontsize=8)
         _plot.label_axis(ax.yaxis, names)
         _plot.label_axis(ax.xaxis, names)
         _plot.lay_out(ax)
