@@ -1269,3 +1269,11 @@ def test_inert_dimensions_are_judged_on_every_class_in_whatever_order_rows_come(
         warnings.simplefilter("ignore", CollapseWarning)
         factor_report(est.fit(X, y), X, y)
     assert np.bincount(seen[0][:, 0].astype(int)).tolist() == [200, 200]
+
+
+def test_the_baseline_says_how_many_numbers_it_has():
+    X, y = load_iris(return_X_y=True)
+    est = VAETransformer(8, hidden_layer_sizes=(16,), max_epochs=3, random_state=0).fit(X)
+    report = factor_report(est, X, y)
+    assert report.to_dict()["figures"]["baseline_numbers"] == 3, "of four features, not eight"
+    assert "PCA with 3 numbers a sample" in report._repr_html_()

@@ -53,8 +53,10 @@ def commonest(labels: NDArray[np.intp]) -> float:
     return float(np.bincount(labels[test]).max() / test.sum())
 
 
-def linear_codes(inputs: Inputs, n_numbers: int) -> tuple[str, Fidelity]:
+def linear_codes(inputs: Inputs, n_numbers: int) -> tuple[str, int, Fidelity]:
     """Encode samples by a linear model of as many numbers, fitted to one half, judged on the other.
+
+    Of as many as there can be, where that is less: it is said how many.
 
     A PCA, of the features that a table has in standard deviations; of counts, an NMF by the
     divergence of Kullback and Leibler, a tenth of whose shares are the mean ones, since no word is
@@ -85,7 +87,7 @@ def linear_codes(inputs: Inputs, n_numbers: int) -> tuple[str, Fidelity]:
 
     likelihood = inputs.core.likelihood_
     kept = measure_fidelity(held_out, lambda rows: decode(Z[rows]), likelihood)
-    return ("NMF" if inputs.counts else "PCA"), kept
+    return ("NMF" if inputs.counts else "PCA"), k, kept
 
 
 def contrast_of_refits(inputs: Inputs) -> float | None:

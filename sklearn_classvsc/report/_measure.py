@@ -112,7 +112,7 @@ def _figures(
 ) -> dict[str, Any]:
     Z, y, rows = inputs.Z, inputs.y, inputs.rows
     active = float((Z != 0).sum(axis=1).mean())
-    linear, linear_kept = _baselines.linear_codes(inputs, round(active))
+    linear, n_numbers, linear_kept = _baselines.linear_codes(inputs, round(active))
     labels = inputs.labels[rows]
     again = None if recurrence is None else recurrence.of_dimensions[factors.switches >= 0]
     return {
@@ -120,6 +120,7 @@ def _figures(
         "fidelity_measure": kept.measure,
         "pooled_explained_variance": kept.pooled,
         "baseline": linear,
+        "baseline_numbers": n_numbers,
         "baseline_fidelity": linear_kept.score,
         "baseline_pooled_explained_variance": linear_kept.pooled,
         "active_dimensions": active,

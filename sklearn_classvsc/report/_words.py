@@ -226,7 +226,7 @@ def summary(data: dict[str, Any]) -> str:
 def figures(data: dict[str, Any]) -> list[tuple[str, str, str]]:
     """Return the three figures, each with what it stands beside."""
     f, sparse = data["figures"], data["estimator"]["sparse"]
-    numbers = count(max(1, round(f["active_dimensions"])), "number")
+    numbers = count(f["baseline_numbers"], "number")
     linear = f"{f['baseline']} with {numbers} a sample, fitted to half of these rows"
     beside = f"{linear}: {percent(f['baseline_fidelity'])}"
     if f["fidelity_measure"] == MEAN:
