@@ -1,6 +1,7 @@
 """What every test relies on."""
 
 import signal
+import sys
 
 import pytest
 
@@ -11,3 +12,11 @@ def control_c():
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(autouse=True)
+def no_figure_is_left():
+    """Close the figures that a test has made: the next one counts its own."""
+    yield
+    if pyplot := sys.modules.get("matplotlib.pyplot"):
+        pyplot.close("all")
