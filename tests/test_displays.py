@@ -83,12 +83,6 @@ def plot(request):
     return PLOTS[request.param]
 
 
-@pytest.fixture(autouse=True)
-def closed_figures():
-    yield
-    plt.close("all")
-
-
 def bare_axes(width=7.0, height=4.0):
     """Axes that pyplot knows nothing of."""
     figure = Figure(figsize=(width, height), layout="constrained")
