@@ -32,7 +32,7 @@ from sklearn_classvsc.displays import ActivationDisplay
 from sklearn_classvsc.metrics import (
     class_consistency_score,
     class_contrast_score,
-    fidelity_scorer,
+    pooled_fidelity_scorer,
     k_sparse_probe_score,
 )
 
@@ -66,7 +66,7 @@ for name, encoder in encoders.items():
     rows.append(
         {
             "code": name,
-            "explained variance": fidelity_scorer(encoder, X_test),
+            "explained variance": pooled_fidelity_scorer(encoder, X_test),
             "active": (Z != 0).sum(axis=1).mean(),
             "consistency": class_consistency_score(Z, y_test),
             "contrast": class_contrast_score(Z, y_test),

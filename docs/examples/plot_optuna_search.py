@@ -71,7 +71,7 @@ def evaluate(parameters, fold):
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 fronts = optuna.create_study(
     directions=["maximize", "maximize"],
-    sampler=optuna.samplers.TPESampler(seed=0, n_startup_trials=6),
+    sampler=optuna.samplers.TPESampler(seed=1, n_startup_trials=6),
 )
 fronts.optimize(lambda trial: evaluate(suggest(trial), folds[0]), n_trials=12)
 
@@ -106,7 +106,7 @@ def contrast(trial):
 study = optuna.create_study(
     direction="maximize",
     sampler=optuna.samplers.TPESampler(seed=0, n_startup_trials=5),
-    pruner=optuna.pruners.MedianPruner(n_startup_trials=4),
+    pruner=optuna.pruners.MedianPruner(n_startup_trials=2),
 )
 study.optimize(contrast, n_trials=9)
 
