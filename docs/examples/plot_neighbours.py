@@ -32,8 +32,8 @@ from sklearn_classvsc.displays import ActivationDisplay
 from sklearn_classvsc.metrics import (
     class_consistency_score,
     class_contrast_score,
-    pooled_fidelity_scorer,
     k_sparse_probe_score,
+    pooled_fidelity_scorer,
 )
 
 X, y = load_digits(return_X_y=True)
