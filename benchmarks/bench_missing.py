@@ -19,7 +19,7 @@ import pandas as pd
 from _common import Column, Row
 from _tables import TABLES, Table, shipped
 from numpy.typing import NDArray
-from sklearn.experimental import enable_iterative_imputer  # noqa: F401
+from sklearn.experimental import enable_iterative_imputer  # noqa: F401  (for the next line)
 from sklearn.impute import IterativeImputer, KNNImputer, SimpleImputer
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler

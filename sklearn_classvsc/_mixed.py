@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -45,7 +46,9 @@ class Mixed(Likelihood):
         super().__init__(n_features)
         self.register_buffer("noise_variance", torch.ones(n_features, dtype=torch.float32))
         self.log_inverse_dispersion = nn.Parameter(torch.zeros(n_features, dtype=torch.float32))
-        kinds = torch.as_tensor(kinds, device="cpu")
+        kinds = torch.tensor(
+            np.asarray(kinds), device="cpu"
+        )  # a copy: what is read cannot be written
         for k, name in enumerate(("is_real", "is_bit", "is_poisson", "is_dispersed")):
             self.register_buffer(name, kinds == k, persistent=False)
 

@@ -40,8 +40,9 @@ from ._training import new_module
 if TYPE_CHECKING:
     T = TypeVar("T", bound=BaseEstimator)
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 #: The schema versions that are read. In version 1 a history had its batches, and names were JSON.
+#: Version 3 has gates that follow the class; 4 a prior mean of each dimension, and mixed columns.
 READABLE = {str(version) for version in range(1, SCHEMA_VERSION + 1)}
 CLASSES = ("VAETransformer", "VSCTransformer", "ClassVSCTransformer")
 #: Part of a header that is left, before training, for what training adds: names of terms.
@@ -325,7 +326,7 @@ REMOVED = ("bins", "checkpoint", "covariance_weight", "precision")
 
 
 def as_now(params: dict[str, Any]) -> dict[str, Any]:
-    """Return the parameters as they are named now, those that were not there as fits went then."""
+    """Return the parameters as they are named now; one that is new has the value of fits then."""
     kept = {"rotation": None} | {
         name: value for name, value in params.items() if name not in REMOVED
     }

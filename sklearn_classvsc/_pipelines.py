@@ -251,6 +251,7 @@ def _invertible(head: Pipeline, core: Any) -> bool:
     try:
         undone = head.inverse_transform(np.zeros((1, core.n_features_in_)))
         return bool(np.asarray(undone).dtype.kind == "f" and hasattr(head, "n_features_in_"))
+    # A step has no inverse, or none of numbers; what it raises then is for its author to choose.
     except (AttributeError, ValueError, TypeError, NotImplementedError):
         return False
 

@@ -45,7 +45,8 @@ class Turn(NamedTuple):
     rotation: Floats  # codes become z @ rotation, (d, d), orthogonal
     #: Gates become gates @ mixing, (d, d): within a block, and in the new order, they are alike.
     mixing: Floats
-    #: By how much the logarithm of a variance falls short, as it is mixed on that scale, (d,).
+    #: What mixed logarithms of variances lack, (d,): along new axes, precisions are averages of
+    #: those along the old ones, which is the nearest posterior of independent dimensions.
     log_var: Floats
 
 
@@ -266,7 +267,7 @@ def _effects(
     classes, likelihood = np.unique(codes.classes[rows]), module.likelihood
     with torch.no_grad():
         p = module.decode(module.prior_mean[None]).shape[1]
-    most = max(1, LARGE // (p * len(block)))
+    most = min(len(classes), max(1, LARGE // (p * len(block))))
     picked = classes[np.unique(np.linspace(0, len(classes) - 1, most).round().astype(int))]
 
     def decode(z: Tensor) -> Tensor:

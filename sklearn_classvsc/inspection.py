@@ -433,7 +433,11 @@ def top_samples(
     """
     check_scalar(k, "k", Integral, min_val=1)
     est, X = unroll(est, X)
-    Z = sparse_codes(est, X)
+    return samples_at_ends(est, sparse_codes(est, X), y, factor, k)
+
+
+def samples_at_ends(est: Any, Z: Any, y: ArrayLike | None, factor: int, k: int) -> pd.DataFrame:
+    """Return what `top_samples` does, of codes Z, CSR, of all samples."""
     check_scalar(factor, "factor", Integral, min_val=0, max_val=Z.shape[1] - 1)
     values = Z[:, [factor]].toarray()[:, 0]
     rows, labels = np.arange(len(values)), None

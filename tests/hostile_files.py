@@ -152,7 +152,7 @@ HTML = "<img src=x onerror=alert(1)>"
 HUGE = 10**9
 CRAFTED = {
     "format": (lambda m, h, d: put(m, "format", "pt"), "format 'pt'"),
-    "newer schema": (lambda m, h, d: put(m, "schema_version", "4"), "version '4'.*Upgrade"),
+    "newer schema": (lambda m, h, d: put(m, "schema_version", "5"), "version '5'.*Upgrade"),
     "other class": (lambda m, h, d: put(m, "class", "VAETransformer"), "Call VAETransformer.load"),
     "class of the system": (lambda m, h, d: put(m, "class", "os.system"), "class 'os.system'"),
     "no class": (lambda m, h, d: m.pop("class") and None, "KeyError"),

@@ -658,7 +658,7 @@ def test_numbers_stay_dates_are_days_and_text_is_categories(write):
         origin = name.removesuffix(" (days since 1970)")
         gaps = X[origin].isna() if origin in X else np.zeros(N - 1, bool)
         assert column.isna().tolist() == gaps.tolist()
-    assert encoded["open"].sum() == (mixed()["open"].drop(8) == True).sum()  # noqa: E712
+    assert encoded["open"].sum() == mixed()["open"].drop(8).eq(True).sum()
     assert encoded["length"].tolist() == X["length"].tolist()
 
 

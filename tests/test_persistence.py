@@ -284,6 +284,12 @@ def _kept(path):
     return cls.load(path), dict(np.load(path.with_suffix(".npz")))
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
+def test_nothing_is_warned_of_when_a_model_is_loaded(path):
+    _kept(path)
+
+
 @pytest.mark.filterwarnings("ignore:X does not have valid feature names")
 @pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
 def test_models_that_were_kept_give_the_same_codes(path):

@@ -18,7 +18,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from sklearn.datasets import load_breast_cancer
-from sklearn.experimental import enable_iterative_imputer  # noqa: F401
+from sklearn.experimental import enable_iterative_imputer  # noqa: F401  (for the next line)
 from sklearn.impute import IterativeImputer, KNNImputer
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline

@@ -15,7 +15,7 @@ from sklearn_classvsc._comparison import relative_effects
 from sklearn_classvsc._factor_names import Names, read_names
 from sklearn_classvsc._pipelines import sparse_codes, unroll
 from sklearn_classvsc._tables import check_image_shape
-from sklearn_classvsc.inspection import effects_of_dimension, top_features, top_samples
+from sklearn_classvsc.inspection import effects_of_dimension, samples_at_ends, top_features
 from sklearn_classvsc.labels import labeled_rows
 from sklearn_classvsc.metrics._counts import MatrixLike, split_missing, to_dense
 
@@ -157,22 +157,23 @@ class FactorDisplay:
             If the dimension is active in no sample, or an argument is not as described.
         """
         est, X = unroll(est, X)
-        samples = top_samples(est, X, y, factor=factor, k=n_samples)
+        check_scalar(n_samples, "n_samples", Integral, min_val=1)
+        Z = sparse_codes(est, X)
+        samples = samples_at_ends(est, Z, y, factor, n_samples)
         table: Any = check_array(X, accept_sparse="csr", ensure_all_finite="allow-nan")
         originals = to_dense(table[samples["sample"].to_numpy()])
-        X, y = labeled_rows(est, X, y)
-        Z = sparse_codes(est, X)
+        rows, labels = labeled_rows(est, np.arange(Z.shape[0]), y)
+        Z, table = Z[rows], table[rows]
         z = Z[:, [factor]].toarray()[:, 0]
-        data: Any = check_array(X, accept_sparse="csr", ensure_all_finite="allow-nan")
         active = z != 0
         display = cls(
             factor=int(factor),
             samples=samples,
             originals=np.asarray(originals, dtype=np.float64),
             values=z[active],
-            labels=np.asarray(y)[active],
-            effect=effects_of_dimension(est, X, Z, int(factor)),
-            means=_means(data),
+            labels=np.asarray(labels)[active],
+            effect=effects_of_dimension(est, table, Z, int(factor)),
+            means=_means(table),
             name=read_names(names, Z.shape[1]).get(int(factor), ""),
             image_shape=image_shape,
         )

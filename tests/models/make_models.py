@@ -34,6 +34,7 @@ def make():
     X = (rng.normal(size=(3, 3))[y] * 3 + rng.normal(size=(24, 3))) * [1, 1e3, 1e-3]
     frame = pd.DataFrame(X, columns=COLUMNS)
     bits = ((X > X.mean(0)) * 1.0).astype(np.float32)
+    mixed = np.c_[bits[:, 0], np.where(rng.random((24, 2)) < 0.1, np.nan, X[:, 1:])]
     some = np.where(np.arange(24) % 4, NAMES[y], "?").astype(object)
     data = {
         "vae_float64": (VAETransformer(), X, None),
@@ -50,6 +51,7 @@ def make():
         ),
         "class_integers": (ClassVSCTransformer(), X, y),
         "class_strings": (ClassVSCTransformer(unlabeled="?"), frame, some),
+        "class_mixed": (ClassVSCTransformer(likelihood={0: "bernoulli"}), mixed, y),
         "class_paper": (
             ClassVSCTransformer(objective="paper", alpha=0.55, kl_weight=0.1),
             bits,
