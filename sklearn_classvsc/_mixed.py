@@ -46,9 +46,7 @@ class Mixed(Likelihood):
         super().__init__(n_features)
         self.register_buffer("noise_variance", torch.ones(n_features, dtype=torch.float32))
         self.log_inverse_dispersion = nn.Parameter(torch.zeros(n_features, dtype=torch.float32))
-        kinds = torch.tensor(
-            np.asarray(kinds), device="cpu"
-        )  # a copy: what is read cannot be written
+        kinds = torch.tensor(np.asarray(kinds), device="cpu")  # a copy: those of a file are locked
         for k, name in enumerate(("is_real", "is_bit", "is_poisson", "is_dispersed")):
             self.register_buffer(name, kinds == k, persistent=False)
 
