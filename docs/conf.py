@@ -21,13 +21,16 @@ release = version = sklearn_classvsc.__version__
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
+    "sphinx.ext.intersphinx",
     "sphinx.ext.mathjax",
+    "sphinx.ext.viewcode",
     "sphinx-mathjax-offline",  # so that the site loads nothing from elsewhere
     "numpydoc",
     "myst_parser",
     "sphinx_gallery.gen_gallery",
 ]
-exclude_patterns = ["examples", "_build"]
+exclude_patterns = ["examples", "changes", "_build"]
+smartquotes = False
 
 # -- Markdown: what a code host shows as well ------------------------------------------------------
 
@@ -39,9 +42,39 @@ myst_heading_anchors = 3
 default_role = "literal"
 templates_path = ["_templates"]
 autosummary_generate = True
+# The page of the guide that the reference of a name, or of all names of a module, leads back to.
+autosummary_context = {
+    "guide": {
+        "sklearn_classvsc.VAETransformer": "model_vae",
+        "sklearn_classvsc.VSCTransformer": "model_vsc",
+        "sklearn_classvsc.ClassVSCTransformer": "model_classvsc",
+        "sklearn_classvsc.CollapseWarning": "faq",
+        "sklearn_classvsc.GeneralizationWarning": "trust",
+        "sklearn_classvsc.ModelFileError": "persistence",
+        "sklearn_classvsc.factor_stability": "trust",
+        "sklearn_classvsc.anndata": "tutorials",
+        "sklearn_classvsc.bodies": "architectures",
+        "sklearn_classvsc.datasets": "tutorials",
+        "sklearn_classvsc.displays": "displays",
+        "sklearn_classvsc.distributed": "distributed",
+        "sklearn_classvsc.editing": "editing",
+        "sklearn_classvsc.export": "deployment",
+        "sklearn_classvsc.inspection": "displays",
+        "sklearn_classvsc.labels": "labels",
+        "sklearn_classvsc.metrics": "metrics",
+        "sklearn_classvsc.report": "report",
+        "sklearn_classvsc.testing": "architectures",
+    }
+}
 toc_object_entries_show_parents = "hide"
 autodoc_typehints = "none"  # the docstrings say it in words
 numpydoc_show_class_members = False
+# Inventories that Debian ships with these projects' documentation: the build reads nothing else.
+intersphinx_mapping = {
+    "pandas": ("https://pandas.pydata.org/docs/", "inventories/pandas.inv"),
+    "python": ("https://docs.python.org/3/", "inventories/python.inv"),
+    "sklearn": ("https://scikit-learn.org/stable/", "inventories/sklearn.inv"),
+}
 nitpick_ignore_regex = [
     ("py:.*", r"(accelerate|matplotlib|numpy|pandas|scipy|sklearn|skorch|torch)\..*"),
     ("py:.*", r"collections\.abc\..*"),
@@ -59,6 +92,9 @@ sphinx_gallery_conf = {
     "matplotlib_animations": False,
     "remove_config_comments": True,
     "download_all_examples": False,
+    "doc_module": ("sklearn_classvsc",),
+    "backreferences_dir": "generated/backreferences",
+    "reference_url": {"sklearn_classvsc": None},
     "show_signature": False,
     "min_reported_time": 1,
     "write_computation_times": False,  # their page loads scripts from elsewhere
@@ -71,7 +107,7 @@ warnings.filterwarnings("ignore", message="FigureCanvasAgg is non-interactive")
 # -- HTML ------------------------------------------------------------------------------------------
 
 html_theme = "pydata_sphinx_theme"
-html_title = "sklearn-classvsc"
+html_title = f"sklearn-classvsc {version}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False
@@ -85,12 +121,19 @@ html_theme_options = {
     "footer_end": [],
     "pygments_light_style": "tango",
 }
-html_sidebars = {"index": [], "getting_started": [], "changelog": []}
+html_sidebars = {"index": [], "getting_started": [], "tutorials": [], "changelog": []}
 
 
 def link_to_the_gallery(app: Sphinx, docname: str, source: list[str]) -> None:
     """Let a link to a script of the gallery, right on a code host, lead to its page here."""
     source[0] = re.sub(r"\]\(examples/(plot_\w+)\.py\)", r"](auto_examples/\1.rst)", source[0])
+
+
+def offer_files_of_the_repository(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Let a link to a file outside these pages, right on a code host, download it here."""
+    source[0] = re.sub(
+        r"\[([^]]+)\]\(((?:\.\./)+(?!docs/)[\w/.]+\.\w+)\)", r"{download}`\1 <\2>`", source[0]
+    )
 
 
 def list_the_likelihoods(app: Sphinx, docname: str, source: list[str]) -> None:
@@ -99,15 +142,6 @@ def list_the_likelihoods(app: Sphinx, docname: str, source: list[str]) -> None:
         for name, likelihood in (LIKELIHOODS | {"mixed": Mixed}).items():
             path = f"{likelihood.__module__}.{likelihood.__name__}"
             source[0] += f"\n``{name!r}``\n{'-' * (len(name) + 6)}\n\n.. autoclass:: {path}\n"
-
-
-def place_the_rest(app: Sphinx, docname: str, source: list[str]) -> None:
-    """Put the pages that no toctree names into the guide."""
-    if docname == "guide":
-        docs = Path(app.srcdir)
-        named = {*source[0].split(), *(docs / "index.md").read_text(encoding="utf-8").split()}
-        pages = {page.stem for page in docs.glob("[!b]*.md")} - named - {"index"}
-        source[0] = source[0].replace("\nchoosing\n", "\n".join(["\nchoosing", *sorted(pages), ""]))
 
 
 def skip(app: Sphinx, what: str, name: str, item: Any, skip: bool, options: Any) -> bool | None:
@@ -119,6 +153,6 @@ def skip(app: Sphinx, what: str, name: str, item: Any, skip: bool, options: Any)
 def setup(app: Sphinx) -> None:
     """Connect the functions above."""
     app.connect("source-read", link_to_the_gallery)
+    app.connect("source-read", offer_files_of_the_repository)
     app.connect("source-read", list_the_likelihoods)
-    app.connect("source-read", place_the_rest)
     app.connect("autodoc-skip-member", skip)

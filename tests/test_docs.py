@@ -5,10 +5,12 @@ That the examples run, and what they claim, the build of the site checks: `.ci/d
 
 import ast
 import importlib
+import inspect
 import pkgutil
 import re
 import runpy
 import textwrap
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +19,13 @@ from helpers import small
 from sklearn.datasets import load_iris
 
 import sklearn_classvsc
-from sklearn_classvsc import ClassVSCTransformer, _likelihoods, bodies
+from sklearn_classvsc import ClassVSCTransformer, CollapseWarning, _likelihoods, bodies
 from sklearn_classvsc.testing import check_body
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+SITE = [*sorted(DOCS.glob("*.md")), *sorted(DOCS.glob("results/*.md"))]
+PAGES = [ROOT / "README.md", *SITE]
 EXAMPLES = sorted((DOCS / "examples").glob("plot_*.py"))
 BUILT = re.compile(r"auto_examples/|generated/")  # by Sphinx
 
@@ -72,6 +75,75 @@ def test_the_reference_names_all_that_is_public():
         part = part.partition("module:: ")[0] if part else ""
         names = {name for name in module.__all__ if name[0].isalpha() and not name.isupper()}
         assert names == set(re.findall(r"^   (\w+)$", part, re.MULTILINE)), module.__name__
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", ["README.md", "docs/index.md", "docs/getting_started.md"])
+def test_the_first_code_that_a_reader_meets_runs_and_gives_what_it_says(
+    page, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    ((_, code),) = code_blocks((ROOT / page).read_text(encoding="utf-8"))
+    names = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", CollapseWarning)
+        exec(code, names)
+    if "Z" in names:
+        assert names["Z"].shape == (450, 32)
+        assert (names["Z"] == 0).mean() > 0.5
+    if page == "README.md":
+        assert names["X_hat"].shape == names["X_test"].shape
+        assert (tmp_path / "report.html").is_file()
+    if page == "docs/getting_started.md":
+        table = capsys.readouterr().out
+        assert all(role in table for role in ["global", "shared", "class-specific"])
+
+
+def test_figures_of_the_readme_are_those_of_the_benchmarks():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    claimed = set(re.findall(r"\b0\.\d+\b", text))
+    assert claimed
+    pages = [path.read_text(encoding="utf-8") for path in ROOT.glob("benchmarks/pages/*.md")]
+    assert claimed <= {number for page in pages for number in re.findall(r"\b0\.\d+\b", page)}
+
+
+def test_the_readme_is_read_in_two_minutes():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) <= 600
+
+
+def test_results_are_at_most_a_quarter_of_the_site():
+    words = {path: len(path.read_text(encoding="utf-8").split()) for path in SITE}
+    results = sum(n for path, n in words.items() if path.parent.name == "results")
+    assert 4 * results <= sum(words.values())
+
+
+def test_the_citation_names_this_version():
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {sklearn_classvsc.__version__}\n" in citation
+
+
+def public_docstrings():
+    """Yield the name and the docstring of all that the reference names."""
+    for name, path in re.findall(
+        r"   (\w+)$|currentmodule:: (\S+)$", (DOCS / "api.rst").read_text("utf-8"), re.MULTILINE
+    ):
+        if path:
+            module = importlib.import_module(path)
+        elif name != "toctree":
+            thing = getattr(module, name)
+            yield name, inspect.getdoc(thing) or ""
+            if inspect.isclass(thing):
+                for method, value in inspect.getmembers(thing, callable):
+                    module_name = getattr(value, "__module__", None) or ""
+                    if method[0] != "_" and module_name.startswith("sklearn_classvsc"):
+                        yield f"{name}.{method}", inspect.getdoc(value) or ""
+
+
+def test_public_docstrings_name_nothing_private():
+    private = re.compile(r"(?<![\w*^}])_[a-z]{2,}\w*")
+    docs = dict(public_docstrings())
+    assert len(docs) > 60
+    assert not {name: private.findall(text) for name, text in docs.items() if private.search(text)}
 
 
 @every_example
