@@ -37,30 +37,35 @@ EXAMPLES = {
     "plot_optuna_search.py": "example_optuna_search.png",
     "plot_text_counts.py": "example_text_counts.png",
 }
-# A block of code, and the image that follows it, if one does.
-BLOCK = re.compile(r"```python\n(.*?)```(?:\n+!\[[^\]]*\]\(images/([\w.]+)\))?", re.DOTALL)
+# A block of code, or an image.
+PART = re.compile(r"```python\n(.*?)```|!\[[^\]]*\]\(images/([\w.]+)\)", re.DOTALL)
+DATA = "\n## The data of these pictures\n"
 
 
 @cache
 def fitted(data_dir: Path | None) -> dict[str, Any]:
-    """Return the data and the models of the page on displays: what precedes its first section."""
+    """Return the data and the models of the page on displays: its last section but one."""
     page = (DOCS / "displays.md").read_text(encoding="utf-8")
     variables: dict[str, Any] = {}
     fetch_images = partial(datasets.fetch_images, data_dir=data_dir)
     with patch.object(datasets, "fetch_images", fetch_images):
-        for code, _ in BLOCK.findall(page.partition("\n## ")[0]):
+        for code, _ in PART.findall(page.partition(DATA)[2]):
             exec(code, variables)
     return variables
 
 
 def displays(data_dir: Path | None) -> None:
-    """Run the code on the page on displays; an image there is the figure of the code above it."""
+    """Run the code on the page on displays; an image there is the figure of the code below it."""
     page = (DOCS / "displays.md").read_text(encoding="utf-8")
     variables = dict(fitted(data_dir))
-    for code, picture in BLOCK.findall(page.partition("\n## ")[2]):
-        exec(code, variables)
-        if picture:
-            save_figure(plt.gcf(), picture)
+    picture = ""
+    for code, image in PART.findall(page.partition(DATA)[0]):
+        picture = image or picture
+        if code:
+            exec(code, variables)
+            if picture:
+                save_figure(plt.gcf(), picture)
+            picture = ""
         plt.close("all")
 
 
