@@ -14,8 +14,8 @@ imports only rooms with lower numbers.
 8. `_classes`: labels as class indices.
 9. `_collapse`, `_rotation`, `_model`: the results of a training: the dimensions of its classes, the
    axes of its code, and the model, which encodes, decodes, scores and draws, and never changes.
-10. `_net`, `_training`: the training that makes a model: the skorch net, its schedule and its state.
-11. `_validation`, `_estimator`: the checks of what goes into a fit, and the methods that users call.
+10. `_net`, `_training`: the training that makes a model: skorch net, schedule and state.
+11. `_validation`, `_estimator`: the checks of what goes into a fit, and the public methods.
 12. `_estimators`: the three transformers, each with its parameters, prior and loss.
 
 **A Training makes a Model, an estimator holds both, a file knows neither.**

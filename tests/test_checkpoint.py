@@ -353,7 +353,7 @@ def test_a_long_history_of_unlike_epochs_is_written(file):
 @pytest.mark.parametrize(
     ("params", "named"),
     [
-        ({"max_epochs": 10**6 + 1}, "1000001 epochs.*lower max_epochs"),
+        ({"max_epochs": 10**6 + 1}, "1000001 epochs.*Lower max_epochs"),
         ({"hidden_layer_sizes": (1,) * 1001}, "hidden layers is 1001.*1000 at most"),
     ],
 )
