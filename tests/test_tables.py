@@ -163,7 +163,7 @@ NO_SOURCES = {
     "samples": (lambda: zip(X, Y, strict=True), "chunk of X is a tuple .*'ndarray', 'int64'"),
     "numbers": (lambda: range(3), r"chunk of X is 0 \(int\)"),
     "images": (lambda: [(X.reshape(40, 1, 3, 4), Y)], r"reshape\(len\(X\), -1\)"),
-    "four": (lambda: [(X, Y, Y, Y)], "X yields 4 things"),
+    "four": (lambda: [(X, Y, Y, Y)], "X yields 4 parts"),
     "annotated": (lambda: [(Annotated(), Y)], r"chunk of X.*pass X\.X"),
     "mapping": (lambda: [{"x": X, "y": Y}], r"chunk of X is .*\(dict\)"),
     "masked": (lambda: [X, MASKED], "values are masked"),
@@ -174,7 +174,7 @@ NO_SOURCES = {
     "sample objects": (Samples([object()] * 2), "X yields samples that do not form an array"),
     "sample numbers": (Samples([(1.0, 0), (2.0, 1)]), r"chunk of X has the shape \(2,\)"),
     "unequal samples": (Samples([X[0], X[0, :3]]), "X yields samples that do not form an array"),
-    "sample fours": (Samples([(X[0], 1, 1, 1)]), "X yields 4 things"),
+    "sample fours": (Samples([(X[0], 1, 1, 1)]), "X yields 4 parts"),
 }
 
 
