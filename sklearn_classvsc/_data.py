@@ -135,7 +135,7 @@ class Moments(NamedTuple):
                 offset = self.mean.clip(self.least, self.most)  # rounding may push it out
                 scale = np.where(
                     scale == 0, self.most / 2 - self.least / 2, scale
-                )  # of an underflow
+                )  # the variance underflows
             scale = np.where(self.constant(), 1, scale).astype(dtype)
         return Standardization(offset.astype(dtype), np.where(scale == 0, dtype.type(1), scale))
 

@@ -54,7 +54,7 @@ class VAETransformer(SpikeSlabTransformer):
         Widths of the encoder's hidden layers. The decoder mirrors them. Layers from the second on
         are residual.
     activation : {"relu", "gelu", "silu", "tanh"}, default="relu"
-        Activation function of the hidden layers. LayerNorm normalises what goes into it.
+        Activation function of the hidden layers. LayerNorm normalises its input.
     likelihood : str or dict, default="auto"
         Distribution of the features, given a code.
 
@@ -289,7 +289,7 @@ class VSCTransformer(SpikeSlabTransformer):
         Widths of the encoder's hidden layers. The decoder mirrors them. Layers from the second on
         are residual.
     activation : {"relu", "gelu", "silu", "tanh"}, default="relu"
-        Activation function of the hidden layers. LayerNorm normalises what goes into it.
+        Activation function of the hidden layers. LayerNorm normalises its input.
     likelihood : str or dict, default="auto"
         Distribution of the features, given a code.
 
@@ -524,8 +524,7 @@ class ClassVSCTransformer(SpikeSlabTransformer):
     Parameters
     ----------
     n_components : int, default=32
-        Number of dimensions of a code. If there are many classes, use at least 1.5 times as many
-        dimensions.
+        Number of dimensions of a code. For many classes, use at least 1.5 times their number.
     consistency_weight : float, default=3.0
         Weight lambda of the terms that make the samples of a class, and no others, share
         dimensions.
@@ -563,7 +562,7 @@ class ClassVSCTransformer(SpikeSlabTransformer):
         Widths of the encoder's hidden layers. The decoder mirrors them. Layers from the second on
         are residual.
     activation : {"relu", "gelu", "silu", "tanh"}, default="relu"
-        Activation function of the hidden layers. LayerNorm normalises what goes into it.
+        Activation function of the hidden layers. LayerNorm normalises its input.
     likelihood : str or dict, default="auto"
         Distribution of the features, given a code.
 
@@ -794,8 +793,8 @@ class ClassVSCTransformer(SpikeSlabTransformer):
             "n_classes": n_classes,
         }
         if self.objective == "cross_fitted":
-            several = isinstance(given.labels, LabelSets)
-            of = len(given.data), given.header.n_features_in_, n_classes, several
+            multilabel = isinstance(given.labels, LabelSets)
+            of = len(given.data), given.header.n_features_in_, n_classes, multilabel
             prior["cross_fit"] = cross_fit_sizes(*of, given.data.repeats())
         return prior
 

@@ -60,7 +60,7 @@ class Evidence(NamedTuple):
     q: SpikeSlab  # posterior of the codes, (n, d)
     z: Tensor  # sampled codes, (n, d)
     misfit: Tensor  # see `Likelihood.misfit`, (n,) or (n, k)
-    labels: Tensor  # class indices, -1 for none, (n,), int64; or which labels, (n, C), bool
+    labels: Tensor  # class indices, -1 for no label, (n,), int64; or an indicator, (n, C), bool
     weight: Tensor  # sample weights, which need not sum to 1, (n,)
     priors: Priors | None = None  # if the prior is learned
     scores: ClassScores | None = None  # if the gates follow the class

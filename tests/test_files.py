@@ -238,7 +238,7 @@ def test_what_is_no_regular_file_is_refused_and_left_alone(kind, write, tmp_path
     with open(tmp_path / "log", "wb") as log:
         if kind == "descriptor":
             path = f"/dev/fd/{log.fileno()}"
-        with pytest.raises(OSError, match="is not a regular file. Name another path"):
+        with pytest.raises(OSError, match=r"is not a regular file\. Name another path"):
             write(path)
         with pytest.raises(OSError, match="is not a regular file"):
             check_writable(path)
