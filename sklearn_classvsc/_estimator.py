@@ -344,8 +344,8 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             source with columns, pass the name of a column. If the chunks of a source hold the
             labels, leave it None. `VAETransformer` and `VSCTransformer` ignore `y`.
         sample_weight : array-like of shape (n_samples,) or str, default=None
-            Non-negative weights of the samples in every term of the loss, in a form that `y` may
-            have. None means 1. Only their ratios matter. A weight below 1e-38 of the largest
+            Non-negative weights of the samples in every term of the loss, passed in the same way
+            as `y`. None means 1. Only their ratios matter. A weight below 1e-38 of the largest
             counts as 0. The axes of `rotation` do not depend on the weights.
         checkpoint : str, path-like or None, default=None
             File to write after each epoch, or every two seconds if epochs are shorter.
@@ -363,7 +363,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
 
         Raises
         ------
-        ValueError
+        TypeError, ValueError
             If an argument is not as described. The message names the argument.
         FloatingPointError
             If the loss stops being finite. The estimator is then as it was before the call.
@@ -483,7 +483,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
 
         Raises
         ------
-        ValueError
+        TypeError, ValueError
             If an argument is not as described. The message names the argument.
         FloatingPointError
             If the loss stops being finite. After this and any other error, the estimator is as it
@@ -665,7 +665,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         ------
         NotFittedError
             If the estimator is not fitted.
-        ValueError
+        TypeError, ValueError
             If `X` is not as described, or has values so large that codes are not finite.
         """
         threshold, as_sparse = self._threshold(), self.sparse_output
@@ -688,7 +688,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         ------
         NotFittedError
             If the estimator is not fitted.
-        ValueError
+        TypeError, ValueError
             If `X` is not as described.
         """
         gamma: NDArray[np.float32] = self._apply(Model.activation_proba, X)
@@ -714,8 +714,8 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         ------
         NotFittedError
             If the estimator is not fitted.
-        ValueError
-            If `Z` does not have a column for each dimension, or has values so large that the
+        TypeError, ValueError
+            If `Z` is not a table with a column for each dimension, or has values so large that the
             samples are not finite.
         """
         return self._decode(self._now().model, Z)
@@ -764,7 +764,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         ------
         NotFittedError
             If the estimator is not fitted.
-        ValueError
+        TypeError, ValueError
             If `X` is not as described. A sample outside the range of the likelihood has no score.
         """
         scores: NDArray[np.float32] = self._apply(Model.elbo, X)
@@ -789,7 +789,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         ------
         NotFittedError
             If the estimator is not fitted.
-        ValueError
+        TypeError, ValueError
             If `X` is not as described.
         """
         return float(self.score_samples(X).mean(dtype=np.float64))

@@ -893,7 +893,7 @@ class ClassVSCTransformer(SpikeSlabTransformer):
 
         Raises
         ------
-        ValueError
+        TypeError, ValueError
             If an argument is not as described, or `y` holds a label that the first call did not
             name.
         FloatingPointError
