@@ -1,37 +1,66 @@
-"""Interpretable, class-consistent sparse latents for scikit-learn.
+"""Interpretable, class-consistent sparse codes for scikit-learn.
 
-How to read the code: the numbered rooms, from a sample to the fitted estimator. Each imports
-lower numbers only.
+Read the code in the order of its numbered rooms, from a sample to the fitted estimator. Each room
+imports only rooms with lower numbers.
 
-1. `_spike_slab`: the distribution of a code, exact zeros included, and its divergences.
-2. `_likelihoods`, `_mixed`: what the decoder's output means, p(x | z).
-3. `_layers`, `_cross_fit`, `_modules`: layers, gates that follow the class, and the networks, x ->
-   q(z | x) -> z -> theta.
-4. `_gates`: what the gates of a batch say of its classes.
-5. `_objective`: the loss. One class for each, a sum of named, weighted terms.
+1. `_spike_slab`: the distribution of a code, with exact zeros, and its divergences.
+2. `_likelihoods`, `_mixed`: the likelihood p(x | z), which gives the decoder's output its meaning.
+3. `_layers`, `_cross_fit`, `_modules`: layers, gates that follow the class, and the networks,
+   x -> q(z | x) -> z -> theta.
+4. `_gates`: what the gates of a batch say about its classes.
+5. `_objective`: the losses. Each is a class, and a sum of named, weighted terms.
 6. `_data`: arrays as batches of tensors.
 7. `_streams`: data that come in pieces.
-8. `_classes`: what labels say, as classes.
-9. `_collapse`, `_rotation`, `_model`: what a training has made: its classes, its axes; and the
-   model, which never changes: encode, decode, score, draw.
-10. `_net`, `_training`: a training makes a model: the skorch net, its schedule, its state.
-11. `_validation`, `_estimator`: what goes into a fit, checked; and all that a user calls.
-12. `_estimators`: the three transformers, siblings: parameters, prior and loss.
+8. `_classes`: labels as class indices.
+9. `_collapse`, `_rotation`, `_model`: the results of a training: the dimensions of its classes, the
+   axes of its code, and the model, which encodes, decodes, scores and draws, and never changes.
+10. `_net`, `_training`: the training that makes a model: skorch net, schedule and state.
+11. `_validation`, `_estimator`: the checks of what goes into a fit, and the public methods.
+12. `_estimators`: the three transformers, each with its parameters, prior and loss.
 
 **A Training makes a Model, an estimator holds both, a file knows neither.**
 
-Beside them `_pipelines` sees a Pipeline as its transformer does, `_factor_names` reads names that
-users give to dimensions, `_blocks` decodes samples of many features, `_tables` says what X may be,
-`labels` has hierarchies of classes, `bodies` has networks for images and deep ones, `testing`
-checks networks of your own, `_guard` keeps what goes on around a fit away from it, `_messages`
-tells users what is wrong, `_files` writes whole files or none and holds trees of arrays,
-`_fingerprints` recognises data, `_persistence` says what a model file holds, `_checkpoint` lets a
-training go on after a crash, `distributed` has several processes train one model, `metrics` judges
-any codes, `_stability` says which dimensions refits find again, `inspection` what a dimension does
-to the features, `_comparison` what such changes are compared by, `displays` and `report` show it,
-`editing` changes samples by their codes, `export` writes ONNX models, `anndata` reads and writes
-cells, `_datafiles` reads the files of the command line, and `datasets` makes data whose factors are
-known.
+The other modules support the rooms or build on the estimators.
+
+Data and labels:
+
+- `_tables`: what X may be.
+- `labels`: how y is read, and hierarchies of classes.
+- `datasets`: data whose factors are known.
+- `_datafiles`: the data files of the command line.
+- `anndata`: reading and writing cells.
+- `_fingerprints`: checksums that recognise data.
+
+Networks and training:
+
+- `_blocks`: decoding samples of many features.
+- `bodies`: networks for images, and deep networks.
+- `testing`: checks for your own networks.
+- `distributed`: several processes that train one model.
+- `_guard`: protection of a fit from settings, threads, forks and signals around it.
+
+Files:
+
+- `_files`: files that are written whole or not at all, and trees of arrays in them.
+- `_persistence`: the contents of a model file.
+- `_checkpoint`: continuing a training after a crash.
+- `export`: ONNX models.
+
+Interpretation:
+
+- `metrics`: measures of any codes.
+- `_stability`: which dimensions refits find again.
+- `inspection`: what a dimension does to the features.
+- `_comparison`: measures of such changes.
+- `displays`, `report`: figures, and a page about a model.
+- `editing`: changing samples by their codes.
+- `_pipelines`: a Pipeline as its transformer sees it.
+- `_factor_names`: names that users give to dimensions.
+
+Throughout:
+
+- `_messages`: values in messages, and warnings at the user's line.
+- `_sklearn`: the private parts of scikit-learn that the package uses.
 """
 
 from importlib import import_module
@@ -43,7 +72,7 @@ if TYPE_CHECKING:
     from ._files import ModelFileError
     from ._stability import factor_stability
 
-#: Where each public name lives.
+#: The module of each public name.
 _HOMES = {
     "ClassVSCTransformer": "._estimators",
     "CollapseWarning": "._collapse",
@@ -66,7 +95,7 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    """Import the estimators, and torch with them, when they are first asked for."""
+    """Import a public name on first use, because the estimators import torch."""
     if name in _HOMES:
         return getattr(import_module(_HOMES[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,8 +1,8 @@
-"""The decoder's output for sparse samples or many features, a block of columns at a time.
+"""The decoder's output theta for sparse samples or many features, one block of columns at a time.
 
-theta = hidden @ weight.T + bias has n x p values; a loss needs their sums over each row, and of
-sparse x those at its non-zero values. Both are exact, values and gradients: the backward pass
-computes each block again.
+theta = hidden @ weight.T + bias has n x p values. A loss needs only sums over its rows and, for
+sparse x, its values where x is not zero. These numbers and their gradients are exact. The backward
+pass computes each block again.
 """
 
 from __future__ import annotations
@@ -14,16 +14,17 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-#: Values of theta that are held at a time, 4 MB in float32.
+#: Values of theta in a block, 4 MB in float32.
 ELEMENTS = 2**20
 
-#: (theta, x, row, column) -> (n,): a sum over the columns of a block (n, b), given the samples
-#: there, (n, b), or None if x is sparse, a value for each row, (n, 1), and each column, (b,).
+#: (theta, x, row, column) -> (n,): a sum over the columns of a block of theta, (n, b). x is the
+#: block of the samples, (n, b), or None if they are sparse. row, (n, 1), and column, (b,), hold a
+#: value for each row and each column.
 Reduction = Callable[[Tensor, Any, Tensor, Tensor], Tensor]
 
 
 class Blocks(NamedTuple):
-    """theta, of shape (n, p), which is never held as a whole."""
+    """theta, of shape (n, p), which is never in memory as a whole."""
 
     hidden: Tensor  # (n, h)
     weight: Tensor  # (p, h)
@@ -59,11 +60,11 @@ class Blocks(NamedTuple):
         reduction : callable
             (theta, x, row, column) -> (n,), the sum over a block of columns.
         x : Tensor of shape (n, p)
-            Samples, dense or a coalesced COO tensor of m values: `reduction` gets None, then.
+            Samples, dense or a coalesced COO tensor of m values, for which `reduction` gets None.
         row : Tensor of shape (n,) or None
-            A value for each sample, which `reduction` gets as (n, 1).
+            A value for each sample, which `reduction` gets as (n, 1). None: zeros.
         column : Tensor of shape (p,) or None
-            A value for each feature. None: zeros, likewise for `row`.
+            A value for each feature. None: zeros.
 
         Returns
         -------
@@ -86,7 +87,7 @@ class Blocks(NamedTuple):
 
 
 class _Reduce(torch.autograd.Function):
-    """Sums over the rows of theta, and its values at some cells."""
+    """Sums over the rows of theta, and its values at given cells."""
 
     @staticmethod
     def forward(
@@ -113,7 +114,7 @@ class _Reduce(torch.autograd.Function):
                 total += reduction(theta, _part(x, block), row[:, None], column[block])
             else:
                 total = torch.logaddexp(total, theta.logsumexp(1))
-        if reduction is None:  # whose derivative is that of the sum of exp(theta - total)
+        if reduction is None:  # logsumexp has the derivative of the sum of exp(theta - total)
             reduction, row, column = _mass, total, torch.zeros_like(bias)
         ctx.reduction, ctx.dtype = reduction, dtype
         ctx.save_for_backward(rows, columns, order, x, hidden, weight, bias, row, column)
@@ -137,7 +138,7 @@ class _Reduce(torch.autograd.Function):
                 total, inputs, grad_total, materialize_grads=True
             )
             grad_row += along_row[:, 0]
-            if some.start < some.stop:  # else a copy for nothing
+            if some.start < some.stop:  # spares a copy
                 at = rows[some], columns[some] - block.start
                 grad = grad.index_put(at, grad_picked[some], accumulate=True)
             grad_bias[block] = grad.sum(0)
@@ -153,7 +154,7 @@ class _Reduce(torch.autograd.Function):
 
 
 def coo(cells: Tensor, values: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Return a sparse tensor of these values at the cells (2, m), which are sorted and distinct."""
+    """Return a sparse tensor of values at cells, (2, m), which must be sorted and distinct."""
     return torch.sparse_coo_tensor(cells, values, shape, is_coalesced=True, check_invariants=False)
 
 
@@ -163,7 +164,7 @@ def row_sums(n: int, rows: Tensor, values: Tensor) -> Tensor:
 
 
 def _blocks(n: int, columns: Tensor, p: int) -> Iterator[tuple[slice, slice]]:
-    """Yield blocks of the p columns, and where in the sorted `columns` theirs are."""
+    """Yield blocks of the p columns, and the slice of the sorted `columns` in each block."""
     width = max(1, ELEMENTS // max(n, 1))
     starts = torch.arange(0, p, width, device=columns.device)
     ends = torch.searchsorted(columns, starts + width).tolist()

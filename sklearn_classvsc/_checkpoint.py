@@ -1,4 +1,4 @@
-"""Training that survives: the file that `fit` leaves after its epochs, to go on from."""
+"""Checkpoints: a file that `fit` writes after epochs, and from which it continues after a crash."""
 
 from __future__ import annotations
 
@@ -24,36 +24,36 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Largest part of the time of training that writing may take where epochs are short, and the
-#: longest time, in seconds, after which the end of an epoch is written anyway.
+#: If epochs are short: the largest fraction of the training time for writing, and the time in
+#: seconds after which the end of an epoch is written anyway.
 COST, INTERVAL = 0.005, 2.0
-#: How data are recognised. Version 1 did so by 1,000 rows, or by the first row of each piece.
+#: Version of the fingerprints. Version 1 used 1,000 rows, or the first row of each piece.
 VERSION = 2
-#: Parameters that may differ when a fit is resumed. Another device computes other last digits.
+#: Parameters that may differ when a fit is resumed. The device may differ too, see `check_same`.
 FREE = {"callbacks", "sparse_output", "threshold", "verbose", "warm_start"}
 ADVICE = "or call fit with resume=False, which starts afresh and replaces the file."
 
 
 class Plan(NamedTuple):
-    """What a fit needs to know, beside the state of training, to go on as it began."""
+    """The facts, in addition to the state of training, that a fit needs to continue."""
 
     data: dict[str, Any]  # fingerprint
-    epochs: int  # to train in all
-    start: int  # rows of the history that are from earlier fits
+    epochs: int  # of the whole fit
+    start: int  # number of rows in the history from earlier fits
     seed: int  # of the split of early stopping
-    stop_reason: str  # if nothing ends the training before
+    stop_reason: str  # if nothing ends the training earlier
     finished: bool = False
 
 
 class NotWrittenError(Exception):
-    """A file could not be written; its argument is the OSError.
+    """A checkpoint could not be written. The argument is the OSError.
 
-    It tells that OSError from one of what a fit is given, such as a source on a network.
+    It distinguishes this OSError from those of the arguments, such as a source on a network.
     """
 
 
 class Checkpoint:
-    """A file that is replaced after epochs, whole or not at all.
+    """A file that is replaced after epochs, as a whole or not at all.
 
     Parameters
     ----------
@@ -64,11 +64,11 @@ class Checkpoint:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         if not isinstance(path, str | os.PathLike) or not os.fspath(path):
             raise ValueError(
-                f"checkpoint={brief(path)} names no file: pass its path, as a str or path-like, or "
+                f"checkpoint={brief(path)} names no file. Pass a path, as a str or path-like, or "
                 "None."
             )
         self.path = Path(path)
-        self._next = 0.0  # when the next epoch's end is written
+        self._next = 0.0  # earliest time of the next write
 
     def read(self, cls: type[T]) -> tuple[T, Plan] | None:
         """Return the estimator and the plan in the file; None if there is no file.
@@ -76,7 +76,7 @@ class Checkpoint:
         Raises
         ------
         ModelFileError
-            If the file is no checkpoint of this class, or is damaged.
+            If the file is damaged, or is not a checkpoint of this class.
         """
         return current().from_rank_0(lambda: self._read(cls))
 
@@ -94,9 +94,10 @@ class Checkpoint:
         return estimator, Plan(**plan)
 
     def check(self, cls: type[Any], state: dict[str, Any], module: nn.Module, plan: Plan) -> None:
-        """Raise, before any time is spent on training, what writing would raise after it.
+        """Raise, before training, the errors that writing would raise after it.
 
-        `state` is the estimator's, but for what training makes of the `module`.
+        `state` is the estimator's state, without what training adds. `module` is the module to
+        train.
         """
         current().from_rank_0(lambda: self._check(cls, state, module, plan))
 
@@ -105,14 +106,14 @@ class Checkpoint:
             _persistence.check_saves(cls, state, module, plan.start + plan.epochs)
         except ValueError as error:
             raise ValueError(
-                f"checkpoint={os.fspath(self.path)!r} can hold data only. {error} For this fit, "
+                f"checkpoint={os.fspath(self.path)!r} can hold only data. {error} For this fit, "
                 "pass checkpoint=None."
             ) from error
         check_writable(self.path)
         if self.path.exists() and not is_tree(self.path):
             raise ValueError(
-                f"checkpoint={os.fspath(self.path)!r} is a file that neither fit nor save wrote: "
-                "name another path, so that it is not replaced."
+                f"checkpoint={os.fspath(self.path)!r} is a file that neither fit nor save wrote. "
+                "Name another path, so that it is not replaced."
             )
 
     def write(self, cls: type[Any], state: dict[str, Any], plan: Plan) -> None:
@@ -125,7 +126,7 @@ class Checkpoint:
     def write_if_cheap(
         self, cls: type[Any], state: Callable[[], dict[str, Any]], plan: Plan
     ) -> None:
-        """Write what `state` returns, unless the last writing was too short a time ago.
+        """Write the result of `state()`, unless the last write was too recent.
 
         Raises
         ------
@@ -144,7 +145,7 @@ class Checkpoint:
 
 
 def fingerprint(given: FitData) -> dict[str, Any]:
-    """Return what training data are recognised by, by name."""
+    """Return the values, by name, that identify training data."""
     data, names = given.data, getattr(given.header, "feature_names_in_", None)
     classes = None if given.labels is None else given.labels.classes
     found = {"version": VERSION, "features": None if names is None else digest(names)}
@@ -168,16 +169,16 @@ def check_same(
     saved: Any,
     plan: Plan,
 ) -> None:
-    """Raise a ValueError, naming what differs, unless a fit is the one in the file.
+    """Raise a ValueError that names the differences, unless a fit is the one in the file.
 
     Parameters
     ----------
     path : str or path-like
         The file.
     estimator : estimator
-        The estimator that is asked to resume.
+        The estimator that resumes the fit.
     data : dict
-        Fingerprint of the data that it is given.
+        Fingerprint of the data for this fit.
     saved : estimator
         The estimator in the file.
     plan : Plan
@@ -185,11 +186,13 @@ def check_same(
     """
     if plan.data.get("version") != VERSION:
         raise ValueError(
-            f"checkpoint={os.fspath(path)!r} is of a version of sklearn-classvsc that "
-            f"recognised data otherwise: finish the fit with that one, name another file, {ADVICE}"
+            f"checkpoint={os.fspath(path)!r} comes from a version of sklearn-classvsc that "
+            "identified data differently. Finish the fit with that version, name another file, "
+            f"{ADVICE}"
         )
     before, now = saved.get_params(deep=False), estimator.get_params(deep=False)
-    for params in (before, now):  # the device is free, but not its precision
+    # The device may differ, with other last digits. Its precision may not.
+    for params in (before, now):
         params["device"] = "".join(params["device"].partition("+")[1:])
     differing = [
         f"{name}={brief(before[name])}, now {brief(now[name])}"
@@ -202,7 +205,7 @@ def check_same(
             differing.append(f"{name} {plan.data.get(name)}, now {value}" if short else name)
     if differing:
         raise ValueError(
-            f"checkpoint={os.fspath(path)!r} is of a fit with other parameters or data: "
+            f"checkpoint={os.fspath(path)!r} comes from a fit with other parameters or data: "
             f"{'; '.join(differing)}. Fit as before, name another file, {ADVICE}"
         )
 
@@ -212,7 +215,7 @@ def _equal(a: Any, b: Any) -> bool:
 
 
 def check_alike(est: Any, data: dict[str, Any]) -> None:
-    """Check that the processes that train together have the same parameters and data."""
+    """Check that processes that train together have the same parameters and data."""
     if current().size == 1:
         return
     params = {name: digest(value) for name, value in est.get_params(deep=False).items()}
@@ -225,6 +228,6 @@ def check_alike(est: Any, data: dict[str, Any]) -> None:
         rank = min(differing.values())
         names = ", ".join(name for name in differing if differing[name] == rank)
         raise ValueError(
-            f"Process {rank} was given another {names} than process 0: every process needs the "
-            "same parameters and all the data, and takes its part of each batch by itself."
+            f"Process {rank} has another {names} than process 0. Give every process the same "
+            "parameters and all data: it takes its part of each batch by itself."
         )

@@ -1,6 +1,6 @@
-"""Room 8: what y says, as classes: one label for each sample, or several.
+"""Room 8: labels as class indices or indicators, for one label per sample or several.
 
-Each kind learns the classes once, and then turns labels into what the loss takes.
+`Labels` and `LabelSets` learn the classes once, and then encode labels for the loss.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Labels(NamedTuple):
 
     @classmethod
     def learn(cls, y: NDArray[Any], unlabeled: Any = None, named: Any = None) -> Labels:
-        """Return the classes that are named, or else those in y."""
+        """Return the classes in `named`, or else in y."""
         y = _labels_in(y, unlabeled)
         if named is not None:
             _check_named(named, unlabeled)
@@ -41,7 +41,7 @@ class Labels(NamedTuple):
     def encode(
         self, y: NDArray[Any] | Indicator, unlabeled: Any = None, named: Any = None
     ) -> NDArray[np.int64]:
-        """Return the index of each sample's class, (n,); -1 where it has no label."""
+        """Return the class index of each sample, (n,); -1 for no label."""
         if isinstance(y, Indicator):
             raise _other_kind("several labels", "one label")
         labeled = has_label(y, unlabeled)
@@ -49,9 +49,9 @@ class Labels(NamedTuple):
         unseen = found[~np.isin(found, self.classes)]
         if unseen.size:
             raise ValueError(
-                f"y holds the label {brief(unseen[0])}, which is none of the classes "
-                f"{brief(self.classes)} that the estimator knows: name every class in the "
-                "first call of partial_fit (classes=...), or fit afresh."
+                f"y holds the label {brief(unseen[0])}, which is not one of the classes "
+                f"{brief(self.classes)} that the estimator knows. Name every class in the first "
+                "call of partial_fit (classes=...), or fit afresh."
             )
         index = np.full(len(y), -1)
         index[labeled] = np.searchsorted(self.classes, found)
@@ -65,20 +65,20 @@ class LabelSets(NamedTuple):
 
     @classmethod
     def learn(cls, y: Indicator, unlabeled: Any = None, named: Any = None) -> LabelSets:
-        """Return the labels that are named, or else those that the columns have."""
+        """Return the labels in `named`, or else the names or numbers of the columns."""
         n_labels = y.members.shape[1]
         names = y.names if named is None else np.asarray(named)
         names = np.arange(n_labels) if names is None else names
         if len(names) != n_labels or len(set(names.tolist())) != n_labels:
             raise ValueError(
-                f"y has {n_labels} columns, but the names of its labels are {brief(names)}: "
-                "there must be one for each, and no two the same."
+                f"y has {n_labels} columns, but the names of its labels are {brief(names)}. Pass "
+                "a different name for each column."
             )
         n_used = y.members.any(0).sum()
         if len(y.members) and n_used < 2:
             raise ValueError(
-                "ClassVSCTransformer needs samples of at least 2 classes, but y has samples "
-                f"of {n_used} of its {n_labels} labels."
+                "ClassVSCTransformer needs samples of at least 2 classes, but only "
+                f"{n_used} of the {n_labels} labels in y have samples."
             )
         return cls(names)
 
@@ -98,28 +98,28 @@ class LabelSets(NamedTuple):
             found = n_labels if names is None else brief(names)
             raise ValueError(
                 f"y has the columns {found}, but the estimator was fitted to the labels "
-                f"{brief(self.classes)}: pass one column for each, in this order."
+                f"{brief(self.classes)}. Pass one column for each label, in this order."
             )
         return y.members
 
 
 def one_label_only(name: str, value: Any, y: Indicator) -> ValueError:
-    """Say that a parameter is set that is for one label of each sample."""
+    """Return the error for a parameter that does not work with an indicator."""
     return ValueError(
-        f"{name}={brief(value)} is for one label of each sample, but y is an indicator of "
-        f"{y.members.shape[1]}: leave the default (a row of zeros has no label)."
+        f"{name}={brief(value)} works with one label per sample, but y is an indicator of "
+        f"{y.members.shape[1]} labels. Leave the default (a row of zeros has no label)."
     )
 
 
 def _other_kind(given: str, known: str) -> ValueError:
     return ValueError(
-        f"y has {given} for each sample, but the estimator was fitted to {known}: pass y as then, "
-        "or fit afresh."
+        f"y has {given} per sample, but the estimator was fitted to {known} per sample. Pass y of "
+        "that kind, or fit afresh."
     )
 
 
 def _labels_in(y: NDArray[Any], unlabeled: Any) -> NDArray[Any]:
-    """Return the labels of y, of the samples that have one; they name classes, no quantity."""
+    """Return the labels in y, after a check that they name classes and not quantities."""
     y = y[has_label(y, unlabeled)]
     with prefix_errors("y", y):
         try:
@@ -128,23 +128,23 @@ def _labels_in(y: NDArray[Any], unlabeled: Any) -> NDArray[Any]:
             if type_of_target(y) != "continuous":
                 raise
             raise ValueError(
-                f"y holds {brief(y[0])}. Unknown label type: continuous. Classes are needed: cut y "
-                "into its quantiles, pd.qcut(y, 5, labels=False)."
+                f"y holds {brief(y[0])}. Unknown label type: continuous. Pass classes, such as the "
+                "quantiles of y: pd.qcut(y, 5, labels=False)."
             ) from error
     return y
 
 
 def _check_named(named: Any, unlabeled: Any) -> None:
-    """Check that what a user names as classes is a list of labels."""
+    """Check that the classes of a user are a list of labels."""
     with prefix_errors("classes", named):
         n_dims = np.ndim(named)
     if n_dims != 1:
-        raise ValueError(f"classes={brief(named)} must be a list of labels, or a 1-d array.")
+        raise ValueError(f"classes={brief(named)} must be a list or a 1-d array of labels.")
     labels = np.asarray(named, dtype=object)
     if (missing := labels[pd.isna(labels)]).size:
-        raise ValueError(f"classes holds {brief(missing[0])}, which is no label: leave it out.")
+        raise ValueError(f"classes holds {brief(missing[0])}, which is not a label: leave it out.")
     if unlabeled is not None and unlabeled in labels.tolist():
         raise ValueError(
-            f"classes holds {brief(unlabeled)}, which unlabeled={brief(unlabeled)} says is no "
-            "label: leave it out."
+            f"classes holds {brief(unlabeled)}, which means no label by "
+            f"unlabeled={brief(unlabeled)}: leave it out."
         )

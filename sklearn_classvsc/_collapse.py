@@ -1,4 +1,8 @@
-"""Room 9: what the classes use of a fitted code, whether it has collapsed, and whether it holds."""
+"""Room 9: the dimensions that each class activates in a fitted code, and two warnings about them.
+
+`CollapseWarning` says that a code tells little about the classes, `GeneralizationWarning` that what
+it tells does not hold on new samples.
+"""
 
 from __future__ import annotations
 
@@ -13,28 +17,34 @@ from ._messages import brief, warn
 from ._modules import SpikeSlabAutoencoder
 from ._streams import StreamDataset
 
-#: Samples that are summarised, divided among the classes: enough for every figure, and a bounded
-#: cost after training. Each class has at least `OF_A_CLASS` of them, or all it has.
+#: Samples to summarise, divided among the classes. They are enough for every figure, and bound the
+#: cost after training. Each class has at least `OF_A_CLASS` of them, or all its samples.
 SAMPLES, OF_A_CLASS = 10_000, 100
 #: Nats by which the cross-entropy of held-out labels may exceed that of learned ones.
 APART = 0.5
-#: Rows that are summed at a time, in double precision: they should need less memory than a step.
+#: Rows to sum at a time, in double precision. They should need less memory than a training step.
 ROWS = 256
 
 
 class CollapseWarning(UserWarning):
-    """The code has lost what makes it readable; the message says what, and what to change."""
+    """The code says little about the classes, or leaves many dimensions unused.
+
+    The message says what was found, what it means and what to change.
+    """
 
 
 class GeneralizationWarning(UserWarning):
-    """What a code says of training samples does not hold on new ones; the message has figures."""
+    """What the code says about the classes does not hold on new samples.
+
+    The message gives the figures, and says what to change.
+    """
 
 
 class ClassSummary(NamedTuple):
     """Sums over the samples of each class: (C,) and (C, d)."""
 
     n_samples: NDArray[np.float64]
-    support: NDArray[np.float64]  # how many samples have the dimension on
+    support: NDArray[np.float64]  # number of samples in which the dimension is active
     gamma: NDArray[np.float64]  # sum of gamma
     first: NDArray[np.float64]  # sum of gamma mu
     second: NDArray[np.float64]  # sum of gamma (mu^2 + sigma^2)
@@ -44,7 +54,7 @@ class ClassSummary(NamedTuple):
         return ClassSummary(*(a + b for a, b in zip(self, other, strict=True)))
 
     def filled_from(self, last: ClassSummary) -> ClassSummary:
-        """Return the same, but of classes without samples what `last` says."""
+        """Return the summary, with the sums of `last` for classes without samples."""
         missing = self.n_samples == 0
         return ClassSummary(
             *(
@@ -55,12 +65,12 @@ class ClassSummary(NamedTuple):
 
     @property
     def on(self) -> NDArray[np.float64]:
-        """How often each dimension is on in each class, (C, d); NaN in one without samples."""
+        """How often each dimension is active in each class, (C, d); NaN without samples."""
         n = np.where(self.n_samples > 0, self.n_samples, np.nan)
         return self.support / n[:, None]
 
     def moments(self, c: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-        """Return, for class `c`, P(on) and the slab's mean and variance, (d,) each."""
+        """Return, for class `c`, P(active) and the slab's mean and variance, (d,) each."""
         mass = np.maximum(self.gamma[c], np.finfo(float).tiny)
         mean = self.first[c] / mass
         variance = np.maximum(self.second[c] / mass - mean**2, 0)
@@ -68,18 +78,19 @@ class ClassSummary(NamedTuple):
 
 
 class ClassSampler:
-    """Picks samples at random, of every class about as many, as their labels come in pieces.
+    """Picks random samples, about as many of every class, from labels that come in pieces.
 
-    A class that has no more than its share is taken whole. Each sample counts for as many as it
-    stands for, so that sums estimate those over all, whatever the order of the samples. The
-    generator is its own, with one seed: processes that train together must pick the same.
+    A class that has no more samples than its share is taken whole. The weight of a picked sample
+    is the number of samples that it stands for. Weighted sums therefore estimate the sums over all
+    samples, in whatever order they come. Every sampler draws from the same seed, because processes
+    that train together must pick the same samples.
 
     Parameters
     ----------
     n_classes : int
         Number C of classes.
     n_each : int
-        The share of a class.
+        Share of each class, in samples.
     """
 
     def __init__(self, n_classes: int, n_each: int) -> None:
@@ -87,10 +98,10 @@ class ClassSampler:
         self._rng = np.random.default_rng(0)
 
     def pick(self, labels: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-        """Return rows to take, ascending, and what each counts for.
+        """Return the rows to take, ascending, and their weights.
 
-        `labels` are indices of classes, (n,), -1 for none; or which labels, (n, C), of which the
-        rarest decides.
+        `labels` are class indices, (n,), -1 for none; or an indicator, (n, C), in which the rarest
+        label of a sample decides.
         """
         multilabel = labels.ndim == 2
         counts = (
@@ -116,7 +127,7 @@ def summarize(
     threshold: float,
     n_classes: int,
 ) -> ClassSummary:
-    """Summarise the codes of about `SAMPLES` labeled samples, of every class its share."""
+    """Summarise the codes of about `SAMPLES` labeled samples, with a share of every class."""
     sums = np.zeros((n_classes, 1 + 4 * len(model.alpha)))
     sampler = ClassSampler(n_classes, max(OF_A_CLASS, SAMPLES // n_classes))
     for x, labels, weight in dataset.labeled(sampler.pick, ROWS):
@@ -134,37 +145,38 @@ def summarize(
 
 
 def warn_of_collapse(p: NDArray[np.float64], classes: NDArray[Any]) -> None:
-    """Warn if a code has lost its classes, or leaves many dimensions unused.
+    """Warn if a code says little about the classes, or leaves many dimensions unused.
 
     Parameters
     ----------
     p : ndarray of shape (C, d)
-        How often each dimension is on in each class; NaN in a class without samples.
+        How often each dimension is active in each class; NaN in a class without samples.
     classes : ndarray of shape (C,)
         Names of the classes.
     """
     unseen = np.isnan(p).any(axis=1)
     texts, seen = [], p[~unseen]
     if problems := _problems(seen, classes[~unseen]):
-        texts.append(f"The code has collapsed: {'; '.join(problems)}.")
+        texts.append(f"The code says little about the classes. {' '.join(problems)}")
     unused = (seen.max(axis=0) < 0.01) if seen.size else np.zeros(p.shape[1], bool)
     if unused.mean() > 0.1:
         texts.append(
-            f"{unused.sum()} of {unused.size} dimensions are unused, off for every class: lower "
-            "n_components, raise usage_weight, or train longer."
+            f"{unused.sum()} of {unused.size} dimensions are unused: each is active in less than "
+            "1 % of the samples of every class. Lower n_components, raise usage_weight, or train "
+            "longer."
         )
     if unseen.any():
         texts.append(
             f"{unseen.sum()} of {unseen.size} classes, the first "
-            f"{brief(classes[unseen].tolist()[0])}, had no labeled sample to train on, so the code "
-            "knows nothing of them: label some."
+            f"{brief(classes[unseen].tolist()[0])}, have no labeled training sample, so the code "
+            "says nothing about them. Label some of their samples."
         )
     if texts:
         warn(" ".join(texts), CollapseWarning)
 
 
 def _problems(p: NDArray[np.float64], classes: NDArray[Any]) -> list[str]:
-    """Return what is wrong with a code of classes that all have samples, and what to do."""
+    """Return sentences on what is wrong with a code, and what to do; all classes have samples."""
     if not p.size:
         return []
     silent = p.max(axis=1) < 0.5
@@ -173,20 +185,21 @@ def _problems(p: NDArray[np.float64], classes: NDArray[Any]) -> list[str]:
     if silent.any():
         problems.append(
             f"{silent.sum()} of {silent.size} classes, the first "
-            f"{brief(classes[silent].tolist()[0])}, have no dimension that most of their samples "
-            "use: raise n_components or alpha"
+            f"{brief(classes[silent].tolist()[0])}, activate no dimension: none is active in half "
+            "of their samples. Raise n_components or alpha."
         )
     if len(p) > 1 and spread.max() < 0.5:
         problems.append(
-            "no dimension is much more active in one class than in another (largest difference "
-            f"{spread.max():.2f}), so the code says little about the classes: raise "
-            "information_weight or consistency_weight, train longer, or check the labels"
+            "No dimension is active much more often in one class than in another: the rates differ "
+            f"by {spread.max():.2f} at most, and by 0.5 or more where a code tells classes apart. "
+            "If the classes overlap in X, this is expected. Otherwise raise information_weight or "
+            "consistency_weight, train longer, or check the labels."
         )
     return problems
 
 
 def in_and_out(row: dict[str, Any]) -> dict[str, tuple[float, float]]:
-    """Return the terms of an epoch that are known of training and of held-out samples alike."""
+    """Return the terms of an epoch that are known on training and on held-out samples."""
     pairs = {
         name: (value, row[f"valid_{name.removeprefix('train_')}"])
         for name, value in row.items()
@@ -199,7 +212,7 @@ def in_and_out(row: dict[str, Any]) -> dict[str, tuple[float, float]]:
 
 
 def best_epoch(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the epoch whose weights are kept: the best on held-out samples, or the last."""
+    """Return the epoch whose weights are kept: the best on held-out samples, else the last."""
     for name in ("valid_loss", "held_out_recognition"):
         if name in rows[-1]:
             return min(rows, key=lambda row: row.get(name, np.inf))
@@ -209,7 +222,7 @@ def best_epoch(rows: list[dict[str, Any]]) -> dict[str, Any]:
 def warn_of_gap(
     rows: list[dict[str, Any]], n_samples: NDArray[np.float64], multilabel: bool
 ) -> None:
-    """Warn if the classes are told on training samples only.
+    """Warn if the gates tell the classes of training samples apart, but not of held-out samples.
 
     Parameters
     ----------
@@ -218,7 +231,8 @@ def warn_of_gap(
     n_samples : ndarray of shape (C,)
         Samples of each class.
     multilabel : bool
-        Whether samples have several, and chance is not the entropy of their shares.
+        Whether samples have several labels. Chance is then unknown: it is not the entropy of the
+        classes' shares.
     """
     row = best_epoch(rows)
     learned, held_out = in_and_out(row).get("recognition", (0.0, 0.0))
@@ -227,14 +241,13 @@ def warn_of_gap(
     own = "held_out_recognition" in row
     at_chance = own and held_out > 0.98 * chance
     if at_chance or held_out - learned > APART:
-        found = "no better than chance does" if at_chance else "far worse"
-        of_chance = "" if multilabel else f"; chance {chance:.3g}"
-        advice = ", or train longer" if own else ', or leave the default objective="cross_fitted"'
+        found = "no better than chance" if at_chance else "far worse than of training samples"
+        of_chance = "" if multilabel else f", chance {chance:.3g}"
+        advice = "or train longer" if own else 'or use the default objective="cross_fitted"'
         warn(
-            "What the code says of the classes does not hold on new samples: the gates tell the "
-            f"classes of samples that were held out {found} (cross-entropy {held_out:.3g} nats; "
-            f"of those they learned from {learned:.3g}{of_chance}). Check the labels, "
-            "fit more samples or other features, or merge classes that cannot be told apart"
-            f"{advice}.",
+            "What the code says about the classes does not hold on new samples. The gates tell the "
+            f"classes of held-out samples apart {found}: cross-entropy {held_out:.3g} nats, on "
+            f"training samples {learned:.3g}{of_chance}. Check the labels, fit more samples or "
+            f"other features, merge classes that cannot be told apart, {advice}.",
             GeneralizationWarning,
         )

@@ -1,15 +1,15 @@
-"""Room 3: gates that follow the class, as a sample that was not learned shows it.
+"""Room 3: gates that follow the predicted class, by classifiers that have not learned the sample.
 
-A dimension is on in some classes, and a sample is in each of them with some probability::
+A dimension is active in some classes, and a sample is in each class with some probability::
 
     gamma_j(x) = sum_c p(c | x) pi_cj
 
-Where classes overlap, a network that has learned the label of x is far too sure of it, so the
-gates of training samples would say more than those of new ones. Several small classifiers, the
-*branches*, therefore divide the work. Each sample belongs to a *fold*, which follows from its
-observed values alone. A branch learns from the samples of all folds but one, and speaks for the
-samples of that fold only. A sample's gates thus never come from what has learned its label, in
-training or later: codes of training samples are as honest as those of new ones (cross-fitting).
+If classes overlap, a network that has learned the label of x is far too sure of it. The gates of
+training samples would then say more about the class than the gates of new samples. Cross-fitting
+prevents this. Several small classifiers, the *branches*, divide the samples. Each sample belongs to
+a *fold*, which depends only on its observed values. A branch learns from the samples of all folds
+but one, and predicts only for the samples of that fold. It *speaks* for these samples. The gates of
+a sample therefore never come from a branch that has learned its label, in training or later.
 """
 
 from __future__ import annotations
@@ -25,37 +25,37 @@ from torch import Tensor, nn
 
 from ._layers import SINGLE, hide_features, linear
 
-#: How finely the line that folds are cut from is divided: about 8 pieces for a standard deviation.
+#: Pieces per standard deviation of the line that is cut into folds.
 FINENESS = 8.0
-#: Of the profiles' logits at the start: standard deviation, and what favours a class.
+#: Standard deviation of the profiles' first logits, and the bonus of a favoured class.
 SPREAD, FAVOUR = 1.25, 1.5
-#: Fraction of its hidden units that a branch does not see in training.
+#: Fraction of a branch's hidden units that are hidden in training.
 UNITS_HIDDEN = 0.3
 
 
 class ClassScores(NamedTuple):
-    """What the B branches say of a batch, and which of them speak for a sample."""
+    """The predictions of the B branches for a batch, and which branches speak for a sample."""
 
     logits: Tensor  # of the classes, (n, B, C)
-    #: The branches that have not learned from such samples, (n, n_repeats): they speak for it.
-    speakers: Tensor
+    #: The branches that speak for a sample, because they do not learn from its fold.
+    speakers: Tensor  # (n, n_repeats)
     learns: Tensor  # 1 where a branch may learn from a sample, else 0, (n, B)
-    #: What does not depend on the batch: how often each dimension is on in each class, (C, d); and
-    #: in training -log of the prior of all weights that have one, per sample, ().
-    pi: Tensor
-    penalty: Tensor | None = None
+    #: How often each dimension is active in each class. It does not depend on the batch.
+    pi: Tensor  # (C, d)
+    #: In training, -log of the prior of all weights that have a prior, per training sample.
+    penalty: Tensor | None = None  # ()
 
     @property
     def spoken(self) -> Tensor:
-        """What those say who speak for a sample, (n, n_repeats, C)."""
+        """The logits of the branches that speak for a sample, (n, n_repeats, C)."""
         index = self.speakers[:, :, None].expand(-1, -1, self.logits.shape[2])
         return self.logits.gather(1, index)
 
 
 class CrossFittedGates(nn.Module):
-    """Branches that tell the classes of samples, and the profiles of the classes.
+    """Branches that predict the classes of samples, and the profiles of the classes.
 
-    Each branch is linear in x, plus one hidden layer.
+    A branch is the sum of a linear layer and a network with one hidden layer.
 
     Parameters
     ----------
@@ -66,20 +66,20 @@ class CrossFittedGates(nn.Module):
     n_components : int
         Number d of dimensions.
     n_folds : int
-        Number K of folds; 1: no cross-fitting, one branch learns from all samples.
+        Number K of folds. 1: no cross-fitting, one branch learns from all samples.
     n_repeats : int
-        Number of ways in which samples are divided into folds. The branches that speak for a
-        sample, one for each, are averaged; there are B = n_folds * n_repeats in all.
+        Number of divisions of the samples into folds. In each division, one branch speaks for a
+        sample, and their predictions are averaged. There are B = n_folds * n_repeats branches.
     width : int
         Width of the hidden layer of a branch.
     multilabel : bool
-        Whether a sample may have several classes. It is then in each with a probability of its
-        own, and a dimension is on if one of the classes switches it on (noisy-or).
+        Whether a sample may have several classes. Each class then has its own probability, and a
+        dimension is active if one of the classes activates it (noisy-or).
     """
 
     directions: Tensor  # of the lines along which samples are divided, (p, n_repeats)
-    origin: Tensor  # where the lines begin, (n_repeats,)
-    n_samples: Tensor  # that are trained on, ()
+    origin: Tensor  # offsets of the lines, (n_repeats,)
+    n_samples: Tensor  # number of training samples, ()
 
     def __init__(
         self,
@@ -95,25 +95,25 @@ class CrossFittedGates(nn.Module):
         self.n_classes, self.n_folds, self.n_repeats = n_classes, n_folds, n_repeats
         self.width, self.multilabel = width, multilabel
         n_branches = n_folds * n_repeats
-        #: The hidden layers of all branches, and then their linear parts: one matrix product.
+        #: The hidden layers of all branches, then their linear layers, in one matrix product.
         self.first = linear(n_features, n_branches * (width + n_classes))
         self.second = nn.Parameter(torch.zeros(n_branches, width, n_classes, dtype=SINGLE))
-        #: Logits of how often each dimension is on in each class.
+        #: Logits of pi.
         self.profile = nn.Parameter(torch.zeros(n_classes, n_components, dtype=SINGLE))
         self.register_buffer("n_samples", torch.ones((), dtype=SINGLE))
         drawn = np.random.default_rng(0).normal(0, FINENESS, (n_features, n_repeats))
         self.register_buffer("directions", torch.from_numpy(drawn.astype(np.float32)))
-        # Between two cuts: the mean of standardised features, 0, shall not lie on one.
+        # The mean of standardised features, 0, must not lie on a cut, but between two.
         self.register_buffer("origin", torch.full((n_repeats,), 0.37, dtype=SINGLE))
 
     @torch.no_grad()
     def initialize(self, alpha: Tensor, generator: torch.Generator) -> None:
-        """Draw the weights, and begin each dimension in some classes.
+        """Draw the weights, and the classes in which each dimension starts active.
 
-        Global dimensions, of an alpha above one half, begin in all classes. The others begin in
-        about twice as many as alpha says, and every class is favoured by as many dimensions. Which
-        classes share one is for the decoder to find: it drops a class more easily than it takes
-        one up.
+        Global dimensions, whose alpha exceeds one half, start active in all classes. The others
+        start active in about twice as many classes as alpha says, and favour each class equally
+        often. The decoder then finds which classes share a dimension: it drops a class more easily
+        than it adds one.
         """
         n_hidden = self.n_folds * self.n_repeats * self.width
         nn.init.kaiming_normal_(
@@ -136,19 +136,19 @@ class CrossFittedGates(nn.Module):
 
     @property
     def pi(self) -> Tensor:
-        """How often each dimension is on in each class, (C, d)."""
+        """How often each dimension is active in each class, (C, d)."""
         return torch.sigmoid(self.profile)
 
     def classifier(self) -> Mapping[str, Tensor]:
-        """Return what tells the classes, by its names in `state_dict`."""
+        """Return the weights of the branches, by their names in `state_dict`."""
         names = ("first.weight", "first.bias", "second")
         state = self.state_dict()
         return {name: state[name] for name in names}
 
     def folds(self, x: Tensor) -> Tensor:
-        """Return which fold each sample, (n, p), belongs to, in each way, (n, n_repeats).
+        """Return the fold of each sample of x, (n, p), in each division, (n, n_repeats).
 
-        In double precision, so that it does not depend on the batch; "mps" has single only.
+        Double precision keeps the fold independent of the batch. "mps" has only single precision.
         """
         wide = torch.float32 if x.device.type == "mps" else torch.float64
         x, along = x.detach().to(wide), self.directions.to(wide)
@@ -158,15 +158,16 @@ class CrossFittedGates(nn.Module):
 
     @torch.no_grad()
     def rescale(self, shift: Tensor, scale: Tensor) -> None:
-        """Leave the folds as they are, where x becomes (x - shift) / scale; both (p,).
+        """Keep the folds of samples when x becomes (x - shift) / scale; both (p,).
 
-        Not those of samples with missing values, which count as 0 on the new scale too.
+        Samples with missing values may change folds: their missing values count as 0 on the new
+        scale too.
         """
         self.origin += shift.to(self.directions) @ self.directions
         self.directions *= scale.to(self.directions)[:, None]
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> ClassScores:
-        """Return what all branches say of x, (n, p)."""
+        """Return the predictions of all branches for x, (n, p)."""
         n, n_branches = x.shape[0], len(self.second)
         folds = self.folds(x)
         speakers = folds + self.n_folds * torch.arange(self.n_repeats, device=x.device)
@@ -190,19 +191,20 @@ class CrossFittedGates(nn.Module):
         return ClassScores(logits.to(kind).transpose(0, 1), speakers, learns, self.pi)
 
     def probability(self, scores: ClassScores, prior: Tensor | None = None) -> Tensor:
-        """Return p(c | x) by those who speak for x, (n, C).
+        """Return p(c | x), (n, C), by the branches that speak for x.
 
-        `prior` holds logarithms of the classes' shares, (C,). Without it all classes are as
-        frequent.
+        `prior` holds the logarithms of the classes' shares, (C,). Without it, all classes are
+        equally frequent.
         """
         logits = scores.spoken if prior is None else scores.spoken + prior
         if not self.multilabel:
             return torch.softmax(logits, dim=2).mean(1)
-        # A sigmoid, row by row: over a whole batch it would round by the place in it.
+        # A sigmoid as a softmax of two: the rounding of torch.sigmoid depends on the place in the
+        # batch.
         return torch.softmax(torch.stack([logits, torch.zeros_like(logits)], 3), 3)[..., 0].mean(1)
 
     def gamma(self, p: Tensor) -> Tensor:
-        """Return the probability of each dimension to be on, (n, d), for p(c | x), (n, C)."""
+        """Return the probability that each dimension is active, (n, d), for p(c | x), (n, C)."""
         if self.multilabel:
             gamma = 1 - (1 - p[:, :, None] * self.pi).clamp_min(1e-6).prod(1)
         else:
@@ -210,19 +212,20 @@ class CrossFittedGates(nn.Module):
         return gamma.clamp(1e-6, 1 - 1e-6)
 
     def penalty(self) -> Tensor:
-        """Return -log of the prior of the branches' weights, standard normal, but for a constant.
+        """Return -log of the standard normal prior of the branches' weights, up to a constant.
 
-        That of the hidden layers' own weights, which are normalised, is flat.
+        The weights of the hidden layers have a flat prior, because their output is normalised.
         """
         direct = self.first.weight[len(self.second) * self.width :]
         return 0.5 * (direct.square().sum() + self.second.square().sum())
 
 
 def strength(gamma: Tensor) -> Tensor:
-    """Return how strong a slab is behind a gate: 1/4 + 3/4 tanh(logit(gamma) / 4), at least 1/4.
+    """Return the strength of a slab: 1/4 + 3/4 tanh(logit(gamma) / 4), at least 1/4.
 
-    A dimension that is on by a narrow margin counts little, so what follows a code sees how sure
-    its gates are. The square roots, which are the same, round alike whatever the batch.
+    A dimension that is active by a narrow margin counts little. A model that takes the codes
+    therefore sees how sure the gates are. The formula with square roots is equivalent, and its
+    rounding does not depend on the batch.
     """
     on, off = gamma.detach().sqrt(), (1 - gamma.detach()).sqrt()
     return 0.25 + 0.75 * F.relu((on - off) / (on + off))
@@ -231,12 +234,12 @@ def strength(gamma: Tensor) -> Tensor:
 def cross_fit_sizes(
     n_samples: int, n_features: int, n_classes: int, multilabel: bool, repeated: bool
 ) -> dict[str, int | bool]:
-    """Return the sizes of the `CrossFittedGates` for so much data.
+    """Return the sizes of the `CrossFittedGates` for data of this size.
 
-    Few samples need many folds, so that a branch learns from most of them. Time grows with the
-    widths of all branches together. Where samples are `repeated` each is in the fold of its
-    copies, and a branch that knows no copy cannot tell their class; but what many copies share is
-    not learned by heart.
+    Few samples need many folds, so that a branch learns from most samples. Time grows with the sum
+    of the widths of all branches. If samples are `repeated`, one branch learns from all of them.
+    All copies of a sample are in one fold, and a branch that has seen no copy could not tell its
+    class. What many copies share is not memorised.
     """
     if repeated:
         folds, repeats, width = 1, 1, 64

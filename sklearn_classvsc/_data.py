@@ -1,4 +1,4 @@
-"""Room 6: an array, dense or CSR, as batches of float32 tensors."""
+"""Room 6: arrays, dense or CSR, as batches of float32 tensors, and statistics of the arrays."""
 
 from __future__ import annotations
 
@@ -20,38 +20,38 @@ from torch.utils.data import Dataset, Sampler
 from ._blocks import coo
 from ._messages import cut
 
-#: Samples that are looked at for copies.
+#: Number of samples in which `repeats` looks for copies.
 SOME = 2000
-#: Rows that are looked at together outside of training; bounds memory.
+#: Rows to read together outside of training, which bounds memory.
 CHUNK = 1024
-#: Values in such rows: of wide data fewer rows are taken, about 64 MB in float32.
+#: Values in these rows, about 64 MB in float32. Of wide data, fewer rows are read together.
 VALUES = 2**24
-#: Features from which batches of a CSR array stay sparse.
+#: Number of features from which batches of a CSR array stay sparse.
 WIDE = 32_768
-#: Part of the values of grey images that are white, at least: of ten digits of MNIST 0.002, of
-#: evenly spread measurements with half of them 0 less than 0.0005.
+#: Smallest fraction of white values in grey images. Ten digits of MNIST have 0.002. Evenly spread
+#: measurements, half of them 0, have less than 0.0005.
 ONES = 0.001
-#: Part of a training batch that has labels, at least, where any sample has one.
+#: Smallest fraction of labeled samples in a training batch, if any sample has a label.
 LABELED = 0.25
-#: How far beyond [0, 1], or below 0, a value may lie by rounding: a step of float16 at 1.
+#: Tolerance beyond [0, 1], or below 0, for rounding: a step of float16 at 1.
 ROUNDING = 2**-10
-#: How far from 0 a black pixel may be by rounding; what is small by its unit alone lies above.
+#: Tolerance for rounding of a black pixel. Measurements that are small by their unit lie above.
 ROUNDING_AT_0 = 2**-40
-#: Steps of rounding by which the values of a constant feature may differ.
+#: Rounding steps by which the values of a constant feature may differ.
 STEPS = 64
 
 
-#: Returns the rows to take of samples with these labels, ascending, and what each counts for.
+#: Takes labels, and returns the rows to take, ascending, and their weights.
 Pick = Callable[[NDArray[Any]], tuple[NDArray[np.intp], NDArray[np.float64]]]
 
 
 class Batch(NamedTuple):
-    """Some samples, as the objective takes them."""
+    """A batch of samples."""
 
-    x: Tensor  # standardised samples, (n, p), float32; of wide CSR data a coalesced COO tensor
-    labels: Tensor  # class indices, -1 for none, (n,), int64; or which labels, (n, C), bool
+    x: Tensor  # standardised samples, (n, p), float32; for wide CSR data a coalesced COO tensor
+    labels: Tensor  # class indices, -1 for no label, (n,), int64; or an indicator, (n, C), bool
     weight: Tensor  # sample weights, (n,), float32
-    incomplete: bool = False  # whether values that were not observed, NaN, may be among x
+    incomplete: bool = False  # whether x may have missing values, NaN
 
 
 class Standardization(NamedTuple):
@@ -61,21 +61,21 @@ class Standardization(NamedTuple):
     scale: NDArray[Any]  # (p,)
 
     def apply(self, X: NDArray[Any], out: NDArray[Any] | None = None) -> NDArray[Any]:
-        """Return X, (n, p), in the network's units, in X's precision; in `out`, which may be X."""
+        """Return X, (n, p), in the network's units and in its own precision; `out` may be X."""
         out = np.subtract(X, self.offset, out=out)
         return np.divide(out, self.scale, out=out)
 
     def undo(self, X: NDArray[Any]) -> NDArray[Any]:
-        """Return X, (n, p), in the data's units, in the precision of the offset."""
+        """Return X, (n, p), in the data's units and in the precision of the offset."""
         return X * self.scale + self.offset
 
     def only(self, kept: NDArray[np.bool_]) -> Standardization:
-        """Return the same, but 0 and 1 for features that are not kept, (p,)."""
+        """Return the same, with offset 0 and scale 1 for features that are not `kept`, (p,)."""
         zero, one = self.scale.dtype.type(0), self.scale.dtype.type(1)
         return Standardization(np.where(kept, self.offset, zero), np.where(kept, self.scale, one))
 
     def spread(self, moments: Moments) -> NDArray[Any]:
-        """Return the root mean squares, (p,), of data of such moments in the network's units."""
+        """Return the root mean squares, (p,), of data with these moments in the network's units."""
         with np.errstate(over="ignore", invalid="ignore"):
             distance = moments.mean - self.offset
             spread = np.hypot(np.sqrt(moments.variance), distance) / self.scale
@@ -83,10 +83,10 @@ class Standardization(NamedTuple):
 
 
 class Moments(NamedTuple):
-    """What some rows say of how to standardise the features."""
+    """Moments of some rows, from which a standardisation follows."""
 
     n_samples: int
-    #: Of all samples; where values are missing of those with a value of each feature, (p,).
+    #: Sum of the sample weights; with missing values, over the samples with each feature, (p,).
     weight: Any
     mean: NDArray[np.float64]  # (p,)
     variance: NDArray[np.float64]  # (p,)
@@ -114,50 +114,52 @@ class Moments(NamedTuple):
         )
 
     def constant(self) -> NDArray[np.bool_]:
-        """Return which features have one value only, (p,), but for rounding."""
+        """Return which features have only one value, up to rounding, (p,)."""
         eps = np.finfo(np.float64).eps
         if self.least is None or self.most is None:
             n = self.weight
             return self.variance <= n * eps * self.variance + (n * eps * self.mean) ** 2
-        # Not by the variance, which says it of times of day, in nanoseconds since 1970, too.
+        # The variance would also call times of one day, in nanoseconds since 1970, constant.
         size = np.maximum(abs(self.least), abs(self.most))
         return self.most - self.least <= STEPS * eps * size
 
     def standardization(self, dtype: np.dtype[Any]) -> Standardization:
         """Return means and standard deviations of this dtype.
 
-        Constant features have scale 1. Numbers that overflow give what is not finite. Wide sparse
+        Constant features have scale 1. If numbers overflow, the result is not finite. Wide sparse
         data have offset 0, so that zeros stay zeros.
         """
         with np.errstate(over="ignore", invalid="ignore", under="ignore"):
             offset, scale = np.zeros_like(self.mean), np.sqrt(self.variance)
             if self.least is not None and self.most is not None:
-                offset = self.mean.clip(self.least, self.most)  # it may round to beyond
-                scale = np.where(scale == 0, self.most / 2 - self.least / 2, scale)  # it underflows
+                offset = self.mean.clip(self.least, self.most)  # rounding may push it out
+                scale = np.where(
+                    scale == 0, self.most / 2 - self.least / 2, scale
+                )  # the variance underflows
             scale = np.where(self.constant(), 1, scale).astype(dtype)
         return Standardization(offset.astype(dtype), np.where(scale == 0, dtype.type(1), scale))
 
 
 class Survey:
-    """What a model has to know of its data before it sees them, gathered a chunk at a time.
+    """Statistics of data that a new model needs, gathered chunk by chunk.
 
     Parameters
     ----------
     moments : bool
-        Gather the means and standard deviations of the features too.
+        Whether to gather the means and standard deviations of the features.
     ends : bool, default=False
-        Count the zeros and ones of the features too, for `black_and_white` and `bits`.
+        Whether to count the zeros and ones of the features, for `black_and_white` and `bits`.
 
     Attributes
     ----------
     n_samples, n_features : int
         Size of the data.
     low, high : float
-        Their range.
+        Range of the data.
     n_missing : ndarray of shape (n_features,), or of () if nothing is missing
-        How many values of each feature were not observed.
+        Number of missing values of each feature.
     dtype : dtype
-        float32 for data of that type, else float64.
+        float32 for float32 data, else float64.
     """
 
     def __init__(self, moments: bool, ends: bool = False) -> None:
@@ -167,12 +169,12 @@ class Survey:
         self._zeros = self._ones = self.n_missing = np.zeros((), np.intp)  # of each feature, (p,)
         self.has_moments, self.has_ends, self._wide = moments, ends, False
         self._scaler: StandardScaler | None = None
-        self._of_incomplete: Moments | None = None  # of the chunks that the scaler cannot take
+        self._of_incomplete: Moments | None = None  # of the incomplete chunks
         self._least, self._most = np.array(math.inf), np.array(-math.inf)  # of each feature, (p,)
-        self._exponent = 0  # of the unit of the weights
+        self._exponent = 0  # the unit of the weights, as a power of 2
 
     def add(self, X: Any, weight: NDArray[Any] | None = None) -> Survey:
-        """Take in some rows, dense or CSR; return the survey."""
+        """Add some rows, dense or CSR; return the survey."""
         if hasattr(X, "toarray"):
             X = canonical(X)
         self.n_samples += X.shape[0]
@@ -192,7 +194,7 @@ class Survey:
 
     def _add_moments(self, X: Any, weight: NDArray[Any] | None, incomplete: bool) -> None:
         if weight is not None:
-            # In a unit of which no sum overflows; what is far below another weight is nothing.
+            # The unit keeps sums from overflowing. Weights far below others count as 0.
             exponent = int(np.frexp(weight.max())[1])
             is_first = self._scaler is None and self._of_incomplete is None
             if is_first or exponent > self._exponent + 126:
@@ -200,9 +202,9 @@ class Survey:
             weight = np.ldexp(weight.astype(np.float64), -self._exponent)
             if not weight.any():
                 return
-        # A feature without a value in one chunk would be NaN to the scaler for ever.
+        # After a chunk without a value of a feature, the scaler would keep NaN for the feature.
         scaler = None if incomplete else self._scaler
-        scaler = scaler or StandardScaler(with_mean=False)  # it gathers the means all the same
+        scaler = scaler or StandardScaler(with_mean=False)  # it still gathers means
         with np.errstate(over="ignore", invalid="ignore"):
             scaler.partial_fit(X, sample_weight=weight)
         if incomplete:
@@ -221,7 +223,7 @@ class Survey:
 
     @property
     def incomplete(self) -> bool:
-        """Whether any value was not observed."""
+        """Whether any value is missing."""
         return bool(self.n_missing.any())
 
     @property
@@ -235,12 +237,12 @@ class Survey:
 
     @property
     def black_and_white(self) -> bool:
-        """Whether the data are bits, or shades of grey between them, as images are.
+        """Whether the data are bits, or images: shades of grey in [0, 1].
 
-        All values are in [0, 1], up to rounding. Of the features that hold more than 0 and 1, at
-        least a quarter of the values are 0 or 1, and one in a thousand is 1, three at least.
-        Measurements do not pile up there, in whatever unit they are small; nor when a MinMaxScaler
-        makes two values of each feature 0 and 1.
+        All values must be in [0, 1], up to rounding. In the features that hold more than zeros and
+        ones, at least a quarter of the values must be 0 or 1, and at least three values, and one in
+        a thousand, must be 1. Measurements that are small by their unit do not pile up there.
+        Neither do measurements from a MinMaxScaler, which makes two values of each feature 0 and 1.
         """
         assert self.has_ends
         if not self._in_unit_interval:
@@ -256,7 +258,7 @@ class Survey:
 
     @property
     def bits(self) -> NDArray[np.bool_]:
-        """Which features hold zeros and ones, and nothing else, (p,)."""
+        """Which features hold both zeros and ones, and nothing else, (p,)."""
         assert self.has_ends
         ends, observed = self._zeros + self._ones, self.n_samples - self.n_missing
         both: NDArray[np.bool_] = (self._zeros > 0) & (self._ones > 0) & (ends == observed)
@@ -281,7 +283,7 @@ class Survey:
 
 
 def canonical(X: Any) -> Any:
-    """Return CSR rows with each cell once, in order, and no zeros stored: X itself if it is so."""
+    """Return CSR rows with sorted, distinct cells and no stored zeros; X itself if it has them."""
     if not (X.has_canonical_format and X.data.all()):
         X = X.copy()
         X.sum_duplicates()
@@ -290,7 +292,7 @@ def canonical(X: Any) -> Any:
 
 
 def observed_only(X: Any) -> Any:
-    """Return rows, dense or CSR, with 0 for what was not observed."""
+    """Return rows, dense or CSR, with 0 for missing values."""
     if hasattr(X, "toarray"):
         X = X.copy()
         X.data = observed_only(X.data)
@@ -299,7 +301,7 @@ def observed_only(X: Any) -> Any:
 
 
 def _moments(scaler: StandardScaler, n_features: int | None = None) -> Moments:
-    """Return what a scaler has gathered, of `n_features` if values may be missing."""
+    """Return the moments in a scaler; pass `n_features` if values may be missing."""
     weight, mean, variance = scaler.n_samples_seen_, scaler.mean_, scaler.var_
     if n_features is None:
         return Moments(0, float(np.max(weight)), mean, variance, None, None)
@@ -309,7 +311,7 @@ def _moments(scaler: StandardScaler, n_features: int | None = None) -> Moments:
 
 
 def _count_ends(X: Any) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return how many zeros and ones each feature has, (p,), up to rounding."""
+    """Return the numbers of zeros and of ones of each feature, up to rounding, (p,) each."""
     sparse = hasattr(X, "toarray")
     values = X.data if sparse else X
     is_zero = (values <= ROUNDING_AT_0) & (values >= -ROUNDING)
@@ -321,7 +323,7 @@ def _count_ends(X: Any) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
 
 
 def _count_missing(X: Any) -> NDArray[np.intp]:
-    """Return how many values of each feature were not observed, (p,)."""
+    """Return the number of missing values of each feature, (p,)."""
     if hasattr(X, "toarray"):
         return np.bincount(X.indices[np.isnan(X.data)], minlength=X.shape[1])
     counts: NDArray[np.intp] = np.isnan(X).sum(axis=0)
@@ -329,14 +331,14 @@ def _count_missing(X: Any) -> NDArray[np.intp]:
 
 
 def _observed_range(X: Any, axis: int | None = None) -> tuple[Any, Any]:
-    """Return the least and largest of the observed values; NaN where there are none."""
+    """Return the smallest and the largest observed value; NaN if there is none."""
     if hasattr(X, "toarray"):
         return X.nanmin(axis=axis), X.nanmax(axis=axis)
     return np.fmin.reduce(X, axis=axis), np.fmax.reduce(X, axis=axis)
 
 
 class Rows:
-    """Some rows of a table, read only when they are asked for.
+    """Some rows of a table, which are read only on access.
 
     Parameters
     ----------
@@ -355,9 +357,10 @@ class Rows:
 
 
 def is_wide(X: Any) -> bool:
-    """Return whether X is to stay sparse.
+    """Return whether X stays sparse.
 
-    Its width alone decides. If density did, a sample's code could depend on the samples beside it.
+    Only its width decides. If its density decided, the code of a sample could depend on other
+    samples.
     """
     while isinstance(X, Rows):
         X = X.X
@@ -365,29 +368,29 @@ def is_wide(X: Any) -> bool:
 
 
 def chunk_size(n_features: int) -> int:
-    """Return how many dense rows may be looked at together."""
+    """Return how many dense rows may be read together."""
     return min(CHUNK, max(1, VALUES // n_features))
 
 
 class ArrayDataset(Dataset[Batch]):
-    """An array that hands out whole batches.
+    """An array that yields whole batches.
 
-    Nothing is copied but a batch at a time: indexing, densifying, standardising and the
-    conversion to float32 all happen per batch, so X may be a read-only memory map. Batches of CSR
-    with `WIDE` features or more stay sparse, unless the standardisation turns zeros into others.
+    Indexing, densifying, standardising and the conversion to float32 copy only one batch at a time.
+    X may therefore be a read-only memory map. Batches of CSR data with `WIDE` features or more stay
+    sparse, unless the standardisation changes zeros.
 
     Parameters
     ----------
     X : ndarray, CSR or Rows of shape (n, p)
         Samples, of any real dtype.
     labels : ndarray of shape (n,) or (n, C), or None
-        Class indices, -1 for none; or which labels a sample has. None: no sample has a label.
+        Class indices, -1 for no label; or an indicator. None: no sample has a label.
     weight : ndarray of shape (n,) or None
-        Sample weights; None: all 1.
+        Sample weights. None: all are 1.
     standardization : Standardization or None
         None leaves the features as they are.
     incomplete : bool or None
-        Whether values that were not observed, NaN, may be among them. None: `survey` tells.
+        Whether values may be missing, NaN. None: `survey` finds out.
     """
 
     def __init__(
@@ -405,7 +408,7 @@ class ArrayDataset(Dataset[Batch]):
 
     @property
     def incomplete(self) -> bool:
-        """Whether values that were not observed, NaN, may be among them."""
+        """Whether values may be missing, NaN."""
         return self.survey(False).incomplete if self._incomplete is None else self._incomplete
 
     @property
@@ -421,7 +424,7 @@ class ArrayDataset(Dataset[Batch]):
         return self.__getitems__(np.array([index]))
 
     def __getitems__(self, indices: NDArray[np.intp] | slice) -> Batch:
-        """Return the batch of these rows; torch's DataLoader calls this one."""
+        """Return the batch of these rows, for torch's DataLoader."""
         x = self.samples(indices)
         n = len(x)
         labels = np.full(n, -1) if self.labels is None else self.labels[indices]
@@ -431,14 +434,14 @@ class ArrayDataset(Dataset[Batch]):
     def samples(self, indices: NDArray[np.intp] | slice, borrow: bool = False) -> Tensor:
         """Return the standardised samples of these rows, (n, p), dense or a coalesced COO tensor.
 
-        `borrow` lets a slice be a view of the caller's array, for code that only reads it.
+        With `borrow`, a slice may be a view of the caller's array, for code that only reads it.
         """
         x = self.X[indices]
         if self.sparse:
             return self._sparse(x)
         if hasattr(x, "toarray"):
             x = x.toarray()
-        # NumPy copies rows by index, though a memory map's do not look it; no second copy, then.
+        # Indexing copies rows, even if rows of a memory map do not look copied: no second copy.
         copied = not isinstance(indices, slice)
         if self.standardization is not None:
             in_place = copied and x.dtype == self.standardization.offset.dtype
@@ -449,7 +452,7 @@ class ArrayDataset(Dataset[Batch]):
         return torch.from_numpy(x)
 
     def _sparse(self, x: Any) -> Tensor:
-        """Return rows of the array as a COO tensor of standardised values."""
+        """Return rows of the array as a COO tensor with standardised values."""
         x = canonical(x)
         values = x.data
         if self.standardization is not None:
@@ -461,13 +464,13 @@ class ArrayDataset(Dataset[Batch]):
         return coo(cells, values, x.shape)
 
     def hold_out(self, fraction: float, random_state: Any) -> tuple[ArrayDataset, ArrayDataset]:
-        """Return two parts, the second a `fraction` of the samples, of all classes where it can."""
+        """Return the rest and a random `fraction` of the samples, with all classes if possible."""
         n, labels = len(self), self.labels
         n_held = math.ceil(n * fraction)
         if n_held >= n:
             raise ValueError(
-                f"validation_fraction={fraction} leaves none of the {n} samples to train on: "
-                "lower it, or set early_stopping=False."
+                f"validation_fraction={fraction} leaves none of the {n} samples for training. "
+                "Lower it, or set early_stopping=False."
             )
         if labels is not None and labels.ndim == 2:
             labels = None
@@ -484,7 +487,7 @@ class ArrayDataset(Dataset[Batch]):
         if self.labels is not None:
             firsts = _first_rows(self.labels)
             others = np.delete(np.arange(n), firsts)
-            # Each class keeps a row to train on, where there are rows enough.
+            # Each class keeps a training row, if there are enough rows.
             if len(_first_rows(self.labels[kept])) < len(firsts) and len(others) > n_held:
                 kept, held = split(others)
                 kept = np.union1d(kept, firsts)
@@ -500,9 +503,9 @@ class ArrayDataset(Dataset[Batch]):
         )
 
     def survey(self, moments: bool, ends: bool = False) -> Survey:
-        """Return what the rows hold, looking at a chunk of them at a time; see `Survey`.
+        """Return the statistics of the rows, read chunk by chunk; see `Survey`.
 
-        They are read again only for what the last reading did not look for.
+        The rows are read again only if the last survey did not gather what is asked for.
         """
         known = self._survey
         if known and known.has_moments >= moments and known.has_ends >= ends:
@@ -516,7 +519,7 @@ class ArrayDataset(Dataset[Batch]):
         return survey
 
     def n_batches(self, batch_size: int) -> int:
-        """Return how many batches an epoch has."""
+        """Return the number of batches in an epoch."""
         return -(-len(self) // batch_size)
 
     @property
@@ -527,7 +530,7 @@ class ArrayDataset(Dataset[Batch]):
         return np.flatnonzero(self.labels.any(1) if self.labels.ndim == 2 else self.labels >= 0)
 
     def repeats(self) -> bool:
-        """Return whether three of four labeled samples are copies; of many, look at some."""
+        """Return whether three of four labeled samples, or of some of them, are copies."""
         rng = np.random.default_rng(0)
         rows = np.sort(rng.permutation(self.labeled_rows)[:SOME])
         chunk = observed_only(self.X[rows]) if self.incomplete else self.X[rows]
@@ -536,9 +539,9 @@ class ArrayDataset(Dataset[Batch]):
         return 4 * len(np.unique(line)) < len(rows)
 
     def labeled(self, pick: Pick, size: int) -> Iterator[tuple[Tensor, NDArray[Any], Any]]:
-        """Yield the samples that `pick` picks, their labels and weights, `size` at a time.
+        """Yield the samples that `pick` picks, with labels and weights, `size` at a time.
 
-        Without labels all samples are of one class.
+        Without labels, all samples are in one class.
         """
         labels = np.zeros(len(self), np.intp) if self.labels is None else self.labels
         rows, weight = pick(labels)
@@ -547,13 +550,13 @@ class ArrayDataset(Dataset[Batch]):
             yield self.samples(chunk), labels[chunk], weight[start : start + size]
 
     def slices(self, batch_size: int, borrow: bool = False) -> Iterator[Tensor]:
-        """Yield the samples in order, at most `batch_size` at a time; `borrow` as in `samples`."""
+        """Yield the samples in order, `batch_size` at a time; `borrow` is as in `samples`."""
         for start in range(0, len(self), batch_size):
             yield self.samples(slice(start, start + batch_size), borrow)
 
 
 def _first_rows(labels: NDArray[Any]) -> NDArray[np.intp]:
-    """Return the first row of each class that has any."""
+    """Return the first row of each class that has rows."""
     if labels.ndim == 2:
         return labels.argmax(0)[labels.any(0)]
     classes, first = np.unique(labels, return_index=True)
@@ -561,9 +564,9 @@ def _first_rows(labels: NDArray[Any]) -> NDArray[np.intp]:
 
 
 class EvenBatches(Sampler[NDArray[np.intp]]):
-    """Batches of at most `batch_size` indices, their sizes as even as possible.
+    """Batches of at most `batch_size` indices, with sizes as even as possible.
 
-    An even split has no small last batch, whose class means would be the noisiest of the epoch.
+    An even split has no small last batch, whose class means would be the noisiest.
 
     Parameters
     ----------
@@ -572,13 +575,13 @@ class EvenBatches(Sampler[NDArray[np.intp]]):
     batch_size : int
         Largest size of a batch.
     generator : torch.Generator or None
-        Source of the shuffle, drawn anew in each epoch; None keeps the order.
+        Source of the shuffle, which is new in each epoch. None keeps the order.
     part : tuple of (int, int)
-        (i, n): give the i-th of n parts of every batch, as even as possible; it may be empty.
+        (i, n): yield the i-th of n even parts of every batch. A part may be empty.
     labeled : ndarray of int or None
-        The indices with a label. Where they are less than a quarter of all, batches are larger by
-        as many of them, drawn at random, as a quarter lacks: the terms of a few samples of a few
-        classes are noise.
+        The indices with a label. If fewer than a quarter of all samples have a label, random
+        labeled samples are added to every batch, as many as are missing to a quarter. With few
+        labeled samples in a batch, the terms of their classes would be noise.
     """
 
     def __init__(
@@ -606,16 +609,16 @@ class EvenBatches(Sampler[NDArray[np.intp]]):
             shape = len(self), math.ceil(lacking * self.n_samples / len(self))
             drawn = torch.randint(len(self.labeled), shape, generator=self.generator).numpy()
             batches = map(np.append, batches, self.labeled[drawn])
-        # Ascending indices read a memory map in order; the order within a batch means nothing.
+        # Ascending indices read a memory map in order. The order within a batch has no meaning.
         batches = map(np.sort, batches)
         i, n = self.part
         return iter(batches) if n == 1 else (np.array_split(batch, n)[i] for batch in batches)
 
 
 def seed_from(random_state: Any) -> int:
-    """Return a seed from scikit-learn's `random_state`.
+    """Return a seed for a `random_state` of scikit-learn.
 
-    None draws from the operating system: NumPy's global state is neither read nor changed.
+    The seed for None comes from the operating system. NumPy's global state is not read or changed.
     """
     if random_state is None:
         return int(np.random.SeedSequence().generate_state(1, np.uint64)[0] >> np.uint64(1))
@@ -626,7 +629,7 @@ def seed_from(random_state: Any) -> int:
 
 @contextmanager
 def prefix_errors(argument: str, value: Any) -> Iterator[None]:
-    """Put the argument before errors about it that do not name it, as some of scikit-learn's."""
+    """Put the name of an argument before errors that do not name it, as some of scikit-learn's."""
     try:
         yield
     except (TypeError, ValueError) as error:

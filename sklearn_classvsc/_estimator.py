@@ -1,4 +1,8 @@
-"""Room 11: the estimator: what a user calls. It holds a training and the model it has made."""
+"""Room 11: the estimator. It has every method that a user calls.
+
+It holds a training and the model that the training has made. `fit` publishes both by one
+assignment.
+"""
 
 from __future__ import annotations
 
@@ -63,14 +67,14 @@ if TYPE_CHECKING:
     from ._modules import Recipe
 
 T = TypeVar("T")
-#: `max_epochs="auto"`: so many passes, or as many as make so many gradient steps if that is more.
-#: `partial_fit` lets weights rise as if training had the same number of steps.
+#: `max_epochs="auto"`: the passes, and the gradient steps that the passes must make at least.
+#: `partial_fit` lets weights rise as if training had this number of steps.
 EPOCHS, STEPS = 20, 600
-#: Calls of `partial_fit` that `history_` goes back: a stream may never end.
+#: Most chunks of `partial_fit` in `history_`: a stream may never end.
 HISTORY = 1000
-#: What a weight of the loss may be: far beyond use, and far below what float32 cannot hold.
+#: Range of a weight of the loss. The upper end is far above any use, and float32 can hold it.
 WEIGHT = Interval(Real, 0, 1e9, closed="both")
-#: Names of the state that `Fitted` holds.
+#: Names in the state of an estimator that belong to `Fitted`.
 PUBLISHED = {
     "_start",
     *("n_features_in_", "feature_names_in_", "classes_", "history_", "n_iter_", "stop_reason_"),
@@ -80,7 +84,7 @@ PUBLISHED = {
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a training has made, published by one assignment. Nothing in it changes."""
+    """The results of a training, published by one assignment. Nothing in it changes."""
 
     header: Header
     training: Training
@@ -88,26 +92,26 @@ class Fitted:
     rows: list[dict[str, Any]]
     n_iter: int
     stop_reason: str
-    start: int = 0  # rows of trainings before
+    start: int = 0  # number of rows of earlier trainings
 
     @cached_property
     def history(self) -> pd.DataFrame:
         """The terms of the loss in each epoch, as a table that a user may change.
 
-        It is made when it is first asked for: `partial_fit` adds a row with each call.
+        It is cached, not made by `fit`: each chunk of `partial_fit` adds a row.
         """
         return _table(self.rows)
 
     @cached_property
     def generalization(self) -> pd.DataFrame:
-        """The terms that are known of training and of held-out samples, at the best epoch."""
+        """The terms known on training and on held-out samples, at the best epoch."""
         pairs = in_and_out(best_epoch(self.rows[self.start :]))
         columns = ["training", "held_out"]
         return pd.DataFrame.from_dict(pairs, orient="index", columns=columns, dtype=float)
 
     @classmethod
     def from_state(cls, state: dict[str, Any], header: Header, device: str) -> Fitted:
-        """Return what `state` described; training may go on, on `device` if it is there."""
+        """Restore the results from a state; training can continue, on `device` if it exists."""
         header.n_features_in_ = state["n_features_in_"]
         if "feature_names_in_" in state:
             header.feature_names_in_ = state["feature_names_in_"]
@@ -127,7 +131,7 @@ class Fitted:
         return cls(header, training, model, *of_fit)
 
     def state(self) -> dict[str, Any]:
-        """Return it as NumPy arrays and primitives, by the names that files have for them."""
+        """Return the results as NumPy arrays and primitives, by their names in files."""
         model = self.model
         state = known_state(self.header, model.labels, model.architecture, model.standardization)
         if model.summary is not None:
@@ -146,21 +150,22 @@ class Fitted:
 
     @property
     def known(self) -> Known:
-        """What the data of a training that goes on are held against."""
+        """What the data of a continued training must agree with."""
         architecture = self.model.architecture
         of = architecture["likelihood"], architecture.get("kinds")
         return Known(self.header, self.model.labels, *of)
 
 
 class Published(Generic[T]):
-    """A fitted attribute: there once a fit is, and read from what that has published.
+    """A fitted attribute, read from the published results of a fit.
 
-    It may be set, as a subclass does whose `fit` validates its data first. What is set stands.
+    It exists once there are results. A value that is set on the object takes precedence: a
+    subclass whose `fit` validates its data first sets such values.
 
     Parameters
     ----------
     read : callable
-        Returns the value, of a `Fitted`.
+        Returns the value from a `Fitted`.
     """
 
     def __init__(self, read: Callable[[Fitted], T]) -> None:
@@ -174,11 +179,19 @@ class Published(Generic[T]):
     @overload
     def __get__(self, estimator: Any, owner: type[Any]) -> T: ...
     def __get__(self, estimator: Any, owner: type[Any]) -> Published[T] | T:
-        """Return the value; an AttributeError says that there is none yet."""
+        """Return the value.
+
+        Raises
+        ------
+        AttributeError
+            If the estimator is not fitted.
+        """
         if estimator is None:
             return self
         if estimator._fitted is None:
-            raise AttributeError(f"{owner.__name__} is not fitted, and has no {self.name!r} yet.")
+            raise AttributeError(
+                f"{owner.__name__} has no {self.name!r} yet, because it is not fitted: call fit."
+            )
         return self.read(estimator._fitted)
 
 
@@ -188,7 +201,7 @@ def known_state(
     architecture: dict[str, Any],
     standardization: Standardization | None,
 ) -> dict[str, Any]:
-    """Return what is known of a model before it is trained, by the names that files have."""
+    """Return the state that is known before training, by its names in files."""
     state: dict[str, Any] = {
         "n_features_in_": header.n_features_in_,
         "_architecture": architecture,
@@ -202,7 +215,7 @@ def known_state(
 
 
 class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    """What the transformers share: all that a user calls. Each adds its parameters and its loss."""
+    """Base of the three transformers: every method. Each class adds its parameters and loss."""
 
     gated: ClassVar[bool] = True
     _fitted: Fitted | None = None
@@ -275,10 +288,10 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         self.random_state = random_state
         self.verbose = verbose
 
-    # -- what a sibling adds ---------------------------------------------------------------------
+    # -- what each transformer adds --------------------------------------------------------------
 
     def _prior(self, given: FitData) -> dict[str, Any]:
-        """Return what the model of such data needs to know: alpha, prior_mean, and more."""
+        """Return the arguments of the model that depend on the prior: alpha, prior_mean, ..."""
         raise NotImplementedError
 
     def _objective(self, module: SpikeSlabAutoencoder) -> Objective:
@@ -286,7 +299,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         raise NotImplementedError
 
     def _learn_labels(self, y: Any, classes: Any) -> Labels | LabelSets:
-        """Return the labels that are named, or else those in y, if the estimator takes labels."""
+        """Return the labels in `classes`, or else in y, if the estimator takes labels."""
         raise NotImplementedError
 
     # -- training --------------------------------------------------------------------------------
@@ -302,38 +315,46 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         checkpoint: str | os.PathLike[str] | None = None,
         resume: bool = False,
     ) -> Self:
-        """Fit the model afresh, or from where `resume` or `warm_start` let it go on.
+        """Fit the model to samples.
+
+        Training starts afresh unless `resume` or `warm_start` lets it continue.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features), or a source
-            Training samples. NaN is a missing value: the encoder does not see it, and no term of
-            the loss counts it; in CSR data only what is stored can be missing. Infinity is an
-            error, and so is a feature without any value. The Bernoulli likelihood needs values in
-            [0, 1], and counts must not be negative; rounding (0.001) is tolerated. CSR data of
-            32,768 features or more are never made dense, not even a batch, unless `encoder` is a
-            body of your own, or the likelihood "mixed".
+            Training samples.
+
+            NaN is a missing value. The encoder does not see it, and no term of the loss counts
+            it. In CSR data, only stored values can be missing. Infinity is an error, and so is a
+            feature without any value.
+
+            The Bernoulli likelihood needs values in [0, 1]. Counts must not be negative. Rounding
+            errors (0.001) are tolerated.
+
+            CSR data of 32,768 features or more are never made dense, not even a batch, unless
+            `encoder` is your own body or the likelihood is "mixed".
+
             A source is a torch dataset, a Dask array or DataFrame, an HDF5 or Zarr array, a
-            `pyarrow.dataset.Dataset`, an iterable of chunks (X, y), or a function that returns
-            one. It is read in pieces, once before the first epoch and anew in each. An iterator
-            can be read once only, and is trained on as by `partial_fit`.
+            `pyarrow.dataset.Dataset`, an iterable of chunks (X, y), or a function that returns a
+            source. It is read in pieces: once before the first epoch, and again in each epoch. An
+            iterator can be read only once; training then proceeds as in `partial_fit`.
         y : array-like of shape (n_samples,) or (n_samples, n_labels), or str, default=None
-            Labels. Where samples have several, a binary indicator: an array, DataFrame or sparse
-            matrix with a column for each label; a row of zeros has none. For a source with
-            columns the name of one, and None where the chunks of a source hold the labels.
-            Ignored by `VAETransformer` and `VSCTransformer`.
+            Labels. If samples have several labels, pass a binary indicator: an array, DataFrame
+            or sparse matrix with a column for each label. A row of zeros has no label. For a
+            source with columns, pass the name of a column. If the chunks of a source hold the
+            labels, leave it None. `VAETransformer` and `VSCTransformer` ignore `y`.
         sample_weight : array-like of shape (n_samples,) or str, default=None
-            Non-negative weights of the samples in every term of the loss, given as `y` is; None
-            means 1. They count relatively: a weight below 1e-38 of the largest counts as 0. The
-            axes of `rotation` are found without them.
+            Non-negative weights of the samples in every term of the loss, passed in the same way
+            as `y`. None means 1. Only their ratios matter. A weight below 1e-38 of the largest
+            counts as 0. The axes of `rotation` do not depend on the weights.
         checkpoint : str, path-like or None, default=None
-            A file to write after each epoch, or every two seconds if epochs are shorter, so that
-            ``resume=True`` can go on after a crash. Not with what `save` refuses: callbacks or
-            bodies of your own, a RandomState.
+            File to write after each epoch, or every two seconds if epochs are shorter.
+            ``resume=True`` continues from it after a crash. It cannot hold what `save` refuses:
+            callbacks, your own bodies, or a RandomState.
         resume : bool, default=False
-            Go on from the file `checkpoint`, if there is one, with the same data and parameters,
-            to the result that an undisturbed fit would have had, bit for bit. A fit that was
-            finished is returned as it is.
+            Whether to continue from the file `checkpoint`, if it exists, with the same data and
+            parameters. The result equals that of an uninterrupted fit, bit for bit. If the fit in
+            the file was finished, it is returned as it is.
 
         Returns
         -------
@@ -342,22 +363,22 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
 
         Raises
         ------
-        ValueError
-            If an argument is not as described; the message names it.
+        TypeError, ValueError
+            If an argument is not as described. The message names the argument.
         FloatingPointError
             If the loss stops being finite. The estimator is then as it was before the call.
         OSError
-            If `checkpoint` cannot be written. A file that was there is then as it was, and the
-            estimator is fitted as far as the last step. An OSError of a source, like any other
-            error of what `fit` is given, leaves the estimator as it was before the call.
+            If `checkpoint` cannot be written. An older file is then unchanged, and the estimator
+            is fitted up to the last step. An OSError of a source, like any other error from the
+            arguments, leaves the estimator as it was before the call.
         KeyboardInterrupt
-            After Ctrl-C. The estimator is then fitted as far as the last step, or, if no epoch
-            was finished, as it was before the call.
+            After Ctrl-C. If an epoch was finished, the estimator is fitted up to the last step.
+            Otherwise it is as it was before the call.
         """
         if resume and checkpoint is None:
             raise ValueError(
-                "resume=True goes on from a file, but checkpoint=None names none: "
-                "pass the path of one."
+                "resume=True continues from a file, but checkpoint=None names no file. Pass the "
+                "path of the file as checkpoint."
             )
         check_alike(self, {"resume": resume, "checkpoint": str(checkpoint is None)})
         source = as_source(X, y, sample_weight)
@@ -366,7 +387,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         file = None if checkpoint is None else Checkpoint(checkpoint)
         saved = file.read(type(self)) if file and resume else None
         last = self._fitted if self.warm_start and saved is None else None
-        if saved and saved[1].start:  # of a fit that went on from another
+        if saved and saved[1].start:  # that fit continued an earlier one
             last = saved[0]._now()
 
         with current().raise_in_all():
@@ -381,7 +402,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         if saved:
             before, plan = saved
             check_same(checkpoint, self, identity, before, plan)
-            device = check_device(split_device(self.device)[0])  # it may be another than before
+            device = check_device(split_device(self.device)[0])  # may differ from before
             last = Fitted.from_state(before.__getstate__(), Header.of(self), device)
             if plan.finished:
                 self._fitted = last
@@ -415,7 +436,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             if file:
                 file.write_if_cheap(type(self), lambda: self._state(make("interrupted")), plan)
 
-        interruption: BaseException | None = None  # what cut it short after an epoch
+        interruption: BaseException | None = None  # raised after the partial fit is published
         try:
             remaining = plan.start + plan.epochs - training.n_epochs
             reason = training.run(train, remaining, valid, self.n_iter_no_change, after_epoch)
@@ -437,22 +458,23 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
     def partial_fit(self, X: ArrayLike, y: Any = None, sample_weight: Any = None) -> Self:
         """Train for one pass over a chunk of data, at a constant learning rate.
 
-        The first call builds the model: its chunk decides what `likelihood="auto"` means and, of
-        counts, the total of decoded samples. The scales of the features follow the chunks up to
-        the first 1,000 samples, and then stay. A feature that is constant until then gets its
-        scale from the first chunk in which it varies. A warning tells of later chunks far outside
-        these scales. Weights that rise reach their value with the fraction `warmup` of 600
-        steps.
+        The first call builds the model. Its chunk decides what `likelihood="auto"` means and, for
+        counts, the total of decoded samples.
+
+        The scales of the features follow the chunks up to the first 1,000 samples, and then stay.
+        A feature that is constant until then gets its scale from the first chunk in which it
+        varies. A warning reports later chunks that lie far outside the scales. A weight that
+        rises reaches its value after the fraction `warmup` of 600 steps.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features), or a source
-            Samples, see `fit`. The pieces of a source are taken one after the other. The first
-            chunk needs a value of each feature.
+            Samples, as for `fit`. A source is read piece by piece. The first chunk must have a
+            value of each feature.
         y : array-like of shape (n_samples,), default=None
             Ignored.
         sample_weight : array-like of shape (n_samples,), default=None
-            Non-negative weights of the samples; None means 1.
+            Non-negative weights of the samples. None means 1.
 
         Returns
         -------
@@ -461,14 +483,14 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
 
         Raises
         ------
-        ValueError
-            If an argument is not as described; the message names it.
+        TypeError, ValueError
+            If an argument is not as described. The message names the argument.
         FloatingPointError
-            If the loss stops being finite. After this and any other error, also in a later piece
-            of a source, the estimator is as it was before the call.
+            If the loss stops being finite. After this and any other error, the estimator is as it
+            was before the call, even if the error occurs in a later piece of a source.
         KeyboardInterrupt
-            After Ctrl-C. The estimator is then as after the last step if a piece of a source was
-            finished, otherwise as it was before the call.
+            After Ctrl-C. If a piece of a source was finished, the estimator is as it was after the
+            last step. Otherwise it is as it was before the call.
         """
         return self._partial_fit(X, y, sample_weight)
 
@@ -479,7 +501,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         return self._train_on(pieces, self._fitted, classes)
 
     def _fit_once(self, source: Source, checkpoint: Any) -> Self:
-        """Fit to chunks that can be read one time only, as `partial_fit` does."""
+        """Fit to chunks that can be read only once, as `partial_fit` does."""
         unfit = [
             f"{name}={brief(value)}"
             for name, value, fit_for_once in (
@@ -491,13 +513,13 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         ]
         if unfit:
             raise ValueError(
-                f"{' and '.join(unfit)} cannot be had, for X is an iterator, which can be read "
-                "one time only: pass a function that returns a new iterator, or leave the default."
+                f"{' and '.join(unfit)} does not work with an iterator X, which can be read only "
+                "once. Pass a function that returns a new iterator, or leave the default."
             )
         return self._train_on(source.read(), self._fitted if self.warm_start else None)
 
     def _train_on(self, pieces: Iterable[Chunk], last: Fitted | None, classes: Any = None) -> Self:
-        """Train for one pass over each piece, from `last` on; publish what that makes."""
+        """Train for one pass over each piece, continuing `last`; publish the result."""
         made, training = last, None
         try:
             for piece in pieces:
@@ -510,7 +532,9 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
                     training = self._start(given) if last is None else last.training.copy()
                     training.prepare(self._how())
                     if last is None or training.net.decay:
-                        done = 0 if last is None else STEPS  # after `fit`, weights have risen
+                        done = (
+                            0 if last is None else STEPS
+                        )  # after `fit`, weights have risen already
                         training.net.schedule(STEPS, done, decay=False)
                 training.follow_scales(given.data, first=made is None)
                 training.count(len(given.data), further=made is not None)
@@ -532,7 +556,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         return self._publish(made)
 
     def _start(self, given: FitData) -> Training:
-        """Return the training of a new model for such data."""
+        """Return the training of a new model for the data."""
         likelihood, kinds = choose_likelihood(self.likelihood, given)
         standardization = means = None
         kind = likelihood_class(likelihood)
@@ -561,7 +585,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         return Training.start(architecture, standardization, self._seed(), device, means)
 
     def _how(self) -> How:
-        """Return how to train, by the parameters as they are now."""
+        """Return how to train, from the current parameters."""
         _, precision = split_device(self.device)
         of = (self.learning_rate, self.batch_size, precision, self.callbacks, self.verbose)
         return How(self._objective, *of)
@@ -569,7 +593,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
     def _plan(
         self, training: Training, n_batches: int, seed: int, identity: dict[str, Any]
     ) -> Plan:
-        """Plan, and schedule, a fit in epochs of so many batches."""
+        """Plan and schedule a fit in epochs of `n_batches` batches."""
         if self.max_epochs == "auto":
             epochs = max(EPOCHS, -(-STEPS // n_batches))
             reason = "max_epochs" if epochs == EPOCHS else "steps"
@@ -586,7 +610,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         last: Fitted | None,
         start: int = 0,
     ) -> Fitted:
-        """Return what the training has made by now, after `last` and its `start` epochs."""
+        """Return the results of the training so far, after `last` and its `start` epochs."""
 
         def summary(module: SpikeSlabAutoencoder) -> ClassSummary | None:
             if given.labels is None:
@@ -605,7 +629,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         return Fitted(given.header, training, model, *of_fit)
 
     def _publish(self, made: Fitted) -> Self:
-        """Become what a training has made; a warning that is an error leaves all as it was."""
+        """Publish results, after the warnings: one that is an error must leave all as it was."""
         labels, summary = made.model.labels, made.model.summary
         if labels and summary and made.stop_reason not in ("partial_fit", "interrupted"):
             warn_of_collapse(summary.on, labels.classes)
@@ -622,42 +646,56 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
     def transform(self, X: ArrayLike) -> Any:
         """Encode samples as sparse codes: mu * 1[gamma > threshold].
 
-        It is deterministic, and zeros are exact. A `VAETransformer` has gamma = 1, and dense
-        codes mu.
+        The codes are deterministic, and their zeros are exact. `VAETransformer` has gamma = 1, and
+        returns dense codes mu.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features), or a source
-            Samples, in the units of the data the model was fitted to. NaN is a missing value, and
-            a sample of nothing else is encoded as one whose features have their mean (0 for bits
-            and counts). A source is read in pieces, see `fit`.
+            Samples, in the units of the training data. NaN is a missing value. A sample without
+            any value gets the code of a sample whose features have their mean (0 for bits and
+            counts). A source is read in pieces, as in `fit`.
 
         Returns
         -------
         Z : ndarray of shape (n_samples, n_components), float32
-            Codes; a CSR array with `sparse_output=True`.
+            Codes. With `sparse_output=True`, a CSR array.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        TypeError, ValueError
+            If `X` is not as described, or has values so large that codes are not finite.
         """
         threshold, as_sparse = self._threshold(), self.sparse_output
         return self._apply(lambda model, table: model.codes(table, threshold, as_sparse), X)
 
     def activation_proba(self, X: ArrayLike) -> NDArray[np.float32]:
-        """Return the probability of each dimension to be active for each sample.
+        """Return the probability that each dimension is active in each sample.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features), or a source
-            Samples, see `transform`.
+            Samples, as for `transform`.
 
         Returns
         -------
         gamma : ndarray of shape (n_samples, n_components), float32
-            Probabilities; all 1 for a `VAETransformer`.
+            Probabilities. For `VAETransformer`, all are 1.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        TypeError, ValueError
+            If `X` is not as described.
         """
         gamma: NDArray[np.float32] = self._apply(Model.activation_proba, X)
         return gamma
 
     def inverse_transform(self, Z: ArrayLike) -> NDArray[Any]:
-        """Decode codes into samples, in the units of the data.
+        """Decode codes into samples, in the units of the training data.
 
         Parameters
         ----------
@@ -667,16 +705,18 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         Returns
         -------
         X : ndarray of shape (n_samples, n_features)
-            Means of p(x | z), of all features: ``inverse_transform(transform(X))`` fills in what X
-            lacks. float64 where the features are standardised and those of the fit were not
-            float32, else float32. For counts, samples of the mean total of the training
-            data, since codes do not tell the total.
+            Means of p(x | z), for all features: ``inverse_transform(transform(X))`` fills in the
+            missing values of X. The dtype is float64 if the features are standardised and the
+            training data were not float32, else float32. For counts, every sample has the mean
+            total of the training data, because codes do not hold the total.
 
         Raises
         ------
-        ValueError
-            If `Z` has another number of columns than the model has dimensions, or numbers so
-            large that the samples are not finite.
+        NotFittedError
+            If the estimator is not fitted.
+        TypeError, ValueError
+            If `Z` is not a table with a column for each dimension, or has values so large that the
+            samples are not finite.
         """
         return self._decode(self._now().model, Z)
 
@@ -687,7 +727,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         if codes.shape[1] != model.n_components:
             raise ValueError(
                 f"Z has {codes.shape[1]} columns, but {type(self).__name__} has n_components="
-                f"{model.n_components} dimensions: pass codes as transform returns them."
+                f"{model.n_components} dimensions. Pass codes as transform returns them."
             )
         X = model.decode(codes)
         if not is_finite(X):
@@ -697,30 +737,35 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
     def score_samples(self, X: ArrayLike) -> NDArray[np.float32]:
         """Return the evidence lower bound (ELBO) of each sample.
 
-        E_q log p(x | z) - KL(q(z | x) || p(z)), a lower bound of log p(x). The expectation is a
-        mean over 16 draws whose noise is the same for every sample, call and model: scores are
-        deterministic, do not depend on the batch, and compare models under common noise. A learned
-        prior is a mixture. Its divergence is replaced by an upper bound: the divergence from the
-        part that the selector names, less the logarithm of the share of that part. The score is
-        still a lower bound.
+        The bound is E_q log p(x | z) - KL(q(z | x) || p(z)), which is at most log p(x). The
+        expectation is a mean over 16 draws. Their noise is the same for every sample, call and
+        model. Scores are therefore deterministic and independent of the batch, and compare models
+        under common noise.
+
+        A learned prior is a mixture. Its divergence is replaced by an upper bound: the divergence
+        from the part that the selector names, minus the logarithm of the share of that part. The
+        score is still a lower bound.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features), or a source
-            Samples, see `transform`, in the range of the likelihood: in [0, 1] for the Bernoulli
-            likelihood, not negative for counts; rounding is tolerated. `transform` takes any.
+            Samples, as for `transform`. Unlike there, they must be in the range of the likelihood:
+            in [0, 1] for the Bernoulli likelihood, and not negative for counts. Rounding errors
+            are tolerated.
 
         Returns
         -------
         elbo : ndarray of shape (n_samples,), float32
-            In nats, for densities in the units of X. Higher is better. For counts it is
-            conditional on the total of each sample. Of a sample with missing values it is the
-            bound of the observed ones: samples compare where the same are missing.
+            Bounds in nats, for densities in the units of X. Higher is better. For counts, the
+            bound is conditional on the total of each sample. For a sample with missing values, it
+            is the bound of the observed values. Compare only samples that miss the same values.
 
         Raises
         ------
-        ValueError
-            If `X` is not as described: a sample that the likelihood excludes has no score.
+        NotFittedError
+            If the estimator is not fitted.
+        TypeError, ValueError
+            If `X` is not as described. A sample outside the range of the likelihood has no score.
         """
         scores: NDArray[np.float32] = self._apply(Model.elbo, X)
         return scores
@@ -731,7 +776,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features), or a source
-            Samples, see `score_samples`.
+            Samples, as for `score_samples`.
         y : Ignored, default=None
             Not used, present for API consistency by convention.
 
@@ -742,13 +787,15 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
 
         Raises
         ------
-        ValueError
-            If the likelihood excludes a sample.
+        NotFittedError
+            If the estimator is not fitted.
+        TypeError, ValueError
+            If `X` is not as described.
         """
         return float(self.score_samples(X).mean(dtype=np.float64))
 
     def sample(self, n_samples: int = 1) -> NDArray[Any]:
-        """Draw new samples: codes from the prior, decoded.
+        """Draw codes from the prior, and decode them into new samples.
 
         Parameters
         ----------
@@ -758,25 +805,27 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         Returns
         -------
         X : ndarray of shape (n_samples, n_features)
-            Means of p(x | z), as `inverse_transform` returns them: no observation noise is added.
+            Means of p(x | z), as `inverse_transform` returns them, without observation noise.
 
         Raises
         ------
+        NotFittedError
+            If the estimator is not fitted.
         ValueError
             If `n_samples` is below 1.
         """
         return self._sample(n_samples, lambda model: model.prior())
 
     def _sample(self, n_samples: int, moments: Callable[[Model], CodeMoments]) -> NDArray[Any]:
-        """Decode draws of codes with the moments that a model has for them."""
+        """Draw codes with the given moments, and decode them."""
         model = self._now().model
         if not isinstance(n_samples, Integral) or int(n_samples) < 1:
-            raise ValueError(f"n_samples={n_samples!r} must be at least 1, and an integer.")
+            raise ValueError(f"n_samples={n_samples!r} must be an integer of at least 1.")
         rng = np.random.default_rng(self._seed())
         return self._decode(model, model.draw(n_samples, moments(model), rng))
 
     def _apply(self, function: Callable[[Model, Any], Any], X: Any) -> Any:
-        """Apply `function` to the samples, a piece at a time if they come so, and stack it."""
+        """Apply `function` to each piece of the samples, and stack the results."""
         fitted = self._now()
         source, parts = as_source(X), []
         for piece in [X] if source is None else (chunk.X for chunk in source.read()):
@@ -789,7 +838,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         return stack(parts)
 
     def _now(self) -> Fitted:
-        """Return what is published now: a fit in another thread may replace it meanwhile."""
+        """Return the published results, which a fit in another thread may replace at any time."""
         check_is_fitted(self)
         assert self._fitted is not None
         return self._fitted
@@ -817,22 +866,22 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
     # -- files -----------------------------------------------------------------------------------
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the fitted estimator to a file that holds data only, no code.
+        """Write the fitted estimator to a file that holds data and no code.
 
-        One safetensors file with parameters, weights and the state of training, written at once:
-        a failed write leaves an older file as it was.
+        The file is in the safetensors format, and holds the parameters, the weights and the state
+        of training. A failed write leaves an older file unchanged.
 
         Parameters
         ----------
         path : str or path-like
-            The file; by convention it ends in ".safetensors".
+            The file. By convention its name ends in ".safetensors".
 
         Raises
         ------
         NotFittedError
             If the estimator is not fitted.
         ValueError
-            If a parameter or a label is not data: a module of the user's own, a callback.
+            If a parameter or a label is not data, such as your own module or a callback.
         OSError
             If the file cannot be written.
         """
@@ -841,7 +890,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read an estimator that `save` or a `checkpoint` wrote; nothing in the file is run.
+        """Read an estimator from a file of `save` or of a checkpoint, without running any code.
 
         Parameters
         ----------
@@ -851,14 +900,16 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         Returns
         -------
         estimator : object
-            As it was saved: it transforms, and continues `partial_fit`, identically. The
-            checkpoint of an unfinished fit holds the estimator as it was after an epoch.
+            The saved estimator. It transforms, and continues `partial_fit`, as the original would.
+            From the checkpoint of an unfinished fit, the estimator as it was after an epoch.
 
         Raises
         ------
         ModelFileError
-            If the file is damaged, of another class or a newer version, or anything else than
-            `save` writes. It is a ValueError that names the path, what was found and what to do.
+            If the file is damaged, holds another class, comes from a newer version, or is not a
+            file of `save`. It is a ValueError that names the path, what was found and what to do.
+        OSError
+            If the file cannot be read.
         """
         estimator = _persistence.load(path, cls)
         estimator.__dict__.pop("_checkpoint", None)
@@ -867,13 +918,13 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
     # -- scikit-learn's protocols ----------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return NumPy arrays and primitives only, so that any serialiser will do."""
+        """Return NumPy arrays and primitives, which any serialiser can handle."""
         return self._state(self._fitted)
 
     def _state(self, fitted: Fitted | None) -> dict[str, Any]:
-        """Return the state with what a training has made, published or not."""
+        """Return the state of the estimator with these results, published or not."""
         state: dict[str, Any] = dict(super().__getstate__())
-        for name in ("_fitted", "_parent_callback_ctx"):  # the second is scikit-learn's own
+        for name in ("_fitted", "_parent_callback_ctx"):  # the second is scikit-learn's
             state.pop(name, None)
         return state if fitted is None else state | fitted.state()
 
@@ -895,14 +946,14 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
 
 
 def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """Return the rows of a history, without what they say of batches."""
+    """Return the rows of a history as a table, without their batches."""
     return pd.DataFrame(
         [{key: value for key, value in row.items() if key != "batches"} for row in rows]
     )
 
 
 def _kept(body: Any) -> Any:
-    """Return a copy of a recipe, which set_params(encoder__channels=...) changes in place."""
+    """Copy a recipe, because set_params(encoder__channels=...) would change it in place."""
     return body if isinstance(body, nn.Module) else copy.deepcopy(body)
 
 
@@ -911,18 +962,17 @@ def _sizes(hidden_layer_sizes: Any) -> list[int]:
     sizes = list(np.atleast_1d(hidden_layer_sizes))
     if not all(isinstance(size, Integral) and int(size) > 0 for size in sizes):
         raise ValueError(
-            f"hidden_layer_sizes={brief(hidden_layer_sizes)} must hold positive integers, "
-            "one for each hidden layer."
+            f"hidden_layer_sizes={brief(hidden_layer_sizes)} must hold a positive integer for "
+            "each hidden layer."
         )
     return [int(size) for size in sizes]
 
 
 def _not_finite(name: str, given: Any) -> ValueError:
-    """Say what is too far from the data of the fit."""
+    """Return the error for values too large for the model."""
     values = given.data if hasattr(given, "toarray") else given
     largest = np.fmax.reduce(abs(values), axis=None, initial=0)  # NaN is missing
     return ValueError(
-        f"{name} has absolute values up to {largest:.3g}, for which this model "
-        "returns numbers that are not finite: pass what is on the scale of the data that it "
-        "was fitted to."
+        f"{name} has absolute values up to {largest:.3g}, for which the model returns numbers "
+        f"that are not finite. Pass {name} on the scale of the training data."
     )

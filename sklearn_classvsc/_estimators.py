@@ -1,4 +1,4 @@
-"""Room 12: the three transformers, siblings: parameters, prior and loss."""
+"""Room 12: the three transformers. Each has its own parameters, prior and loss."""
 
 from __future__ import annotations
 
@@ -39,80 +39,92 @@ if TYPE_CHECKING:
 class VAETransformer(SpikeSlabTransformer):
     r"""Variational autoencoder (VAE): dense codes, the baseline of the family.
 
-    Minimises, per sample, with s ~ N(mu, sigma^2) from the encoder and beta = `kl_weight`,
+    The encoder gives s ~ N(mu, sigma^2). With beta = `kl_weight`, training minimises, per sample,
 
     .. math:: -\mathbb{E} \log p(x | s) + \beta \sum_j KL(N(\mu_j, \sigma_j^2) \| N(0, 1)).
 
-    One more weight, 0 by default, asks for dimensions that go each its own way: beta-TCVAE, by
-    their total correlation.
+    A penalty on the total correlation makes the dimensions independent of each other
+    (beta-TCVAE). Its weight is 0 by default.
 
     Parameters
     ----------
     n_components : int, default=32
-        Number d of latent dimensions.
+        Number of dimensions of a code.
     hidden_layer_sizes : array-like of int, default=(256,)
-        Widths of the encoder's hidden layers, from the second on residual; the decoder mirrors
-        them.
+        Widths of the encoder's hidden layers. The decoder mirrors them. Layers from the second on
+        are residual.
     activation : {"relu", "gelu", "silu", "tanh"}, default="relu"
-        Activation of the hidden layers, each normalised by LayerNorm before it.
+        Activation function of the hidden layers. LayerNorm normalises its input.
     likelihood : str or dict, default="auto"
-        "bernoulli" is for features in [0, 1]. "gaussian" standardises the features and learns one
-        noise level. "mixed" takes columns of zeros and ones for "bernoulli" ones, and the others
-        for "gaussian" ones, with a noise level each; a dict names the likelihood of some columns
-        of a mixed table, by name or place. "auto" chooses "bernoulli" for bits, and for images:
-        shades of grey in [0, 1], many of them black or white. It chooses "gaussian" for all else,
-        in whatever unit X is.
-        "multinomial", "poisson" and "negative_binomial", which learns one dispersion for each
-        feature, are for counts, such as words or molecules. Their means are l softmax(theta),
-        where l is the total of the sample, and the encoder sees log(1 + x).
+        Distribution of the features, given a code.
+
+        - "auto": "bernoulli" for bits and for images, which are shades of grey in [0, 1], many of
+          them black or white. "gaussian" for all other data, whatever their unit.
+        - "bernoulli": features in [0, 1].
+        - "gaussian": real features. They are standardised, and share one learned noise level.
+        - "multinomial", "poisson", "negative_binomial": counts, such as words or molecules. The
+          decoder's output theta gives the means l softmax(theta), where l is the total of the
+          sample. The encoder sees log(1 + x). "negative_binomial" also learns a dispersion for
+          each feature.
+        - "mixed": a table with several kinds of columns. Columns of zeros and ones are
+          "bernoulli". All others are "gaussian", each with its own noise level.
+        - dict: as "mixed", with the likelihood of some columns by name or position, such as
+          ``{"age": "poisson"}``.
     encoder : nn.Module, recipe or None, default=None
-        Body of the encoder, (n, n_features) -> (n, n_hidden), in place of the MLP. A recipe, such
-        as `bodies.ConvEncoder()`, builds one for every fit; of a module of your own, every fit
-        starts from a copy, with its weights as they are.
+        Body of the encoder, (n, n_features) -> (n, n_hidden). None: an MLP. A recipe, such as
+        `bodies.ConvEncoder()`, builds a new body for every fit. If you pass a module, every
+        fit trains a copy of it, starting from the weights that the module has.
     decoder : nn.Module, recipe or None, default=None
-        Body of the decoder, (n, n_components) -> (n, n_hidden), likewise.
+        Body of the decoder, (n, n_components) -> (n, n_hidden), as for `encoder`.
     kl_weight : float, default=1.0
-        Weight beta of the divergence from the prior; 1 is the VAE, more the beta-VAE.
+        Weight beta of the divergence from the prior. 1 gives a VAE, a larger weight a beta-VAE.
     total_correlation_weight : float, default=0.0
         Weight of the total correlation of the codes, KL(q(s) || prod_j q(s_j)), estimated within
-        each batch: beta - 1 makes the beta-TCVAE. Time grows with the square of `batch_size`.
+        each batch. The weight beta - 1 gives the beta-TCVAE. Time grows with the square of
+        `batch_size`.
     max_epochs : int or "auto", default="auto"
-        Passes over the data. "auto": 20, or as many as make 600 gradient steps if that is more.
+        Passes over the training data. "auto": 20, or as many as make 600 gradient steps if that is
+        more.
     batch_size : int, default=256
         Largest number of samples in a gradient step.
     learning_rate : float, default=0.016
-        Peak learning rate of Adam, which rises over the first 5 % of training and then falls to 0
-        by half a cosine.
+        Peak learning rate of Adam. The rate rises over the first 5 % of training, and then falls
+        to 0 along half a cosine.
     early_stopping : bool, default=False
-        Hold out `validation_fraction` of the samples, stop once their loss has not fallen for
-        `n_iter_no_change` epochs, and keep the weights of the best epoch.
+        Whether to hold out `validation_fraction` of the samples, and to stop once their loss has
+        not fallen for `n_iter_no_change` epochs. `fit` keeps the weights of the best epoch.
     validation_fraction : float, default=0.1
-        Fraction of the samples held out by early stopping, in (0, 1).
+        Fraction of the samples that early stopping holds out, in (0, 1).
     n_iter_no_change : int, default=10
-        Patience of early stopping, in epochs.
+        Number of epochs without improvement after which early stopping ends training.
     device : str, default="cpu"
-        Where to compute, as torch names it ("cpu", "cuda", "cuda:1", "mps"). With "+bfloat16"
-        behind it ("cuda+bfloat16"), the networks' matrix products in training have that precision:
-        faster where the device has it. The weights, the loss and all that is done after training
-        stay float32.
+        Device to compute on, by its name in torch ("cpu", "cuda", "cuda:1", "mps"). The suffix
+        "+bfloat16" ("cuda+bfloat16") gives the networks' matrix products in training that
+        precision, which is faster where the device supports it. The weights, the loss and
+        everything after training stay float32.
     callbacks : list or None, default=None
-        skorch callbacks. History is recorded per epoch, not per batch. Those that schedule the
-        learning rate, score batches, save, or show batches cannot work: `fit` refuses them, and
-        says what to do instead. `EarlyStopping` needs ``monitor="train_loss"``, or "valid_loss"
-        with `early_stopping`.
+        skorch callbacks. The history has a row for each epoch, not for each batch. `fit` refuses
+        callbacks that schedule the learning rate, save, or score or show batches; the error says
+        what to do instead. `EarlyStopping` needs ``monitor="train_loss"``, or "valid_loss" with
+        `early_stopping`.
     rotation : {"auto", "varimax", "principal"} or None, default=None
-        Axes that a fitted code is turned to, within each set of dimensions that the same samples
-        have. "varimax" asks that a dimension change few features. "principal" asks that
-        dimensions be uncorrelated within the classes, the first with the largest variance. "auto"
-        is "principal" for the Bernoulli likelihood, that of images, and else "varimax". None
-        leaves the axes as training leaves them. Reconstructions do not change; scores do a little
-        where the dimensions of a set are not equally certain.
+        Rule for the axes of a fitted code. They turn within each set of dimensions that are
+        active in the same samples.
+
+        - "varimax": each dimension changes few features.
+        - "principal": dimensions are uncorrelated, and the first ones vary most.
+        - "auto": "principal" for the Bernoulli likelihood, that of images, else "varimax".
+        - None: the axes stay as training leaves them.
+
+        Reconstructions do not change. Scores change a little where the dimensions of a set are
+        not equally certain. A decoder of your own must begin with a linear layer; with "auto",
+        the axes stay as they are if it does not. `partial_fit` turns no axes.
     warm_start : bool, default=False
-        Let `fit` continue from the last fit instead of starting afresh.
+        Whether `fit` continues from the last fit instead of starting afresh.
     sparse_output : bool, default=False
-        Let `transform` return a CSR array.
+        Whether `transform` returns a CSR array.
     random_state : int, RandomState instance or None, default=None
-        Seed of initialisation, shuffling and noise. None: a new one at each fit. No global
+        Seed of initialisation, shuffling and noise. None: a new seed for each fit. No global
         random state is read or changed.
     verbose : int, default=0
         1 shows a progress bar.
@@ -122,28 +134,29 @@ class VAETransformer(SpikeSlabTransformer):
     n_features_in_ : int
         Number of features.
     feature_names_in_ : ndarray of shape (n_features,)
-        Names of the features; only there if X had column names that are all strings.
+        Names of the features. It exists only if X had column names that are all strings.
     n_iter_ : int
-        Epochs trained, those before a warm start included; a chunk of `partial_fit` counts as one.
+        Number of epochs trained, including those before a warm start. A chunk of `partial_fit`
+        counts as one.
     stop_reason_ : str
-        What ended the last training: "max_epochs", "steps" (the 600 steps of "auto"),
-        "early_stopping", "callback" or "partial_fit"; "interrupted" after Ctrl-C.
+        Why the last training ended: "max_epochs", "steps" (the 600 steps of "auto"),
+        "early_stopping", "callback", "partial_fit", or "interrupted" (Ctrl-C).
     history_ : DataFrame
-        Mean of the loss and of each of its terms in each epoch, in nats per sample. After
-        `partial_fit` it has the last 1,000 chunks.
+        Means of the loss and of each of its terms, in nats per sample, with a row for each epoch.
+        After `partial_fit` it has a row for each of the last 1,000 chunks.
     generalization_ : DataFrame
-        Terms of `history_` that are known of training and of held-out samples alike, at the best
-        epoch: columns "training" and "held_out". `early_stopping` holds samples out.
+        Terms of `history_` at the best epoch, on training and on held-out samples: columns
+        "training" and "held_out". It is empty without `early_stopping`.
     likelihood_ : str
-        Name of the model's likelihood: the parameter, or what "auto" chose.
+        Name of the model's likelihood: the parameter, or the choice of "auto".
     net_ : skorch.NeuralNet
         The net that was trained.
     module_ : torch.nn.Module
-        The fitted model, a copy that no later training changes.
+        The fitted model. No later training changes it.
 
     See Also
     --------
-    VSCTransformer : The same with codes that have exact zeros.
+    VSCTransformer : Sparse codes, with exact zeros.
     ClassVSCTransformer : Sparse codes that the samples of a class share.
 
     References
@@ -220,7 +233,7 @@ class VAETransformer(SpikeSlabTransformer):
         self.total_correlation_weight = total_correlation_weight
 
     def _prior(self, given: FitData) -> dict[str, Any]:
-        # Without gates alpha is never used; the model still has one, of the right length.
+        # The model needs an alpha of the right length. Without gates it is never used.
         return {"alpha": np.full(self.n_components, 0.5, np.float32), "prior_mean": 0.0}
 
     def _objective(self, module: SpikeSlabAutoencoder) -> Objective:
@@ -231,103 +244,118 @@ class VAETransformer(SpikeSlabTransformer):
 class VSCTransformer(SpikeSlabTransformer):
     r"""Variational sparse coding (VSC): a VAE with a spike-and-slab prior, codes with exact zeros.
 
-    Each dimension is on with probability gamma(x), and zero otherwise. Minimises, per sample,
+    A dimension is active with probability gamma(x), and exactly zero otherwise. Training
+    minimises, per sample,
 
     .. math:: -\mathbb{E} \log p(x | z) + \sum_j \gamma_j KL(N(\mu_j, \sigma_j^2) \| N(0, 1))
               + \sum_j KL(Bern(\gamma_j) \| Bern(\alpha_j)),
 
-    the last sum split, over a batch, into usage (is a dimension on as often as alpha says?) and
-    information (what does its being on tell about the sample?), which can be weighted apart.
+    Over a batch, the last sum splits into two parts, each with its own weight. The *usage*
+    compares how often a dimension is active with alpha. The *information* is what the active
+    dimensions tell about the sample.
 
-    With ``prior="pseudo_inputs"`` the prior of a sample is q(z | x_u), the posterior of one of a
-    few learned inputs, which a selector, learned too, names for it. Minimises, per sample,
+    ``prior="pseudo_inputs"`` learns the prior. The prior of a sample is then q(z | x_u), the
+    posterior of one of a few learned inputs, which a learned selector picks. Training minimises,
+    per sample,
 
     .. math:: -\mathbb{E} \log p(x | z) + KL(q(z | x) \| q(z | x_u))
               + J \, KL(Bern(\bar\gamma_u) \| Bern(\alpha)),
 
-    where the mean over dimensions lets alpha decide how many are on, but not which.
+    where the mean of gamma over the dimensions lets alpha decide how many are active, but not
+    which.
 
     Parameters
     ----------
     n_components : int, default=32
-        Number d of latent dimensions.
+        Number of dimensions of a code.
     alpha : float or array-like of shape (n_components,), default=0.2
-        Prior probability of a dimension to be on, strictly between 0 and 1. Of the learned prior
-        a number, the fraction of the dimensions to be on.
+        Prior probability that a dimension is active, strictly between 0 and 1. For the learned
+        prior it must be a number: the fraction of the dimensions that are active.
     threshold : float, default=0.5
-        `transform` keeps the dimensions with gamma above this, in [0, 1).
+        `transform` keeps the dimensions whose probability gamma is above this, in [0, 1).
     usage_weight : float or None, default=None
-        Weight of the usage; J of the learned prior. None: 1, and n_components for the learned
-        prior.
+        Weight of the usage; for the learned prior, J. None: 1; for the learned prior,
+        `n_components`.
     information_weight : float, default=1.0
-        Weight of the information; of the learned prior, of the gates' whole divergence from it.
+        Weight of the information; for the learned prior, of the gates' whole divergence from it.
     warmup : float, default=0.0
-        Fraction of training over which these two weights rise from 0. With the learned prior,
-        over which the slabs come in: N(r mu, r sigma^2 + 1 - r), r rising from 0 to 1.
+        Fraction of training over which these two weights rise from 0. For the learned prior, the
+        slabs come in instead: N(r mu, r sigma^2 + 1 - r), where r rises from 0 to 1.
     prior : {"fixed", "pseudo_inputs"}, default="fixed"
         "fixed": Bern(alpha) and N(0, 1) for every sample. "pseudo_inputs": the learned prior.
     n_pseudo_inputs : int, default=20
         Number of learned inputs of the learned prior.
     hidden_layer_sizes : array-like of int, default=(256,)
-        Widths of the encoder's hidden layers, from the second on residual; the decoder mirrors
-        them.
+        Widths of the encoder's hidden layers. The decoder mirrors them. Layers from the second on
+        are residual.
     activation : {"relu", "gelu", "silu", "tanh"}, default="relu"
-        Activation of the hidden layers, each normalised by LayerNorm before it.
+        Activation function of the hidden layers. LayerNorm normalises its input.
     likelihood : str or dict, default="auto"
-        "bernoulli" is for features in [0, 1]. "gaussian" standardises the features and learns one
-        noise level. "mixed" takes columns of zeros and ones for "bernoulli" ones, and the others
-        for "gaussian" ones, with a noise level each; a dict names the likelihood of some columns
-        of a mixed table, by name or place. "auto" chooses "bernoulli" for bits, and for images:
-        shades of grey in [0, 1], many of them black or white. It chooses "gaussian" for all else,
-        in whatever unit X is.
-        "multinomial", "poisson" and "negative_binomial", which learns one dispersion for each
-        feature, are for counts, such as words or molecules. Their means are l softmax(theta),
-        where l is the total of the sample, and the encoder sees log(1 + x).
+        Distribution of the features, given a code.
+
+        - "auto": "bernoulli" for bits and for images, which are shades of grey in [0, 1], many of
+          them black or white. "gaussian" for all other data, whatever their unit.
+        - "bernoulli": features in [0, 1].
+        - "gaussian": real features. They are standardised, and share one learned noise level.
+        - "multinomial", "poisson", "negative_binomial": counts, such as words or molecules. The
+          decoder's output theta gives the means l softmax(theta), where l is the total of the
+          sample. The encoder sees log(1 + x). "negative_binomial" also learns a dispersion for
+          each feature.
+        - "mixed": a table with several kinds of columns. Columns of zeros and ones are
+          "bernoulli". All others are "gaussian", each with its own noise level.
+        - dict: as "mixed", with the likelihood of some columns by name or position, such as
+          ``{"age": "poisson"}``.
     encoder : nn.Module, recipe or None, default=None
-        Body of the encoder, (n, n_features) -> (n, n_hidden), in place of the MLP. A recipe, such
-        as `bodies.ConvEncoder()`, builds one for every fit; of a module of your own, every fit
-        starts from a copy, with its weights as they are.
+        Body of the encoder, (n, n_features) -> (n, n_hidden). None: an MLP. A recipe, such as
+        `bodies.ConvEncoder()`, builds a new body for every fit. If you pass a module, every
+        fit trains a copy of it, starting from the weights that the module has.
     decoder : nn.Module, recipe or None, default=None
-        Body of the decoder, (n, n_components) -> (n, n_hidden), likewise.
+        Body of the decoder, (n, n_components) -> (n, n_hidden), as for `encoder`.
     kl_weight : float, default=1.0
         Weight of the slabs' divergence from the prior.
     max_epochs : int or "auto", default="auto"
-        Passes over the data. "auto": 20, or as many as make 600 gradient steps if that is more.
+        Passes over the training data. "auto": 20, or as many as make 600 gradient steps if that is
+        more.
     batch_size : int, default=256
         Largest number of samples in a gradient step.
     learning_rate : float, default=0.016
-        Peak learning rate of Adam, which rises over the first 5 % of training and then falls to 0
-        by half a cosine.
+        Peak learning rate of Adam. The rate rises over the first 5 % of training, and then falls
+        to 0 along half a cosine.
     early_stopping : bool, default=False
-        Hold out `validation_fraction` of the samples, stop once their loss has not fallen for
-        `n_iter_no_change` epochs, and keep the weights of the best epoch.
+        Whether to hold out `validation_fraction` of the samples, and to stop once their loss has
+        not fallen for `n_iter_no_change` epochs. `fit` keeps the weights of the best epoch.
     validation_fraction : float, default=0.1
-        Fraction of the samples held out by early stopping, in (0, 1).
+        Fraction of the samples that early stopping holds out, in (0, 1).
     n_iter_no_change : int, default=10
-        Patience of early stopping, in epochs.
+        Number of epochs without improvement after which early stopping ends training.
     device : str, default="cpu"
-        Where to compute, as torch names it ("cpu", "cuda", "cuda:1", "mps"). With "+bfloat16"
-        behind it ("cuda+bfloat16"), the networks' matrix products in training have that precision:
-        faster where the device has it. The weights, the loss and all that is done after training
-        stay float32.
+        Device to compute on, by its name in torch ("cpu", "cuda", "cuda:1", "mps"). The suffix
+        "+bfloat16" ("cuda+bfloat16") gives the networks' matrix products in training that
+        precision, which is faster where the device supports it. The weights, the loss and
+        everything after training stay float32.
     callbacks : list or None, default=None
-        skorch callbacks. History is recorded per epoch, not per batch. Those that schedule the
-        learning rate, score batches, save, or show batches cannot work: `fit` refuses them, and
-        says what to do instead. `EarlyStopping` needs ``monitor="train_loss"``, or "valid_loss"
-        with `early_stopping`.
+        skorch callbacks. The history has a row for each epoch, not for each batch. `fit` refuses
+        callbacks that schedule the learning rate, save, or score or show batches; the error says
+        what to do instead. `EarlyStopping` needs ``monitor="train_loss"``, or "valid_loss" with
+        `early_stopping`.
     rotation : {"auto", "varimax", "principal"} or None, default=None
-        Axes that a fitted code is turned to, within each set of dimensions that the same samples
-        have. "varimax" asks that a dimension change few features. "principal" asks that
-        dimensions be uncorrelated within the classes, the first with the largest variance. "auto"
-        is "principal" for the Bernoulli likelihood, that of images, and else "varimax". None
-        leaves the axes as training leaves them. Reconstructions do not change; scores do a little
-        where the dimensions of a set are not equally certain.
+        Rule for the axes of a fitted code. They turn within each set of dimensions that are
+        active in the same samples.
+
+        - "varimax": each dimension changes few features.
+        - "principal": dimensions are uncorrelated, and the first ones vary most.
+        - "auto": "principal" for the Bernoulli likelihood, that of images, else "varimax".
+        - None: the axes stay as training leaves them.
+
+        Reconstructions do not change. Scores change a little where the dimensions of a set are
+        not equally certain. A decoder of your own must begin with a linear layer; with "auto",
+        the axes stay as they are if it does not. `partial_fit` turns no axes.
     warm_start : bool, default=False
-        Let `fit` continue from the last fit instead of starting afresh.
+        Whether `fit` continues from the last fit instead of starting afresh.
     sparse_output : bool, default=False
-        Let `transform` return a CSR array.
+        Whether `transform` returns a CSR array.
     random_state : int, RandomState instance or None, default=None
-        Seed of initialisation, shuffling and noise. None: a new one at each fit. No global
+        Seed of initialisation, shuffling and noise. None: a new seed for each fit. No global
         random state is read or changed.
     verbose : int, default=0
         1 shows a progress bar.
@@ -337,28 +365,29 @@ class VSCTransformer(SpikeSlabTransformer):
     n_features_in_ : int
         Number of features.
     feature_names_in_ : ndarray of shape (n_features,)
-        Names of the features; only there if X had column names that are all strings.
+        Names of the features. It exists only if X had column names that are all strings.
     n_iter_ : int
-        Epochs trained, those before a warm start included; a chunk of `partial_fit` counts as one.
+        Number of epochs trained, including those before a warm start. A chunk of `partial_fit`
+        counts as one.
     stop_reason_ : str
-        What ended the last training: "max_epochs", "steps" (the 600 steps of "auto"),
-        "early_stopping", "callback" or "partial_fit"; "interrupted" after Ctrl-C.
+        Why the last training ended: "max_epochs", "steps" (the 600 steps of "auto"),
+        "early_stopping", "callback", "partial_fit", or "interrupted" (Ctrl-C).
     history_ : DataFrame
-        Mean of the loss and of each of its terms in each epoch, in nats per sample. After
-        `partial_fit` it has the last 1,000 chunks.
+        Means of the loss and of each of its terms, in nats per sample, with a row for each epoch.
+        After `partial_fit` it has a row for each of the last 1,000 chunks.
     generalization_ : DataFrame
-        Terms of `history_` that are known of training and of held-out samples alike, at the best
-        epoch: columns "training" and "held_out". `early_stopping` holds samples out.
+        Terms of `history_` at the best epoch, on training and on held-out samples: columns
+        "training" and "held_out". It is empty without `early_stopping`.
     likelihood_ : str
-        Name of the model's likelihood: the parameter, or what "auto" chose.
+        Name of the model's likelihood: the parameter, or the choice of "auto".
     net_ : skorch.NeuralNet
         The net that was trained.
     module_ : torch.nn.Module
-        The fitted model, a copy that no later training changes.
+        The fitted model. No later training changes it.
 
     See Also
     --------
-    VAETransformer : Without the spike: dense codes.
+    VAETransformer : Dense codes.
     ClassVSCTransformer : Sparse codes that the samples of a class share.
 
     References
@@ -455,14 +484,14 @@ class VSCTransformer(SpikeSlabTransformer):
         if np.ndim(self.alpha):
             raise ValueError(
                 f"alpha has shape {np.shape(self.alpha)}, but prior='pseudo_inputs' learns which "
-                "dimensions are on, and alpha says only how many: pass a number."
+                "dimensions are active. Pass a number: alpha says only how many are."
             )
         return model | {"n_pseudo_inputs": int(self.n_pseudo_inputs)}
 
     def _objective(self, module: SpikeSlabAutoencoder) -> Objective:
         kl, information, warmup = self.kl_weight, self.information_weight, self.warmup
         assert kl is not None
-        if module.pseudo_inputs is not None:  # a model keeps the prior that it was built with
+        if module.pseudo_inputs is not None:  # after a change of the parameter too
             usage = default_to(self.n_components, self.usage_weight)
             return LearnedPriorObjective(kl, information, usage, warmup)
         return VSCObjective(kl, default_to(1.0, self.usage_weight), information, warmup)
@@ -471,122 +500,137 @@ class VSCTransformer(SpikeSlabTransformer):
 class ClassVSCTransformer(SpikeSlabTransformer):
     r"""Class-consistent variational sparse coding: sparse codes that the samples of a class share.
 
-    Each latent dimension reads as a factor: a *global* one, active for every class; one *shared*
-    by some classes; or one *specific* to a class.
+    A dimension is *global* (active for nearly every class), *shared* by some classes, or
+    *specific* to one class.
 
-    By default, ``objective="cross_fitted"``, gates follow the class:
+    By default, ``objective="cross_fitted"``, the gates follow the class:
 
     .. math:: \gamma_j(x) = \sum_c p(c | x) \pi_{cj},
 
-    where pi_cj says how often dimension j is on in class c. Small classifiers learn p(c | x), each
-    from a part of the samples, and each speaks for samples that it has not learned from. Codes of
-    training samples therefore say no more about the class than those of new samples do. Other
-    terms leave no class without dimensions, and let classes differ in them; see
-    `sklearn_classvsc._objective.CrossFittedObjective` for each.
+    where pi_cj is the probability that dimension j is active in class c. Small classifiers learn
+    p(c | x). Each learns from a part of the samples, and predicts for samples that it has not
+    learned from. Codes of training samples therefore say no more about the class than codes of new
+    samples do. Other terms of the loss give every class its dimensions, and make the classes
+    differ in them. The page :doc:`/objective` describes every term.
 
-    In the other two objectives the gates are a head of the encoder, which learns the label of
-    every training sample. ``objective="balanced"``, the default of before, gives each part of the
-    spike's divergence a weight of its own; see `sklearn_classvsc._objective.BalancedObjective`.
-    ``objective="paper"`` is
+    With the other two objectives, the gates are a head of the encoder, which learns the label of
+    every training sample. ``objective="balanced"`` gives each part of the spike's divergence its
+    own weight. ``objective="paper"`` minimises
 
-    .. math:: L_{VSC} + \lambda L_{JSD}
+    .. math:: L_{VSC} + \lambda L_{JSD},
 
-    with the Jensen-Shannon divergence of the activation probabilities within each class.
+    where L_JSD is the Jensen-Shannon divergence of the activation probabilities within each class.
 
     Parameters
     ----------
     n_components : int, default=32
-        Number d of latent dimensions. With many classes, at least 1.5 times as many.
+        Number of dimensions of a code. For many classes, use at least 1.5 times their number.
     consistency_weight : float, default=3.0
-        Weight lambda of all that makes the samples of a class, and no others, share dimensions.
+        Weight lambda of the terms that make the samples of a class, and no others, share
+        dimensions.
     consistency : {"centroid", "pairwise"}, default="centroid"
-        Form of the paper's divergence: of the samples from their class, or of pairs of samples.
-        Used by ``objective="paper"``.
+        Form of the paper's divergence: of samples from the mean of their class ("centroid"), or of
+        pairs of samples ("pairwise"). Only ``objective="paper"`` uses it.
     objective : {"cross_fitted", "balanced", "paper"}, default="cross_fitted"
-        The loss, and where gates come from. None in a weight below stands for the objective's own.
+        The loss, and the source of the gates. A weight of None below takes the default of the
+        objective.
     unlabeled : object, default=None
-        The value in `y` that means "no label", in the type that it has there; None: every sample
-        has one. In an indicator, a row of zeros means it.
+        The value in `y` that means "no label", in the type that it has there. None: every sample
+        has a label. Leave it None for an indicator, where a row of zeros means "no label".
     alpha : float, array-like of shape (n_components,) or None, default=None
-        Prior probability of a dimension to be on, strictly between 0 and 1. A dimension is global
-        if its alpha exceeds one half, but for the paper. None: 0.99 for 16 % of the dimensions
-        and, for the others, max(1.2 / n_classes, 1.5 / their number) but at most 0.4; for the
-        paper 0.2 for all.
+        Prior probability that a dimension is active, strictly between 0 and 1. The loss treats a
+        dimension as global if its alpha exceeds one half ("paper" does not). None: 0.99 for 16 %
+        of the dimensions, and max(1.2 / n_classes, 1.5 / m), at most 0.4, for the other m. With
+        "paper", None means 0.2 for all.
     threshold : float, default=0.5
-        `transform` keeps the dimensions with gamma above this, in [0, 1).
+        `transform` keeps the dimensions whose probability gamma is above this, in [0, 1).
     usage_weight : float or None, default=None
-        Weight of the usage of the dimensions, and half of it that of the classes' usage. None:
-        1.2 over the mean alpha of the dimensions that are not global, at least 5; for the paper 1.
+        Weight of the usage of each dimension. Half of it is the weight of the usage by each class.
+        None: 1.2 divided by the mean alpha of the dimensions that are not global, at least 5. With
+        "paper", None means 1.
     information_weight : float or None, default=None
-        Weight of what tells the class. Under "cross_fitted" it is that of the labels against the
-        prior of the classifiers' weights (None: 1). Under "balanced" it is that of a reward for
-        gates that recognise the class (None: 50). For the paper it is that of a part of the
-        divergence from the prior (None: 1).
+        Weight of the term that concerns the class.
+
+        - "cross_fitted": cross-entropy of the labels, against the prior of the classifiers'
+          weights. None: 1.
+        - "balanced": reward for gates that recognise the class. None: 50.
+        - "paper": information, a part of the spike's divergence from the prior. None: 1.
     warmup : float, default=0.5
-        Fraction of training over which `consistency_weight` rises from 0, and under "balanced" the
-        reward too.
+        Fraction of training over which `consistency_weight` rises from 0. With "balanced", the
+        reward rises too.
     hidden_layer_sizes : array-like of int, default=(256,)
-        Widths of the encoder's hidden layers, from the second on residual; the decoder mirrors
-        them.
+        Widths of the encoder's hidden layers. The decoder mirrors them. Layers from the second on
+        are residual.
     activation : {"relu", "gelu", "silu", "tanh"}, default="relu"
-        Activation of the hidden layers, each normalised by LayerNorm before it.
+        Activation function of the hidden layers. LayerNorm normalises its input.
     likelihood : str or dict, default="auto"
-        "bernoulli" is for features in [0, 1]. "gaussian" standardises the features and learns one
-        noise level. "mixed" takes columns of zeros and ones for "bernoulli" ones, and the others
-        for "gaussian" ones, with a noise level each; a dict names the likelihood of some columns
-        of a mixed table, by name or place. "auto" chooses "bernoulli" for bits, and for images:
-        shades of grey in [0, 1], many of them black or white. It chooses "gaussian" for all else,
-        in whatever unit X is.
-        "multinomial", "poisson" and "negative_binomial", which learns one dispersion for each
-        feature, are for counts, such as words or molecules. Their means are l softmax(theta),
-        where l is the total of the sample, and the encoder sees log(1 + x).
+        Distribution of the features, given a code.
+
+        - "auto": "bernoulli" for bits and for images, which are shades of grey in [0, 1], many of
+          them black or white. "gaussian" for all other data, whatever their unit.
+        - "bernoulli": features in [0, 1].
+        - "gaussian": real features. They are standardised, and share one learned noise level.
+        - "multinomial", "poisson", "negative_binomial": counts, such as words or molecules. The
+          decoder's output theta gives the means l softmax(theta), where l is the total of the
+          sample. The encoder sees log(1 + x). "negative_binomial" also learns a dispersion for
+          each feature.
+        - "mixed": a table with several kinds of columns. Columns of zeros and ones are
+          "bernoulli". All others are "gaussian", each with its own noise level.
+        - dict: as "mixed", with the likelihood of some columns by name or position, such as
+          ``{"age": "poisson"}``.
     encoder : nn.Module, recipe or None, default=None
-        Body of the encoder, (n, n_features) -> (n, n_hidden), in place of the MLP. A recipe, such
-        as `bodies.ConvEncoder()`, builds one for every fit; of a module of your own, every fit
-        starts from a copy, with its weights as they are.
+        Body of the encoder, (n, n_features) -> (n, n_hidden). None: an MLP. A recipe, such as
+        `bodies.ConvEncoder()`, builds a new body for every fit. If you pass a module, every
+        fit trains a copy of it, starting from the weights that the module has.
     decoder : nn.Module, recipe or None, default=None
-        Body of the decoder, (n, n_components) -> (n, n_hidden), likewise.
+        Body of the decoder, (n, n_components) -> (n, n_hidden), as for `encoder`.
     kl_weight : float or None, default=None
-        Weight of the slabs' divergence from the prior. None: 0.2, but 1 for counts and for
-        the paper.
+        Weight of the slabs' divergence from the prior. None: 0.2; 1 with "paper", and with
+        "cross_fitted" for counts.
     max_epochs : int or "auto", default="auto"
-        Passes over the data. "auto": 20, or as many as make 600 gradient steps if that is more.
+        Passes over the training data. "auto": 20, or as many as make 600 gradient steps if that is
+        more.
     batch_size : int, default=256
         Largest number of samples in a gradient step.
     learning_rate : float, default=0.016
-        Peak learning rate of Adam, which rises over the first 5 % of training and then falls to 0
-        by half a cosine.
+        Peak learning rate of Adam. The rate rises over the first 5 % of training, and then falls
+        to 0 along half a cosine.
     early_stopping : bool, default=False
-        Hold out `validation_fraction` of the samples, stop once their loss has not fallen for
-        `n_iter_no_change` epochs, and keep the weights of the best epoch.
+        Whether to hold out `validation_fraction` of the samples, and to stop once their loss has
+        not fallen for `n_iter_no_change` epochs. `fit` keeps the weights of the best epoch.
     validation_fraction : float, default=0.1
-        Fraction of the samples held out by early stopping, in (0, 1).
+        Fraction of the samples that early stopping holds out, in (0, 1).
     n_iter_no_change : int, default=10
-        Patience of early stopping, in epochs.
+        Number of epochs without improvement after which early stopping ends training.
     device : str, default="cpu"
-        Where to compute, as torch names it ("cpu", "cuda", "cuda:1", "mps"). With "+bfloat16"
-        behind it ("cuda+bfloat16"), the networks' matrix products in training have that precision:
-        faster where the device has it. The weights, the loss and all that is done after training
-        stay float32.
+        Device to compute on, by its name in torch ("cpu", "cuda", "cuda:1", "mps"). The suffix
+        "+bfloat16" ("cuda+bfloat16") gives the networks' matrix products in training that
+        precision, which is faster where the device supports it. The weights, the loss and
+        everything after training stay float32.
     callbacks : list or None, default=None
-        skorch callbacks. History is recorded per epoch, not per batch. Those that schedule the
-        learning rate, score batches, save, or show batches cannot work: `fit` refuses them, and
-        says what to do instead. `EarlyStopping` needs ``monitor="train_loss"``, or "valid_loss"
-        with `early_stopping`.
+        skorch callbacks. The history has a row for each epoch, not for each batch. `fit` refuses
+        callbacks that schedule the learning rate, save, or score or show batches; the error says
+        what to do instead. `EarlyStopping` needs ``monitor="train_loss"``, or "valid_loss" with
+        `early_stopping`.
     rotation : {"auto", "varimax", "principal"} or None, default="auto"
-        Axes that a fitted code is turned to, within each set of dimensions that the same samples
-        have. "varimax" asks that a dimension change few features. "principal" asks that
-        dimensions be uncorrelated within the classes, the first with the largest variance. "auto"
-        is "principal" for the Bernoulli likelihood, that of images, and else "varimax". None
-        leaves the axes as training leaves them. Reconstructions do not change; scores do a little.
-        A decoder of your own is turned if it begins with a linear layer; `partial_fit` turns
-        nothing.
+        Rule for the axes of a fitted code. They turn within each set of dimensions that are
+        active in the same samples.
+
+        - "varimax": each dimension changes few features.
+        - "principal": dimensions are uncorrelated within the classes, and the first ones vary
+          most.
+        - "auto": "principal" for the Bernoulli likelihood, that of images, else "varimax".
+        - None: the axes stay as training leaves them.
+
+        Reconstructions do not change. Scores change a little where the dimensions of a set are
+        not equally certain. A decoder of your own must begin with a linear layer; with "auto",
+        the axes stay as they are if it does not. `partial_fit` turns no axes.
     warm_start : bool, default=False
-        Let `fit` continue from the last fit instead of starting afresh.
+        Whether `fit` continues from the last fit instead of starting afresh.
     sparse_output : bool, default=False
-        Let `transform` return a CSR array.
+        Whether `transform` returns a CSR array.
     random_state : int, RandomState instance or None, default=None
-        Seed of initialisation, shuffling and noise. None: a new one at each fit. No global
+        Seed of initialisation, shuffling and noise. None: a new seed for each fit. No global
         random state is read or changed.
     verbose : int, default=0
         1 shows a progress bar.
@@ -594,44 +638,48 @@ class ClassVSCTransformer(SpikeSlabTransformer):
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        The class labels, sorted; of an indicator the names or numbers of its columns.
+        The class labels, sorted. For an indicator, the names or numbers of its columns.
     n_features_in_ : int
         Number of features.
     feature_names_in_ : ndarray of shape (n_features,)
-        Names of the features; only there if X had column names that are all strings.
+        Names of the features. It exists only if X had column names that are all strings.
     n_iter_ : int
-        Epochs trained, those before a warm start included; a chunk of `partial_fit` counts as one.
+        Number of epochs trained, including those before a warm start. A chunk of `partial_fit`
+        counts as one.
     stop_reason_ : str
-        What ended the last training: "max_epochs", "steps" (the 600 steps of "auto"),
-        "early_stopping", "callback" or "partial_fit"; "interrupted" after Ctrl-C.
+        Why the last training ended: "max_epochs", "steps" (the 600 steps of "auto"),
+        "early_stopping", "callback", "partial_fit", or "interrupted" (Ctrl-C).
     history_ : DataFrame
-        Mean of the loss and of each of its terms in each epoch, in nats per sample. Under
-        "cross_fitted", "held_out_recognition" is no part of the loss: it is the cross-entropy of
-        labels by the classifiers that have not learned them. After `partial_fit` the history has
-        the last 1,000 chunks.
+        Means of the loss and of each of its terms, in nats per sample, with a row for each epoch.
+        After `partial_fit` it has a row for each of the last 1,000 chunks. With "cross_fitted",
+        the column "held_out_recognition" is not part of the loss. It is the cross-entropy of the
+        labels by the classifiers that have not learned them.
     generalization_ : DataFrame
-        Terms of `history_` that are known of training and of held-out samples alike, at the best
-        epoch: columns "training" and "held_out". `early_stopping` holds samples out.
+        Terms of `history_` at the best epoch, on training and on held-out samples: columns
+        "training" and "held_out". Without `early_stopping`, it has only the row "recognition", and
+        only with "cross_fitted".
     likelihood_ : str
-        Name of the model's likelihood: the parameter, or what "auto" chose.
+        Name of the model's likelihood: the parameter, or the choice of "auto".
     net_ : skorch.NeuralNet
         The net that was trained.
     module_ : torch.nn.Module
-        The fitted model, a copy that no later training changes.
+        The fitted model. No later training changes it.
 
     Warns
     -----
     CollapseWarning
-        By `fit`, if the classes share everything, a class has no active dimension or no labeled
-        sample, or more than a tenth of the dimensions are unused.
+        By `fit`, if no dimension is much more active in one class than in another, if a class
+        activates no dimension or has no labeled sample, or if more than a tenth of the dimensions
+        are unused.
     GeneralizationWarning
-        By `fit`, if the gates tell the classes of held-out samples no better than chance, or far
-        worse than those that they learned from.
+        By `fit`, if the gates tell the classes of held-out samples apart no better than chance, or
+        far worse than those of the samples that they learned from.
 
     See Also
     --------
-    VSCTransformer : The same without labels.
-    sklearn_classvsc.metrics : What to judge the codes by.
+    VSCTransformer : Sparse codes without labels.
+    factor_stability : Which dimensions refits with other seeds find again.
+    sklearn_classvsc.metrics : Measures of codes.
 
     References
     ----------
@@ -735,19 +783,18 @@ class ClassVSCTransformer(SpikeSlabTransformer):
             alpha = 0.2 if paper else role_alpha(self.n_components, n_classes)
         prior: dict[str, Any] = {
             "alpha": _check_alpha(alpha, self.n_components),
-            # Slabs away from 0 let a linear model see from z whether a dimension is on.
+            # Slabs away from 0 let a linear model see from z whether a dimension is active.
             "prior_mean": {"paper": 0.0, "balanced": 2.0, "cross_fitted": 3.0}[self.objective],
-            # Gates that are a head of the encoder must recognise a class, and hiding features keeps
-            # them from memorising it. Codes of incomplete samples must tell what is missing, and
-            # hiding more of them teaches the encoder to.
+            # Hidden features keep gates that are a head of the encoder from memorising the class.
+            # For incomplete samples they teach the encoder to infer what is missing.
             "input_dropout": {"balanced": 0.1, "cross_fitted": 0.2 * given.data.incomplete}.get(
                 self.objective, 0.0
             ),
             "n_classes": n_classes,
         }
         if self.objective == "cross_fitted":
-            several = isinstance(given.labels, LabelSets)
-            of = len(given.data), given.header.n_features_in_, n_classes, several
+            multilabel = isinstance(given.labels, LabelSets)
+            of = len(given.data), given.header.n_features_in_, n_classes, multilabel
             prior["cross_fit"] = cross_fit_sizes(*of, given.data.repeats())
         return prior
 
@@ -757,8 +804,8 @@ class ClassVSCTransformer(SpikeSlabTransformer):
         if (self.objective == "cross_fitted") != (module.gates is not None):
             has = "have not" if module.gates is None else "have"
             raise ValueError(
-                f"objective={self.objective!r} cannot go on from a model whose gates {has} been "
-                "cross-fitted: fit afresh, with warm_start=False, or set the objective back."
+                f"objective={self.objective!r} cannot continue from a model whose gates {has} been "
+                "cross-fitted. Set the objective back, or fit afresh with warm_start=False."
             )
         if module.gates is not None:
             kl = default_to(1.0 if module.likelihood.counts else 0.2, kl)
@@ -781,19 +828,26 @@ class ClassVSCTransformer(SpikeSlabTransformer):
     classes_ = Published(lambda fitted: _classes(fitted.model))
 
     def labels_of(self, y: ArrayLike) -> NDArray[Any]:
-        """Return labels as `fit` reads them: checked, as an array.
+        """Return labels as an array, checked as in `fit`.
 
-        For `metrics` and the like, which take arrays.
+        The functions of `metrics` take such arrays.
 
         Parameters
         ----------
         y : array-like of shape (n_samples,) or (n_samples, n_labels)
-            Labels, or an indicator of them.
+            Labels, or an indicator of several labels.
 
         Returns
         -------
         labels : ndarray of shape (n_samples,) or (n_samples, n_labels)
-            The labels; of an indicator 0 and 1.
+            The labels; for an indicator, zeros and ones.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If `y` is neither labels nor an indicator.
         """
         self._now()
         with prefix_errors("y", y):
@@ -801,7 +855,7 @@ class ClassVSCTransformer(SpikeSlabTransformer):
         return checked.members.astype(np.int8) if isinstance(checked, Indicator) else checked
 
     def _has_label(self, y: NDArray[Any]) -> NDArray[np.bool_]:
-        """Return which labels are one, (n,); `labels.labeled_rows` asks for it."""
+        """Return which samples have a label, (n,), for `labels.labeled_rows`."""
         return has_label(y, self.unlabeled)
 
     @fit_context(prefer_skip_nested_validation=True)
@@ -810,25 +864,27 @@ class ClassVSCTransformer(SpikeSlabTransformer):
     ) -> Self:
         """Train for one pass over a chunk of labeled data, at a constant learning rate.
 
-        The first call builds the model: its chunk decides what `likelihood="auto"` means and, of
-        counts, the total of decoded samples. The scales of the features follow the chunks up to
-        the first 1,000 samples, and then stay. A feature that is constant until then gets its
-        scale from the first chunk in which it varies. A warning tells of later chunks far outside
-        these scales. Weights that rise reach their value with the fraction `warmup` of 600
-        steps.
+        The first call builds the model. Its chunk decides what `likelihood="auto"` means and, for
+        counts, the total of decoded samples.
+
+        The scales of the features follow the chunks up to the first 1,000 samples, and then stay.
+        A feature that is constant until then gets its scale from the first chunk in which it
+        varies. A warning reports later chunks that lie far outside the scales. A weight that
+        rises reaches its value after the fraction `warmup` of 600 steps.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features), or a source
-            Samples, see `fit`. The pieces of a source are taken one after the other. The first
-            chunk needs a value of each feature.
+            Samples, as for `fit`. A source is read piece by piece. The first chunk must have a
+            value of each feature.
         y : array-like of shape (n_samples,) or (n_samples, n_labels), default=None
-            Labels, required; `unlabeled`, or in an indicator zeros, where there is none.
+            Labels, which are required. A sample without a label has the value `unlabeled`, or
+            zeros in an indicator.
         classes : array-like of shape (n_classes,) or None, default=None
-            All labels that will ever come, needed at the first call unless its `y` has them all.
-            For an indicator, the names of the columns.
+            All labels that will ever come. The first call needs them unless its `y` holds them
+            all. For an indicator, the names of the columns.
         sample_weight : array-like of shape (n_samples,), default=None
-            Non-negative weights of the samples; None means 1.
+            Non-negative weights of the samples. None means 1.
 
         Returns
         -------
@@ -837,41 +893,43 @@ class ClassVSCTransformer(SpikeSlabTransformer):
 
         Raises
         ------
-        ValueError
-            If an argument is not as described, or `y` has a label that the first call did not
+        TypeError, ValueError
+            If an argument is not as described, or `y` holds a label that the first call did not
             name.
         FloatingPointError
-            If the loss stops being finite. After this and any other error, also in a later piece
-            of a source, the estimator is as it was before the call.
+            If the loss stops being finite. After this and any other error, the estimator is as it
+            was before the call, even if the error occurs in a later piece of a source.
         KeyboardInterrupt
-            After Ctrl-C. The estimator is then as after the last step if a piece of a source was
-            finished, otherwise as it was before the call.
+            After Ctrl-C. If a piece of a source was finished, the estimator is as it was after the
+            last step. Otherwise it is as it was before the call.
         """
         return self._partial_fit(X, y, sample_weight, classes)
 
     def sample(self, n_samples: int = 1, y: Any = None) -> NDArray[Any]:
-        """Draw new samples, of the prior or of one class.
+        """Draw new samples from the prior or from one class.
 
-        A class's codes have each dimension on as often, and as strong, as in its training
-        samples; dimensions are drawn independently.
+        In the codes of a class, each dimension is active as often, and as strongly, as in the
+        training samples of the class. Dimensions are drawn independently.
 
         Parameters
         ----------
         n_samples : int, default=1
             Number of samples, at least 1.
         y : object, default=None
-            One of `classes_`; None draws from the prior.
+            One of `classes_`. None draws from the prior.
 
         Returns
         -------
         X : ndarray of shape (n_samples, n_features)
-            Means of p(x | z): no observation noise is added.
+            Means of p(x | z), without observation noise.
 
         Raises
         ------
+        NotFittedError
+            If the estimator is not fitted.
         ValueError
-            If `n_samples` is below 1, or `y` is none of the classes, or one of which no sample has
-            come.
+            If `n_samples` is below 1, or if `y` is not a class or is a class without labeled
+            samples.
         """
         if y is None:
             return super().sample(n_samples)
@@ -881,13 +939,13 @@ class ClassVSCTransformer(SpikeSlabTransformer):
             c = position(model.labels.classes, y)
             if c is None:
                 raise ValueError(
-                    f"y={brief(y)} is none of the classes the estimator knows: "
+                    f"y={brief(y)} is not a class that the estimator knows. Pass one of "
                     f"{brief(model.labels.classes)}."
                 )
             if not model.summary.n_samples[c]:
                 raise ValueError(
-                    f"y={brief(y)} is a class of which no labeled sample has come, so there is "
-                    "nothing to draw from: fit some, or leave y=None to draw from the prior."
+                    f"y={brief(y)} is a class without labeled samples, so there is nothing to draw "
+                    "from. Fit samples of this class, or draw from the prior with y=None."
                 )
             return CodeMoments(*model.summary.moments(c))
 
@@ -901,7 +959,7 @@ class ClassVSCTransformer(SpikeSlabTransformer):
 
 
 def role_alpha(n_components: int, n_classes: int) -> NDArray[np.float64]:
-    """Return the default alpha: 16 % global dimensions, the rest for the classes to divide."""
+    """Return the default alpha: 0.99 for 16 % of the dimensions, a lower one for the others."""
     n_global = round(0.16 * n_components)
     n_specific = n_components - n_global
     specific = min(0.4, max(1.2 / n_classes, 1.5 / n_specific))
@@ -909,7 +967,7 @@ def role_alpha(n_components: int, n_classes: int) -> NDArray[np.float64]:
 
 
 def _check_alpha(alpha: Any, n_components: int) -> NDArray[np.float32]:
-    """Return alpha, one value for each dimension."""
+    """Return alpha as one checked value for each dimension, (d,)."""
     alpha = np.asarray(alpha, dtype=np.float32)
     if alpha.shape not in {(), (n_components,)}:
         raise ValueError(
@@ -920,13 +978,13 @@ def _check_alpha(alpha: Any, n_components: int) -> NDArray[np.float32]:
     if outside.size:
         raise ValueError(
             f"alpha={float(outside.flat[0]):g} must lie strictly between 0 and 1: "
-            "it is the prior probability of a dimension to be on."
+            "it is the prior probability that a dimension is active."
         )
     return np.broadcast_to(alpha, n_components).copy()
 
 
 def default_to(default: float, value: float | None) -> float:
-    """Return a weight, or the objective's own where it is None."""
+    """Return `value`, or `default` where it is None."""
     return default if value is None else value
 
 

@@ -1,10 +1,11 @@
-"""Files that are written whole or not at all, and a tree of arrays and JSON as one of them.
+"""Files that are written whole or not at all, and a file format for trees of arrays and JSON.
 
-Such a tree is in the safetensors format, and reading it runs nothing. Its arrays are tensors named
-by their place in it, such as `_pending_state/module/encoder.0.weight`; the rest is JSON in the
-file's metadata. A SHA-256 of all other bytes detects damage. It does not tell who wrote the file.
+A tree is stored in the safetensors format, and reading it runs no code. Its arrays are tensors that
+are named by their path in the tree, such as `_pending_state/module/encoder.0.weight`. The rest is
+JSON in the file's metadata. A SHA-256 of all other bytes detects damage, but does not show who
+wrote the file.
 
-This module imports NumPy and the standard library only, and knows no model.
+This module imports only NumPy and the standard library, and knows no model.
 """
 
 from __future__ import annotations
@@ -28,29 +29,30 @@ from numpy.typing import NDArray
 
 try:
     import fcntl
-except ImportError:  # on Windows, which does not let anyone delete an open file
+except ImportError:  # on Windows, where nobody can delete an open file
     fcntl = None  # type: ignore[assignment]
 
 FORMAT = "sklearn-classvsc"
-#: Largest header, in bytes and in brackets: some 1,000 layers. Parsing it takes less than 100 MB.
+#: Largest header, in bytes and in brackets. It holds some 1,000 layers, and parsing it takes less
+#: than 100 MB.
 HEADER_LIMIT, BRACKET_LIMIT = 4 * 2**20, 200_000
-#: Bytes of labels once they are an array: what a small file may say, and a load would take.
+#: Largest array of labels, in bytes, because a small file could declare a huge one.
 LABEL_LIMIT = 2**24
-#: Ends each of the strings in a tensor: no UTF-8 has this byte.
+#: End of each string in a tensor. UTF-8 never contains this byte.
 END = b"\xff"
-#: How a header begins; the 64 digits of the hash follow.
+#: Beginning of a header. The 64 digits of the hash follow.
 PREFIX = b'{"__metadata__": {"sha256": "'
 DTYPES = {
     "BOOL": "?", "F16": "<f2", "F32": "<f4", "F64": "<f8", "I8": "i1", "I16": "<i2",
     "I32": "<i4", "I64": "<i8", "U8": "u1", "U16": "<u2", "U32": "<u4", "U64": "<u8",
 }  # fmt: skip
 CODES = {np.dtype(dtype): code for code, dtype in DTYPES.items()}
-#: The next step, where there is no better one.
-STEP = "Copy the file again from where it came, or save the model anew."
+#: Default advice in errors.
+STEP = "Copy the file again from its source, or save the model again."
 
 
 class ModelFileError(ValueError):
-    """A file is not a model that this version can load, or is damaged."""
+    """A file is damaged, or is not a model that this version can load."""
 
 
 # -- files that are written whole or not at all --------------------------------------------------
@@ -58,12 +60,13 @@ class ModelFileError(ValueError):
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Open a new file that takes the place of `path` at the end of the block, if all went well.
+    """Open a new file that replaces `path` at the end of the block, if the block succeeds.
 
-    Until then `path` is as it was, and after an error nothing is left of the new file. The new file
-    keeps the permissions of the file that it replaces and, where the system lets it, owner and
-    group; a symbolic link stays one. After the block, file and directory are on the disk. Files
-    that killed writes to the same path have left are deleted. A file that another process is
+    Until then, `path` does not change. After an error, the new file is deleted. The new file keeps
+    the permissions of the file that it replaces and, if the system allows it, owner and group. A
+    symbolic link stays a link. After the block, file and directory are on the disk.
+
+    Files that killed writes to the same path have left are deleted. A file that another process is
     writing is locked, and stays.
 
     Parameters
@@ -74,7 +77,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     Raises
     ------
     OSError
-        If the file cannot be written, or `path` is no regular file.
+        If the file cannot be written, or `path` is not a regular file.
     """
     target, old = _target(path)
     _clear(target)
@@ -87,7 +90,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             if old is not None:
                 _take_after(descriptor, old)
             os.fsync(descriptor)
-            if fcntl is not None:  # while it is locked, so that no other process deletes it
+            if fcntl is not None:  # still locked, so that no other process deletes it
                 os.replace(temporary, target)
         finally:
             os.close(descriptor)
@@ -99,7 +102,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
-    """Raise the OSError that `replacing` would meet now."""
+    """Raise the OSError that `replacing` would raise now."""
     target, _ = _target(path)
     _clear(target)
     temporary = _temporary(target)
@@ -110,12 +113,12 @@ def check_writable(path: str | os.PathLike[str]) -> None:
 
 
 def _target(path: str | os.PathLike[str]) -> tuple[Path, os.stat_result | None]:
-    """Return the file that a path leads to, and what it is; None if there is none."""
+    """Return the file that a path leads to, and its status, or None if it does not exist."""
     target, found = Path(os.path.realpath(path)), None
     with suppress(FileNotFoundError):
         found = os.stat(target)
     if _is_descriptor(os.fspath(path)) or not (found is None or stat.S_ISREG(found.st_mode)):
-        raise OSError(f"{os.fspath(path)} is not a regular file: name another path.")
+        raise OSError(f"{os.fspath(path)} is not a regular file. Name another path.")
     return target, found
 
 
@@ -133,7 +136,7 @@ def _temporary(target: Path) -> Path:
 
 
 def _prefix(target: Path) -> str:
-    """Return how the names of new files for this target begin."""
+    """Return the beginning of the names of new files for this target."""
     return f".{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]}."
 
 
@@ -143,28 +146,30 @@ def _create(path: Path, mode: int) -> int:
     while True:
         descriptor = os.open(path, flags, mode)
         if fcntl is not None:
-            with suppress(OSError):  # a file system has no locks, and nothing is cleared there
+            with suppress(OSError):  # a file system without locks, where nothing is cleared
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
         if path.exists():
             return descriptor
-        os.close(descriptor)  # another process found it before it was locked, and deleted it
+        os.close(descriptor)  # another process deleted it before it was locked
 
 
 def _take_after(descriptor: int, old: os.stat_result) -> None:
-    """Give a file the owner, group and permissions of another, where the system lets it."""
+    """Give a file the owner, group and permissions of another, if the system allows it."""
     if not hasattr(os, "fchown"):
         return
     for owner, group in ((-1, old.st_gid), (old.st_uid, -1)):
         with suppress(OSError):
             os.fchown(descriptor, owner, group)
     mode = stat.S_IMODE(old.st_mode)
-    if os.fstat(descriptor).st_gid != old.st_gid:  # another group may do what everyone may
+    if (
+        os.fstat(descriptor).st_gid != old.st_gid
+    ):  # a different group gets the permissions of others
         mode = mode & ~0o070 | (mode & 0o007) << 3
     os.fchmod(descriptor, mode)
 
 
 def _clear(target: Path) -> None:
-    """Delete what killed writes to this target have left: files that no process has locked."""
+    """Delete files that killed writes to this target have left: those that no process locks."""
     with suppress(OSError):
         for name in os.listdir(target.parent):
             if name.startswith(_prefix(target)) and name.endswith(".tmp"):
@@ -185,7 +190,7 @@ def _delete_unlocked(path: Path) -> None:
 
 
 def _sync(directory: Path) -> None:
-    """Let the name of a new file survive a crash of the system, where the system can do that."""
+    """Make the name of a new file survive a crash of the system, if the system can do that."""
     with suppress(OSError):
         descriptor = os.open(directory, os.O_RDONLY)
         try:
@@ -198,25 +203,25 @@ def _sync(directory: Path) -> None:
 
 
 class Labels(NamedTuple):
-    """Labels or names in a file, from which `label_array` makes an array once all is checked."""
+    """Labels or names in a file. After all checks, `label_array` makes an array from them."""
 
-    items: Any  # a list or, of strings, their UTF-8 bytes, each string ended by `END`
+    items: Any  # a list; for strings, their UTF-8 bytes, with `END` after each string
     dtype: str
 
 
 class History(NamedTuple):
-    """The history of a training in a file, from which `rows` makes rows once all is checked."""
+    """The history of a training in a file. After all checks, `rows` makes rows from it."""
 
-    columns: dict[str, Any]  # of each row, or (numbers of rows, values in them)
+    columns: dict[str, Any]  # values of all rows, or (row numbers, values)
 
 
 def header(metadata: dict[str, Any], tensors: dict[str, NDArray[Any]], reserve: int = 0) -> bytes:
-    """Return the header of a file, with nothing where the hash belongs.
+    """Return the header of a file, with an empty hash.
 
     Raises
     ------
     ValueError
-        If it is larger than those that are read, with `reserve` bytes more.
+        If the header plus `reserve` bytes exceeds the limits for reading.
     """
     strings = {name: x if isinstance(x, str) else json.dumps(x) for name, x in metadata.items()}
     entries: dict[str, Any] = {"__metadata__": {"sha256": ""} | strings}
@@ -230,9 +235,9 @@ def header(metadata: dict[str, Any], tensors: dict[str, NDArray[Any]], reserve: 
     text += b" " * (-len(text) % 8)
     if not _is_small(text, reserve):
         raise ValueError(
-            f"All but the arrays takes {len(text) + reserve} bytes and {_brackets(text)} brackets "
-            f"as JSON, of {HEADER_LIMIT} and {BRACKET_LIMIT} at most: use fewer layers and shorter "
-            "parameters, or joblib.dump, whose files run code when loaded."
+            f"The parts that are not arrays take {len(text) + reserve} bytes and {_brackets(text)} "
+            f"brackets as JSON, but at most {HEADER_LIMIT} and {BRACKET_LIMIT} are allowed. Use "
+            "fewer layers and shorter parameters, or joblib.dump, whose files run code when loaded."
         )
     return text
 
@@ -240,7 +245,7 @@ def header(metadata: dict[str, Any], tensors: dict[str, NDArray[Any]], reserve: 
 def write_tree(
     path: str | os.PathLike[str], metadata: dict[str, Any], tensors: dict[str, NDArray[Any]]
 ) -> None:
-    """Write a file of strings and JSON by name, and of tensors, all of it or nothing."""
+    """Write metadata, as strings and JSON, and tensors to a file, all of it or nothing."""
     text = header(metadata, tensors)
     blocks = [_bytes(tensors[name]) for name in _in_order(tensors)]
     digest = hashlib.sha256(text)
@@ -252,27 +257,27 @@ def write_tree(
 
 
 def is_tree(path: str | os.PathLike[str]) -> bool:
-    """Return whether a file begins as those that `write_tree` writes."""
+    """Return whether a file begins as a file of `write_tree` does."""
     with open(path, "rb") as file:
         return file.read(8 + len(PREFIX))[8:] == PREFIX
 
 
 class Reading:
-    """A file of `write_tree`, open: first what it declares, and its tensors once that is checked.
+    """An open file of `write_tree`. Read its tensors after a check of what the header declares.
 
-    What the header declares is bounded by the size of the file, before memory is taken for it.
+    The size of the file bounds what the header may declare, before memory is allocated for it.
 
     Parameters
     ----------
     file : binary file
-        It is read from its beginning.
+        The file, which is read from its beginning.
 
     Attributes
     ----------
     metadata : dict
-        What `write_tree` was given; what was not a string is JSON, see `part`.
+        Metadata from `write_tree`. Values that were not strings are JSON, see `part`.
     data_size : int
-        Bytes of all tensors.
+        Size of all tensors in bytes.
     """
 
     def __init__(self, file: io.BufferedReader) -> None:
@@ -297,13 +302,13 @@ class Reading:
         self.data_size = size - 8 - length
 
     def part(self, name: str) -> Any:
-        """Return what the metadata hold as JSON."""
+        """Return the value of a part of the metadata that is JSON."""
         text = self.metadata[name]
         expect(_is_small(text.encode("utf-8", "surrogatepass")), f"large {name}", "less")
         return json.loads(text)
 
     def layout(self) -> list[tuple[str, np.dtype[Any], list[int]]]:
-        """Return (name, dtype, shape) of each tensor in the file's order; they tile its data."""
+        """Return (name, dtype, shape) of each tensor, in the order in which they tile the data."""
         end, data_size = 0, self.data_size
         layout = []
         for name, entry in sorted(self._entries.items(), key=lambda item: item[1]["data_offsets"]):
@@ -311,7 +316,7 @@ class Reading:
             span = entry["data_offsets"]
             what = f"tensor {short(name)} of shape {short(shape)} at bytes {short(span)}"
             fits = len(shape) <= 4 and all(type(n) is int and 0 <= n <= data_size for n in shape)
-            # Where there is a 0, too.
+            # Bound the other sizes too if one size is 0.
             fits = fits and math.prod(max(n, 1) for n in shape) <= data_size
             expect(fits, what, f"sizes within the {data_size} bytes of data")
             begin, end = end, end + math.prod(shape) * dtype.itemsize
@@ -321,14 +326,14 @@ class Reading:
         return layout
 
     def blank(self) -> dict[str, NDArray[Any]]:
-        """Return tensors of zeros, as they are declared, which take no memory."""
+        """Return tensors of zeros with the declared shapes, which take no memory."""
         return {
             name: np.broadcast_to(np.zeros((), dtype), shape)
             for name, dtype, shape in self.layout()
         }
 
     def tensors(self) -> dict[str, NDArray[Any]]:
-        """Return the tensors, which may be read once; refuse a file that is not as written."""
+        """Return the tensors, which can be read only once; refuse a damaged file."""
         digest_at = slice(len(PREFIX), len(PREFIX) + 64)
         digest = hashlib.sha256(self.text[: digest_at.start] + self.text[digest_at.stop :])
         arrays: dict[str, NDArray[Any]] = {}
@@ -344,17 +349,17 @@ class Reading:
 
 
 class Codec:
-    """Values as JSON and tensors, and back.
+    """Conversion of values to JSON and tensors, and back.
 
-    They are numbers, booleans, strings, None, numeric arrays, labels, lists, tuples and dicts of
-    these; and what a schema names.
+    Values are numbers, booleans, strings, None, numeric arrays and labels; lists, tuples and dicts
+    of these; and the records and bodies below.
 
     Parameters
     ----------
     records : tuple of types
-        Kinds of named tuples.
+        Named tuples that values may be.
     bodies : callable
-        Returns, by name, the classes whose objects are known by their parameters.
+        Returns a dict, by name, of classes whose objects are stored by their parameters.
     """
 
     def __init__(
@@ -365,11 +370,11 @@ class Codec:
         self.bodies = bodies
 
     def is_body(self, value: Any) -> bool:
-        """Return whether a value is one of the bodies: a name and parameters."""
+        """Return whether a value is an object of one of the bodies."""
         return type(value) in self.bodies().values()
 
     def encode(self, value: Any, path: str, tensors: dict[str, NDArray[Any]]) -> Any:
-        """Return `value` as JSON; its arrays go to `tensors` under their path."""
+        """Return `value` as JSON; its arrays go to `tensors` under their paths."""
 
         def encode(item: Any, name: Any) -> Any:
             return self.encode(item, f"{path}/{name}" if path else str(name), tensors)
@@ -398,7 +403,9 @@ class Codec:
             items = [encode(x, i) for i, x in enumerate(value)]
             return {"$": type(value).__name__, "items": items}
         elif self.is_body(value):
-            params = value.get_params(deep=False).items()  # not as tensors: they decide on memory
+            params = value.get_params(
+                deep=False
+            ).items()  # not tensors: they decide on memory before tensors are read
             lists = {name: x.tolist() if isinstance(x, np.ndarray) else x for name, x in params}
             return {"$": "body", "of": type(value).__name__, "params": encode(lists, "params")}
         elif type(value) is list:
@@ -413,13 +420,13 @@ class Codec:
         kind = type(value).__name__
         kind = f"an array of {value.dtype}" if isinstance(value, np.ndarray) else kind
         raise ValueError(
-            f"{path} ({kind}) cannot be saved: numbers, booleans, strings, numeric arrays, and "
-            "labels and lists of these can. Convert it, or use joblib.dump, whose files run code "
-            "when loaded."
+            f"{path} ({kind}) cannot be saved. Convert it to numbers, booleans, strings, a numeric "
+            "array, labels, or a list of these. Or use joblib.dump, whose files run code when "
+            "loaded."
         )
 
     def decode(self, node: Any, tensors: dict[str, NDArray[Any]]) -> Any:
-        """Undo `encode`; takes the arrays out of `tensors`. `Labels` and `History` stay as such."""
+        """Undo `encode`, taking arrays out of `tensors`; keep `Labels` and `History`."""
         if isinstance(node, list):
             return [self.decode(item, tensors) for item in node]
         if not isinstance(node, dict):
@@ -447,7 +454,7 @@ class Codec:
         if kind == "rows":
             found = self.decode(node["columns"], tensors)
             if not any(found.get("batches", ())):
-                found.pop("batches", None)  # which schema version 1 has
+                found.pop("batches", None)  # from schema version 1
             return History(found)
         if kind == "body":
             known = self.bodies()
@@ -460,20 +467,20 @@ class Codec:
 
 
 def columns(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the columns of a history; of one that some rows lack, also the numbers of those."""
+    """Return the columns of a history. If rows lack a column, it is (row numbers, values)."""
     names = dict.fromkeys(name for row in rows for name in row)
     found: dict[str, Any] = {}
     for name in names:
         at = [i for i, row in enumerate(rows) if name in row]
         values = [rows[i][name] for i in at]
-        if name != "batches" or any(values):  # per batch there is nothing: it is always empty
+        if name != "batches" or any(values):  # this package records nothing per batch
             column = _column(values)
             found[name] = column if len(at) == len(rows) else (np.array(at), column)
     return found
 
 
 def _column(values: list[Any]) -> Any:
-    """Return values as an array if they come back from it as they are."""
+    """Return values as an array if that preserves them exactly."""
     kinds = {type(x) for x in values}
     whole = kinds in ({float}, {bool}) or (kinds == {int} and max(map(abs, values)) < 2**63)
     return np.array(values) if whole else values
@@ -490,7 +497,7 @@ def rows(columns: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def label_array(labels: Labels, n: int) -> NDArray[Any]:
-    """Return n labels as the array that they were."""
+    """Return n labels as an array with its original dtype."""
     items = labels.items
     if not isinstance(items, list):
         data = items.tobytes()
@@ -503,18 +510,18 @@ def label_array(labels: Labels, n: int) -> NDArray[Any]:
 
 
 def are_plain(values: Any) -> bool:
-    """Return whether values are in a list or a tuple, and none is one itself."""
+    """Return whether values are a list or a tuple of plain values."""
     plain = bool | int | float | str | np.generic | None
     return type(values) in (list, tuple) and all(isinstance(x, plain) for x in values)
 
 
 def is_array(value: Any, kinds: str, ndim: int) -> bool:
-    """Return whether a value is an array of such kinds of dtype and of so many dimensions."""
+    """Return whether a value is an array with these kinds of dtype and number of axes."""
     return isinstance(value, np.ndarray) and value.dtype.kind in kinds and value.ndim == ndim
 
 
 def _in_order(tensors: dict[str, NDArray[Any]]) -> list[str]:
-    """Return the names of tensors so that each is aligned."""
+    """Return the names of tensors in an order that aligns each."""
     return sorted(tensors, key=lambda name: (-tensors[name].itemsize, name))
 
 
@@ -540,5 +547,5 @@ def expect(met: bool, found: str, expected: str) -> None:
 
 
 def refuse(found: str, expected: str, step: str = STEP) -> NoReturn:
-    """Refuse a file; whoever knows its path puts that in front."""
+    """Refuse a file; the caller that knows its path adds it in front."""
     raise ModelFileError(f"found {found}; expected {expected}. {step}")

@@ -1,4 +1,4 @@
-"""Recognise data: checksums of samples, labels and weights, however they are held in memory."""
+"""Checksums that recognise samples, labels and weights, independent of their form in memory."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-#: Bytes of a memory map up to which every row is read, and how many rows of a larger one are.
+#: Bytes up to which a memory map is read in full, and the rows read of a larger one.
 FULL, ROWS = 2**30, 1000
-#: Bytes of samples that are looked at together.
+#: Bytes of samples to read together.
 BLOCK = 2**22
 
 
 def checksum(X: Any) -> str:
-    """Return a checksum of samples, dense or CSR, which does not depend on how zeros are stored.
+    """Return a checksum of samples, dense or CSR, whether or not CSR data store zeros.
 
-    It reads every row, at some 1 GB/s. Of a memory map of more than 1 GiB it reads 1,000 rows,
-    evenly spread.
+    It reads every row, at about 1 GB/s. From a memory map of more than 1 GiB, it reads only 1,000
+    evenly spread rows.
     """
     n, width = X.shape
     step = max(1, BLOCK // max(1, width * X.dtype.itemsize))
@@ -40,9 +40,9 @@ def checksum(X: Any) -> str:
 
 
 def digest(*values: Any) -> str:
-    """Return a hash of labels, names and weights, in their order: arrays, numbers, strings, None.
+    """Return a hash of arrays, numbers, strings and None, in their order.
 
-    It depends on the types of numbers, but not on how strings are held.
+    The hash depends on the types of numbers, but not on the container of strings.
     """
     found = hashlib.sha256()
     for value in values:
@@ -51,7 +51,7 @@ def digest(*values: Any) -> str:
 
 
 def _parts(block: Any) -> list[NDArray[Any]]:
-    """Return the arrays that rows consist of; sparse rows without zeros, in order of columns."""
+    """Return the arrays that make up rows; for sparse rows, without zeros and in column order."""
     if not hasattr(block, "toarray"):
         return [np.asarray(block)]
     block = block.tocsr(copy=True)
@@ -64,13 +64,13 @@ def _is_mapped(X: Any) -> bool:
     while X is not None:
         if isinstance(X, np.memmap | mmap.mmap):
             return True
-        if isinstance(X, torch.Tensor):  # whose `data` is a tensor again, without end
+        if isinstance(X, torch.Tensor):  # its `data` is a tensor again, without end
             return False
         if isinstance(X, memoryview):
             X = X.obj
         elif isinstance(X, np.ndarray):
             X = X.base
-        else:  # rows of a table, or the values of a sparse array
+        else:  # `Rows`, or the values of a sparse array
             X = getattr(X, "X", getattr(X, "data", None))
     return False
 

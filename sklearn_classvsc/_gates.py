@@ -1,7 +1,7 @@
-"""Room 4: what the gates of a batch say of its classes.
+"""Room 4: what the gates of a batch say about its classes.
 
-How often each dimension is on in each class, how much of that is information about the class, and
-how far the samples of a class, or two classes, agree. Pure functions of one whole batch.
+Functions of one whole batch, without side effects: how often each dimension is active in each
+class, how much that tells about the class, and how far samples or classes agree.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from torch.autograd.function import once_differentiable
 
 from ._spike_slab import bernoulli_entropy, entropy_and_slope
 
-#: Step of the running profiles of the classes.
+#: Step of the running means in the class profiles.
 MOMENTUM = 0.1
 
 
 class ClassGates(NamedTuple):
-    """How often each dimension is on, over a batch and in each of its classes."""
+    """How often each dimension is active, in a batch and in each of its classes."""
 
-    weight: Tensor  # weights of the samples that the means are taken with, (n,)
-    share: Tensor  # share of each class in those weights, (C,); 0 for a class that is absent
+    weight: Tensor  # weights of the samples in the means, (n,)
+    share: Tensor  # share of each class in these weights, (C,); 0 for an absent class
     pi: Tensor  # mean gamma, (d,)
     pi_entropy: Tensor  # h(pi), (d,)
-    pi_c: Tensor  # mean gamma of each class, (C, d); 0 for a class that is absent
-    conditional_entropy: Tensor  # mean_c h(pi_c), an unlabeled sample being its own class, (d,)
+    pi_c: Tensor  # mean gamma of each class, (C, d); 0 for an absent class
+    conditional_entropy: Tensor  # mean_c h(pi_c), (d,); an unlabeled sample is its own class
     entropy: Tensor  # mean_x h(gamma_x), (d,)
 
 
@@ -38,20 +38,20 @@ def class_gates(
     weight: Tensor,
     balanced: bool = False,
 ) -> ClassGates:
-    """Summarise the gates of a batch, by one matrix product over the classes.
+    """Summarise the gates of a batch in one matrix product over the classes.
 
     Parameters
     ----------
     gamma : Tensor of shape (n, d)
         Activation probabilities.
     labels : Tensor of shape (n,)
-        Class indices; -1 where there is no label.
+        Class indices; -1 for no label.
     n_classes : int
         Number C of classes.
     weight : Tensor of shape (n,)
         Sample weights that sum to 1.
     balanced : bool
-        Give every class in the batch the same share, and samples without a label none.
+        Whether every class in the batch has the same share, and samples without a label none.
 
     Returns
     -------
@@ -63,7 +63,7 @@ def class_gates(
         pi_entropy = bernoulli_entropy(pi)
         return ClassGates(weight, weight[:0], pi, pi_entropy, gamma[:0], entropy, entropy)
     with torch.no_grad():
-        # A row for each class, one for all, one for those with a label and one for those without.
+        # A row for each class, then for all samples, for labeled ones and for unlabeled ones.
         row = torch.where(labels < 0, n_classes + 2, labels)
         rows = weight.new_zeros(n_classes + 3, len(labels)).scatter_(0, row[None], weight[None])
         average = rows[:n_classes]
@@ -76,12 +76,12 @@ def class_gates(
             rows[-1] = 0
         rows[n_classes] = weight
         rows[n_classes + 1] = weight - rows[-1]
-    # Few products and one entropy serve all: for such small matrices their number sets the time.
+    # The matrices are small, so the number of operations sets the time: hence few products.
     means, entropies = rows[: n_classes + 1] @ gamma, rows[n_classes + 1 :] @ h
     h_labeled, h_unlabeled = entropies
     (pi_c, pi), (h_c, h_pi) = (x.split([n_classes, 1]) for x in (means, bernoulli_entropy(means)))
-    # Both add the same sum over samples without a label. If there are no others the two are equal,
-    # so that nothing is inconsistent where the share that it is divided by is 0.
+    # Both add the same sum over samples without a label. Without labeled samples they are exactly
+    # equal. The inconsistency is then 0, and so is the share that divides it.
     conditional, entropy = share @ h_c + h_unlabeled, h_labeled + h_unlabeled
     return ClassGates(weight, share, pi.squeeze(0), h_pi.squeeze(0), pi_c, conditional, entropy)
 
@@ -95,34 +95,35 @@ def label_gates(
 ) -> ClassGates:
     """Summarise the gates of a batch in which samples may have several labels.
 
-    A dimension is on if one of the sample's labels switches it on (noisy-or): with pi_cj the
-    probability that label c does,
+    A dimension is active if one of the sample's labels activates it (noisy-or). If pi_cj is the
+    probability that label c activates dimension j, the labels of sample x activate it with
+    probability
 
-        e_xj = 1 - prod_{c of x} (1 - pi_cj),
+        e_xj = 1 - prod_{c of x} (1 - pi_cj).
 
-    and `conditional_entropy` is the cross-entropy of gamma and e, which is at least what any
-    function of the labels leaves open. pi_c is an EM step from `profile`: each gate is attributed
-    to the labels of its sample, in the ratio of what they were known to switch on. Where each
-    sample has one label, e_x and pi_c are that label's mean, and all is as in `class_gates`.
+    `conditional_entropy` is the cross-entropy of gamma and e. It is at least the uncertainty that
+    any function of the labels leaves. pi_c is an EM step from `profile`: it attributes each gate to
+    the labels of its sample, in proportion to their last pi_c. If each sample has one label, e_x
+    and pi_c are the mean of that label, and the result equals that of `class_gates`.
 
     Parameters
     ----------
     gamma : Tensor of shape (n, d)
         Activation probabilities.
     members : Tensor of bool of shape (n, C)
-        Which labels a sample has; a row of none is a sample without a label.
+        Which labels a sample has. A sample without a label has a row of False.
     weight : Tensor of shape (n,)
         Sample weights that sum to 1.
     profile : Tensor of shape (C, d)
         The last known pi_c.
     balanced : bool
-        Give every label in the batch the same share, and samples without a label none. `pi` is
-        then the mean of pi_c: how often a dimension stands for a label.
+        Whether every label in the batch has the same share, and samples without a label none. `pi`
+        is then the mean of pi_c.
 
     Returns
     -------
     ClassGates
-        With C labels in place of classes.
+        The summary, with C labels in place of classes.
     """
     info = torch.finfo(gamma.dtype)
     with torch.no_grad():
@@ -135,7 +136,7 @@ def label_gates(
             present = (share > 0).to(weight.dtype)
             share = present / present.sum().clamp_min(1)
             weight = average @ share
-        before = profile.clamp(0.01, 1 - info.eps)  # a step from 0 would stay at 0
+        before = profile.clamp(0.01, 1 - info.eps)  # an EM step from 0 stays at 0
         cause = -torch.expm1(member @ torch.log1p(-before))  # (n, d)
         labeled = weight * (count[:, 0] > 0)
         unlabeled = weight - labeled
@@ -158,34 +159,34 @@ def label_gates(
 
 
 class ClassProfiles(NamedTuple):
-    """The running mean gates of the classes that a batch is compared with."""
+    """Running means of the gates of each class, with which a batch is compared."""
 
     whole: Tensor  # the profiles of all classes, (C, d)
-    rows: Tensor  # the profiles of the classes that count here, (c, d)
-    classes: Tensor | None  # which classes count here, (c,); None: all
+    rows: Tensor  # the profiles that this batch needs, (c, d)
+    classes: Tensor | None  # the classes of `rows`, (c,); None: all
 
     @classmethod
     def of(cls, labels: Tensor, whole: Tensor) -> tuple[Tensor, ClassProfiles]:
         """Return the labels as indices of `rows`, and the profiles.
 
-        If there are more classes than samples, only those in the batch are taken: time grows with
-        their number.
+        If there are more classes than samples, `rows` holds only the classes in the batch, because
+        time grows with the number of rows.
         """
         if labels.ndim == 2 or len(whole) <= len(labels):
             return labels, cls(whole, whole, None)
         classes = labels.unique()
-        n_none = int(classes[0] < 0)  # -1 is no class
+        n_none = int(classes[0] < 0)  # -1 means no label
         labels, classes = torch.searchsorted(classes, labels) - n_none, classes[n_none:]
         return labels, cls(whole, whole[classes], classes)
 
     def gates(self, gamma: Tensor, labels: Tensor, weight: Tensor, balanced: bool) -> ClassGates:
-        """Return the summary of the gates of a batch."""
+        """Summarise the gates of a batch."""
         if labels.ndim == 2:
             return label_gates(gamma, labels, weight, self.rows, balanced)
         return class_gates(gamma, labels, len(self.rows), weight, balanced)
 
     def after(self, gates: ClassGates) -> ClassProfiles:
-        """Return the profiles after this batch."""
+        """Return the profiles after an update with this batch."""
         step = MOMENTUM * (gates.share > 0)[:, None].to(self.rows.dtype)
         rows = self.rows.lerp(gates.pi_c.detach(), step)
         if self.classes is None:
@@ -194,22 +195,22 @@ class ClassProfiles(NamedTuple):
 
 
 def centroid_divergence(gates: ClassGates) -> Tensor:
-    """Jensen-Shannon divergence of the gates within the classes, over the labeled samples.
+    """Return the Jensen-Shannon divergence of the gates within the classes.
 
-    The mean over classes, by their share, of h(pi_c) - mean_{x in c} h(gamma_x): the
-    `inconsistency`, per labeled sample. At most d log 2 nats.
+    It is the mean over classes, weighted by their shares, of h(pi_c) - mean_{x in c} h(gamma_x):
+    the inconsistency per labeled sample. It is at most d log 2 nats.
     """
     inconsistency = (gates.conditional_entropy - gates.entropy).sum()
     return inconsistency / gates.share.sum().clamp_min(torch.finfo(gates.share.dtype).tiny)
 
 
 def pairwise_divergence(gamma: Tensor, labels: Tensor, n_classes: int, weight: Tensor) -> Tensor:
-    """Jensen-Shannon divergence between the gates of two samples of a class.
+    """Return the Jensen-Shannon divergence between the gates of two samples of a class.
 
-    The mean over classes of the mean over distinct pairs of
-    sum_j h((gamma_aj + gamma_bj) / 2) - h(gamma_aj) / 2 - h(gamma_bj) / 2. Parameters as for
-    `class_gates`; time and memory grow with the number of pairs, and the weight of a pair is the
-    product of its samples' weights. At most d log 2 nats.
+    It is the mean over classes of the mean over distinct pairs (a, b) of
+    sum_j h((gamma_aj + gamma_bj) / 2) - h(gamma_aj) / 2 - h(gamma_bj) / 2, at most d log 2 nats.
+    The weight of a pair is the product of the weights of its samples. Time and memory grow with
+    the number of pairs. The parameters are those of `class_gates`.
     """
     h = bernoulli_entropy(gamma).sum(1)  # (n,)
     means = []
@@ -226,52 +227,52 @@ def pairwise_divergence(gamma: Tensor, labels: Tensor, n_classes: int, weight: T
 
 
 class Dimensions(NamedTuple):
-    """What the default objectives make of alpha, the same in every step."""
+    """Constants that the default objectives compute from alpha once."""
 
     specific: Tensor  # 1 for the dimensions that are not global, else 0, (d,)
     n_specific: Tensor  # their number, at least 1, ()
-    alpha: Tensor  # the mean alpha of these, ()
-    least: Tensor  # the usage that is free, (d,) each; see `free_usage`
+    alpha: Tensor  # their mean alpha, ()
+    least: Tensor  # the range of usage without cost, (d,) each; see `free_usage`
     most: Tensor
 
     @classmethod
     def of(cls, alpha: Tensor) -> Dimensions:
-        """Return this for alpha of shape (d,)."""
+        """Return the constants for alpha of shape (d,)."""
         specific = (alpha <= 0.5).to(alpha.dtype)
         n_specific = specific.sum().clamp_min(1)
-        mean = ((alpha * specific).sum() / n_specific).clamp_min(1e-6)  # if there is none
+        mean = ((alpha * specific).sum() / n_specific).clamp_min(1e-6)  # if all are global
         excess = (alpha - 0.12).clamp_min(0) * specific
         most = torch.maximum(alpha, (alpha + 0.8 * excess).clamp_max(0.5))
         return cls(specific, n_specific, mean, alpha - 0.1 * excess, most)
 
 
 def free_usage(pi: Tensor, dimensions: Dimensions) -> Tensor:
-    """Return the usage closest to `pi`, (d,), that the default objectives do not charge for.
+    """Return the usage closest to `pi`, (d,), that the default objectives do not penalise.
 
-    Let e be the excess of alpha over 0.12, which is about alpha's value for ten classes. Free is
-    what lies from alpha - 0.1 e to alpha + 0.8 e, at most one half. Where classes are few and alpha
-    is large, a class may then have a dimension of its own, or two may share one instead of each
-    having a copy. If alpha is 0.12 or less, and for global dimensions, only alpha is free.
+    Let e be the excess of alpha over 0.12, which is about the alpha for ten classes. Usage from
+    alpha - 0.1 e to alpha + 0.8 e, at most one half, has no cost. If classes are few, alpha is
+    large. A class may then have its own dimension, or two classes may share one instead of each
+    having a copy. If alpha is 0.12 or less, and for global dimensions, only alpha has no cost.
     """
-    # Where a divergence from it is 0, so is its derivative.
+    # Detached, because the derivative of a divergence is 0 where the divergence is 0.
     return pi.detach().clamp(dimensions.least, dimensions.most)
 
 
 def profile_terms(pi_c: Tensor, share: Tensor, dimensions: Dimensions) -> tuple[Tensor, Tensor]:
-    """Return "class_usage" and "overlap", see `BalancedObjective`, of the non-global dimensions.
+    """Return the terms "class_usage" and "overlap" of the non-global dimensions.
 
-    The overlap is 1 - contrast, with mean gammas in place of supports, see
-    `metrics.class_contrast_score`. It is in [0, 2], and 0 where every class has dimensions of its
-    own that all its samples use.
+    `BalancedObjective` explains the terms. The overlap is 1 - contrast, as in
+    `metrics.class_contrast_score`, with mean gammas in place of supports. It lies in [0, 2]. It is
+    0 if every class has its own dimensions, which are active in all its samples.
 
     Parameters
     ----------
     pi_c : Tensor of shape (C, d)
         Mean gamma of each class.
     share : Tensor of shape (C,)
-        Share of each class; 0 for one that is absent.
+        Share of each class; 0 for an absent class.
     dimensions : Dimensions
-        What alpha says of them.
+        Constants from alpha.
 
     Returns
     -------
@@ -282,7 +283,7 @@ def profile_terms(pi_c: Tensor, share: Tensor, dimensions: Dimensions) -> tuple[
 
 
 class _ProfileTerms(torch.autograd.Function):
-    """In closed form: for matrices of a few classes the number of operations sets the time."""
+    """Derivatives in closed form, because many small operations would set the time."""
 
     @staticmethod
     def forward(
@@ -301,8 +302,8 @@ class _ProfileTerms(torch.autograd.Function):
         usage = share @ kl * n_specific
         usage_by_on = slope.add_(logit).mul_(-share)
 
-        # 1 - the mean sharing within classes + that between two, and its derivative by pi_c:
-        # through the products, and through the sizes that they are divided by
+        # 1 - mean sharing within classes + mean sharing between two. Its derivative by pi_c goes
+        # through the products, and through the sizes that divide them.
         n_present = present.sum().clamp_min(1)
         within, between = 2 / n_present, 2 / (n_present * (n_present - 1)).clamp_min(1)
         size = on + 1e-3  # the offset keeps a class without active dimensions finite
@@ -325,10 +326,10 @@ class _ProfileTerms(torch.autograd.Function):
 
 
 def recognition_loss(scores: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
-    """Cross-entropy of the labels given class scores (n, C), in nats; -1 is no label.
+    """Return the cross-entropy of the labels given class scores, (n, C), in nats.
 
-    If samples have several labels, (n, C), it is the mean cross-entropy of each label of a sample
-    against those that the sample has not.
+    The label -1 means no label. If samples have several labels, (n, C), the cross-entropy is the
+    mean over the labels of a sample, each against all labels that the sample does not have.
     """
     if labels.ndim == 1:
         losses = F.cross_entropy(scores, labels, reduction="none", ignore_index=-1)

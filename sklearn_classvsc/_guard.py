@@ -1,4 +1,4 @@
-"""Keeps what goes on around a model's work away from it: settings, threads, forks, signals."""
+"""Protection of a model's work from what happens around it: settings, threads, forks, signals."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 import torch
 
 F = TypeVar("F", bound=Callable[..., Any])
-#: Kinds of device whose autocast may be on around a call.
+#: Kinds of device whose autocast a caller may have switched on.
 KINDS = ("cpu", "cuda", "xpu", "mps")
 #: Signals whose handlers may raise KeyboardInterrupt, where the system has them.
 SIGNALS = [
@@ -31,15 +31,15 @@ _imported: set[str] = set()
 
 @contextmanager
 def own_settings(gradients: bool = False) -> Iterator[None]:
-    """Compute in the block as the model says, whatever torch is set to around it.
+    """Run the block with the model's settings, whatever settings torch has outside.
 
-    Autocast is off, the default device is the processor, and `gradients` chooses between gradients
-    and inference mode. Afterwards all is as it was. Each thread has its own such settings. All
-    threads have one default dtype, so it is left alone, and code that makes a tensor names its
-    dtype.
+    In the block, autocast is off, the default device is the processor, and `gradients` chooses
+    between gradients and inference mode. Afterwards the settings are as before. Each thread has its
+    own settings of these kinds. The default dtype is shared by all threads, so the block does not
+    change it, and code that makes a tensor names its dtype.
     """
     _limit_threads_after_fork()
-    # The outermost block also undoes what Ctrl-C on the way into a `no_grad` leaves behind.
+    # The outermost block also restores the mode after a Ctrl-C on the way into a `no_grad`.
     with torch.inference_mode(not gradients), ExitStack() as stack:
         if torch.empty(0).device.type != "cpu":
             stack.enter_context(torch.device("cpu"))
@@ -50,11 +50,11 @@ def own_settings(gradients: bool = False) -> Iterator[None]:
 
 
 def _limit_threads_after_fork() -> None:
-    """Give torch one thread in a process that was forked from one in which a model was used.
+    """Limit torch to one thread in a process forked from a process that has used a model.
 
-    A fork does not copy torch's other threads, and the first operation to share its work would wait
-    for them for ever. A process keeps its threads if it never uses a model, or was forked before
-    one was used.
+    A fork does not copy torch's other threads, and the first operation that shares its work would
+    wait for them forever. A process keeps its threads if it never uses a model, or if it was forked
+    before its parent used one.
     """
     global _used_in
     if _used_in != os.getpid():
@@ -67,7 +67,7 @@ def _limit_threads_after_fork() -> None:
 
 
 def _renew_turns() -> None:
-    """Forget the locks: a process just forked does not have the threads that hold them."""
+    """Forget the locks, because a forked process does not have the threads that hold them."""
     global _turns, _making_turn
     _turns, _making_turn = WeakKeyDictionary(), threading.Lock()
 
@@ -80,16 +80,16 @@ if hasattr(os, "register_at_fork"):  # not on Windows
 
 
 def turn(estimator: Any) -> Any:
-    """Return the lock under which an estimator is trained, by one thread at a time.
+    """Return the lock that lets only one thread at a time train an estimator.
 
-    It is no attribute of the estimator: copies and pickles would have to leave it out.
+    The lock is not an attribute of the estimator, because copies and pickles cannot hold it.
     """
     with _making_turn:
         return _turns.setdefault(estimator, threading.RLock())
 
 
 def undisturbed(method: F) -> F:
-    """Let a method that trains an estimator have it to itself, under settings of its own."""
+    """Decorate a method that trains an estimator: one thread at a time, with `own_settings`."""
 
     @wraps(method)
     def train(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -103,14 +103,14 @@ def undisturbed(method: F) -> F:
 
 
 def import_undisturbed(name: str) -> None:
-    """Import a module in a thread of its own, which Ctrl-C does not reach.
+    """Import a module in a separate thread, which Ctrl-C does not reach.
 
-    Ctrl-C ends the wait for the import, and not the import. One that is cut short leaves modules
-    half made, and every later import of them fails.
+    Ctrl-C then ends the wait for the import, but not the import. An interrupted import leaves
+    modules half made, and every later import of them fails.
     """
 
     def work() -> None:
-        with suppress(Exception):  # the code that needs the module will meet the error
+        with suppress(Exception):  # the code that needs the module will raise it again
             import_module(name)
         _imported.add(name)
 
@@ -122,10 +122,10 @@ def import_undisturbed(name: str) -> None:
 
 @contextmanager
 def raised_by_signals() -> Iterator[list[BaseException]]:
-    """Yield a list that gets what handlers of signals raise in the block.
+    """Yield a list that collects the exceptions of signal handlers in the block.
 
-    Python runs them in the main thread, between any two instructions: what they raise looks as if
-    the code there had raised it.
+    Python runs the handlers in the main thread, between any two instructions. An exception of a
+    handler therefore looks like an exception of the code that it interrupts.
     """
     handlers: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
@@ -136,7 +136,7 @@ def raised_by_signals() -> Iterator[list[BaseException]]:
     leaving = False
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if leaving:  # what is raised now would leave handlers behind
+        if leaving:  # an exception now would keep handlers from being restored
             late.append(number)
             return
         try:

@@ -1,4 +1,4 @@
-"""Room 3: the layers that networks are made of, and how their weights begin."""
+"""Room 3: the layers of the networks, and the initial weights of these layers."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from ._blocks import coo
 
-#: What models are made of, whatever torch's default is.
+#: dtype of all weights, whatever torch's default is.
 SINGLE = torch.float32
-#: Each follows a normalising layer, whose backward pass does not look at what came out of it: a
-#: ReLU may write over that.
+#: Each follows a normalising layer. The backward pass of that layer does not need its own output,
+#: so a ReLU may overwrite it.
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": partial(nn.ReLU, inplace=True),
     "gelu": nn.GELU,
@@ -25,11 +25,11 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 
 def hide_features(x: Tensor, fraction: float, generator: torch.Generator | None) -> Tensor:
-    """Set about a `fraction` of the values of x to 0, and scale the others up to make up for it.
+    """Set about a `fraction` of the values of x to 0, and scale up the others to compensate.
 
-    So many positions are drawn, with replacement, that each of many is hit with that probability:
-    a fifth of the time of a draw for every value. A handful of values may have none hidden. Of
-    sparse x the non-zero values are drawn from: to hide a zero changes nothing.
+    Positions are drawn with replacement, as many as hit each value with this probability. That
+    takes a fifth of the time of a draw for every value. Of a few values, none may be hidden. In
+    sparse x, only non-zero values are drawn, because a hidden zero changes nothing.
     """
     if x.is_sparse:
         return coo(x.indices(), hide_features(x.values(), fraction, generator), x.shape)
@@ -41,17 +41,17 @@ def hide_features(x: Tensor, fraction: float, generator: torch.Generator | None)
 
 
 def fill_missing(x: Tensor) -> Tensor:
-    """Set the values of x that were not observed, NaN, to 0; infinity stays."""
+    """Set the missing values of x, NaN, to 0. Infinity stays."""
     if x.is_sparse:
         return coo(x.indices(), fill_missing(x.values()), x.shape)
     return x.nan_to_num(0, math.inf, -math.inf)
 
 
 class Linear(nn.Linear):
-    """A linear layer that takes sparse samples too, coalesced COO tensors."""
+    """A linear layer that also takes sparse samples, as coalesced COO tensors."""
 
     def reset_parameters(self) -> None:
-        """Leave the weights to `initialize`: torch would draw them from its global state."""
+        """Leave the weights to `initialize`, because torch would draw from its global state."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not x.is_sparse:
@@ -61,18 +61,18 @@ class Linear(nn.Linear):
         is_used[columns] = True
         used, place = is_used.nonzero()[:, 0], is_used.cumsum(0) - 1
         x = coo(torch.stack([rows, place[columns]]), x.values(), (len(x), len(used)))
-        # The used weights are brought together first: the product would go through all memory.
+        # Gather the used weights first. Without this, the product would read all of the weights.
         weight = self.weight.index_select(1, used).T.contiguous()
         with torch.autocast(x.device.type, enabled=False):
             return torch.sparse.mm(x, weight) + self.bias
 
 
 class MLP(nn.Sequential):
-    """A body of our own."""
+    """A body that this package built."""
 
 
 class Residual(nn.Sequential):
-    """Add to the features of a layer those it is made of, cut or filled with zeros to fit."""
+    """Layers that add their input to their output, cut or padded with zeros to fit."""
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = super().forward(x)
@@ -82,10 +82,10 @@ class Residual(nn.Sequential):
 def mlp(n_in: int, hidden: Sequence[int], activation: str) -> MLP:
     """Return a body of (linear, LayerNorm, activation) layers, uninitialised.
 
-    Normalising before each activation keeps features of any scale, and outliers, from
-    saturating it; it depends on one sample only, so an output never depends on its batch. From the
-    second on layers are residual: each would else normalise noise of the codes to the size of
-    what they say, and the decoder learn to ignore them.
+    LayerNorm before each activation keeps features of any scale, and outliers, from saturating it.
+    It depends on one sample only, so an output never depends on its batch. Layers from the second
+    on are residual. Otherwise each layer would normalise the noise of the codes to the size of
+    their signal, and the decoder would learn to ignore the codes.
     """
     layers: list[nn.Module] = []
     for n_out in hidden:
@@ -96,15 +96,15 @@ def mlp(n_in: int, hidden: Sequence[int], activation: str) -> MLP:
 
 
 def linear(n_in: int, n_out: int) -> Linear:
-    """Return a linear layer whose weights are left to `initialize`."""
+    """Return a linear layer without weights; `initialize` draws them."""
     return Linear(n_in, n_out, dtype=SINGLE)
 
 
 def initialize(module: nn.Module, generator: torch.Generator) -> None:
-    """Draw the weights of the linear layers in `module` from `generator`, not torch's global one.
+    """Draw the weights of the linear layers in `module` from `generator`.
 
-    A body's layers keep the variance through a ReLU (He, Zhang, Ren, Sun, ICCV 2015); a head, a
-    bare linear layer, has torch's own default.
+    The layers of a body keep the variance through a ReLU (He, Zhang, Ren, Sun, ICCV 2015). A head,
+    which is a single linear layer, has torch's default range.
     """
     for layer in module.modules():
         if isinstance(layer, nn.Linear):

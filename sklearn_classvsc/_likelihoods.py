@@ -1,16 +1,15 @@
-"""Room 2: what the decoder's output theta means: log p(x | z), and the mean of x.
+"""Room 2: the likelihoods. Each gives the decoder's output theta a meaning: log p(x | z), E[x | z].
 
-A likelihood is two methods and, where it must learn something, a buffer or a parameter. To add
-one: write the class, and name it in `LIKELIHOODS`.
+A likelihood has two methods, and a buffer or a parameter if it must learn something. To add one,
+write the class and name it in `LIKELIHOODS`.
 
-For sparse x of many features theta comes in `Blocks`, and a log-probability is written as a sum
-over all features that does not depend on x, plus one over the values of x. Theta also comes in
-blocks for large batches of dense x, if the likelihood sets `dense_blocks`: its log-probability must
-be a sum over features.
+For sparse x with many features, theta comes in `Blocks`. The log-probability is then a sum over all
+features that does not depend on x, plus a sum over the values of x. If a likelihood sets
+`dense_blocks`, theta also comes in blocks for large batches of dense x. Its log-probability must be
+a sum over features.
 
-A value that was not observed is NaN, in dense x and among the values of sparse x. It is left out
-of the sums if a method is told that x is `incomplete`: to look for NaN takes time, which other
-data need not spend.
+A missing value is NaN, in dense x and among the values of sparse x. The sums leave it out only if a
+method is told that x is `incomplete`, because a search for NaN takes time.
 """
 
 from __future__ import annotations
@@ -31,16 +30,16 @@ class Likelihood(nn.Module):
     Parameters
     ----------
     n_features : int
-        Number p of features, where each has something to learn; 1: all learn it together.
+        Number p of features, if there is something to learn for each. 1: all share it.
     """
 
-    #: Whether the features are standardised before the encoder, and back after the decoder.
+    #: Whether features are standardised before the encoder, and the decoder's output scaled back.
     standardize = False
-    #: Whether the features are counts: not negative, and on a scale of their own in each sample.
+    #: Whether the features are counts: not negative, with a different total in each sample.
     counts = False
-    #: The least and largest x that has a probability.
+    #: Smallest and largest x that has a probability.
     low, high = -math.inf, math.inf
-    #: Whether log p(x | theta) takes theta in blocks for sparse x, and for dense x too.
+    #: Whether log p(x | theta) takes theta in blocks: for sparse x, and for dense x.
     sparse_blocks, dense_blocks = True, False
 
     def __init__(self, n_features: int = 1) -> None:
@@ -48,22 +47,23 @@ class Likelihood(nn.Module):
         self.n_features = n_features
 
     def encoder_input(self, x: Tensor) -> Tensor:
-        """Return what the encoder is to see of x, (n, p)."""
+        """Return the encoder's input for x, (n, p)."""
         return x
 
     def to_input_range(self, free: Tensor) -> Tensor:
-        """Return what the encoder might see, (n, p), for any numbers: of samples that are learned.
+        """Return valid encoder inputs, (n, p), for unconstrained numbers.
 
-        On the scale of `encoder_input`, and within its range.
+        Learned samples are such numbers. The result is on the scale and in the range of
+        `encoder_input`.
         """
         return free
 
     def log_prob(self, theta: Tensor | Blocks, x: Tensor, incomplete: bool = False) -> Tensor:
         """Return log p(x | theta) in nats, of shape (n,), for x and theta of shape (n, p).
 
-        x is in the range of the likelihood; what rounding took beyond it counts as its end. x may
-        be sparse. If theta comes in blocks, x is sparse, unless `dense_blocks` is set. Of
-        `incomplete` x it is the log-probability of what was observed.
+        x may be sparse, and is in the range of the likelihood up to rounding. If theta comes in
+        blocks, x is sparse unless `dense_blocks` is set. If x is `incomplete`, the result is the
+        log-probability of its observed values.
         """
         raise NotImplementedError
 
@@ -72,20 +72,20 @@ class Likelihood(nn.Module):
         raise NotImplementedError
 
     def misfit(self, theta: Tensor | Blocks, x: Tensor, incomplete: bool = False) -> Tensor:
-        """Return what the next two methods need to know of each sample, (n,) or (n, k)."""
+        """Return the statistics of each sample that the next two methods need, (n,) or (n, k)."""
         return -self.log_prob(theta, x, incomplete)
 
     def reconstruction(self, misfit: Tensor, weight: Tensor) -> Tensor:
-        """Return the loss term -E log p(x | z) of a batch, weighted by `weight` summing to 1."""
+        """Return the loss term -E log p(x | z) of a batch; `weight` sums to 1."""
         return weight @ misfit
 
     def running(self, misfit: Tensor, weight: Tensor) -> dict[str, Tensor]:
-        """Return what the buffers are after training on the batch, by name; none by default."""
+        """Return the buffers after training on the batch, by name; by default there are none."""
         return {}
 
 
 class Bernoulli(Likelihood):
-    """Features in [0, 1], theta their logits; fractions count as expected bits."""
+    """Features in [0, 1] with logits theta. A fraction counts as an expected bit."""
 
     dense_blocks = True
     low, high = 0.0, 1.0
@@ -101,7 +101,7 @@ class Bernoulli(Likelihood):
             return -theta.sum(of_dense, x.clamp(0, 1))[0]
         zeros, at_values = theta.sum(_softplus, x)
         values = x.values().clamp(0, 1)
-        if incomplete:  # nor is what was not observed a zero
+        if incomplete:  # a missing value is no zero: take its share out of the sum
             missing, values = values.isnan(), values.nan_to_num(0)
             of_values = torch.where(missing, F.softplus(at_values), values * at_values)
         else:
@@ -113,16 +113,20 @@ class Bernoulli(Likelihood):
 
 
 class Gaussian(Likelihood):
-    """Standardised features, theta their means, one noise variance for all.
+    """Standardised features with means theta, and one noise variance for all features.
 
-    In training the variance stands at its optimum for each batch, the mean squared error, so that
-    no weight balances reconstruction against the code's divergences (Rybkin, Daniilidis, Levine:
-    Simple and Effective VAE Training with Calibrated Decoders, ICML 2021). Its running mean is
-    kept for log-probabilities.
+    In training, the variance of each batch is at its optimum, the mean squared error. No weight is
+    then needed to balance the reconstruction against the code's divergences. Log-probabilities use
+    the running mean of the variance.
+
+    References
+    ----------
+    Rybkin, Daniilidis, Levine: Simple and Effective VAE Training with Calibrated Decoders, ICML
+    2021.
     """
 
     standardize = dense_blocks = True
-    #: Smallest variance, as a fraction of a feature's: a reconstruction exact to 0.1 %.
+    #: Smallest noise variance of a standardised feature: the reconstruction is exact to 0.1 %.
     floor = 1e-6
     momentum = 0.05
     noise_variance: Tensor
@@ -156,12 +160,12 @@ class Gaussian(Likelihood):
     def running(self, misfit: Tensor, weight: Tensor) -> dict[str, Tensor]:
         variance, observed = self._variance(misfit.detach(), weight)
         after = self.noise_variance.lerp(variance, self.momentum)
-        if isinstance(observed, Tensor):  # nothing observed tells nothing of the noise
+        if isinstance(observed, Tensor):  # without observed values, keep the old variance
             after = torch.where(observed > 0, after, self.noise_variance)
         return {"noise_variance": after}
 
     def _variance(self, misfit: Tensor, weight: Tensor) -> tuple[Tensor, Tensor | float]:
-        """Return the best variance for a batch, and what part of its values was observed."""
+        """Return the best variance for a batch, and the observed fraction of its values."""
         if misfit.ndim == 1:
             return weight @ misfit + self.floor, 1.0
         squares, observed = weight @ misfit
@@ -169,15 +173,16 @@ class Gaussian(Likelihood):
 
 
 class Counts(Likelihood):
-    """Counts x, of words or molecules, whose total is the library size l of the sample.
+    """Counts x, of words or molecules. The total of a sample is its library size l.
 
-    softmax(theta) says what a sample consists of. How much of it there is, l, is taken from x and
-    not modelled; a decoded sample has the mean library size of the training data. Fractions, such
-    as tf-idf weights, extend the formulas: gradients mean what they do for counts, but
-    log-probabilities are those of no distribution. A sample of zeros has log-probability 0.
+    softmax(theta) gives the composition of a sample. The model does not describe l: it takes l from
+    x, and a decoded sample has the mean library size of the training data. The formulas extend to
+    fractions, such as tf-idf weights. Their gradients mean the same as for counts, but their
+    log-probabilities belong to no distribution. A sample of zeros has log-probability 0.
 
-    Of an incomplete sample l is the total of the features that were observed, and the softmax is
-    over these: a multinomial given the total of some of its counts is one of these counts alone.
+    For an incomplete sample, l is the total of the observed features, and the softmax is over these
+    features only. This is exact: given the total of some counts of a multinomial, these counts are
+    multinomial.
 
     References
     ----------
@@ -194,7 +199,7 @@ class Counts(Likelihood):
         self.register_buffer("library_size", torch.ones((), dtype=torch.float32))
 
     def encoder_input(self, x: Tensor) -> Tensor:
-        return torch.log1p(x)  # in which a few large counts do not drown the others
+        return torch.log1p(x)  # a few large counts would otherwise drown the others
 
     def to_input_range(self, free: Tensor) -> Tensor:
         return F.softplus(free)
@@ -204,9 +209,9 @@ class Counts(Likelihood):
 
 
 class Poisson(Counts):
-    """Independent Poisson counts of rates l softmax(theta).
+    """Independent Poisson counts with rates l softmax(theta).
 
-    The rates of a sample add up to l, so that the gradients are those of the multinomial.
+    The rates of a sample add up to l. The gradients therefore equal those of the multinomial.
     """
 
     def log_prob(self, theta: Tensor | Blocks, x: Tensor, incomplete: bool = False) -> Tensor:
@@ -220,15 +225,16 @@ class Multinomial(Poisson):
     """The counts of l draws from softmax(theta)."""
 
     def log_prob(self, theta: Tensor | Blocks, x: Tensor, incomplete: bool = False) -> Tensor:
-        # That of Poisson counts, divided by the probability of their sum, l^l exp(-l) / l!.
+        # Poisson counts, divided by the probability of their sum, l^l exp(-l) / l!.
         of_sum = _log_factorial_rest(_cells(x, incomplete).size)
         return super().log_prob(theta, x, incomplete) + of_sum
 
 
 class NegativeBinomial(Counts):
-    """Independent counts of means mu = l softmax(theta) and variances mu + mu^2 / r.
+    """Independent counts with means mu = l softmax(theta) and variances mu + mu^2 / r.
 
-    The inverse dispersion r of each feature is learned, from 1; the larger, the closer to Poisson.
+    The inverse dispersion r of each feature is learned, and starts at 1. The larger r, the closer
+    the counts are to Poisson counts.
     """
 
     def __init__(self, n_features: int = 1) -> None:
@@ -265,14 +271,14 @@ LIKELIHOODS: dict[str, type[Likelihood]] = {
 }
 
 
-#: In place of a count of 0, by which its logarithm is multiplied.
+#: Replaces a count of 0 in a logarithm that is multiplied by the count.
 TINY = 1e-30
-#: In place of theta where nothing was observed.
+#: Replaces theta where a value is missing.
 NOTHING = -1e30
 
 
 class Cells(NamedTuple):
-    """The m observed values of x that are not zero, or are stored, and the sums of its rows."""
+    """The m observed values of x that are stored or not zero, and the row sums of x."""
 
     rows: Tensor  # (m,)
     columns: Tensor  # (m,)
@@ -281,7 +287,7 @@ class Cells(NamedTuple):
 
 
 def _cells(x: Tensor, incomplete: bool) -> Cells:
-    """Return the non-zero values of x: the few for which logarithms of x are needed."""
+    """Return the non-zero values of x, the only ones whose logarithms are needed."""
     if x.is_sparse:
         (rows, columns), values = x.indices(), x.values()
     else:
@@ -309,17 +315,17 @@ def _log_softmax(
         return at_values, total
     theta = _without_missing(theta, x) if incomplete else theta
     at_values, total = theta[cells.rows, cells.columns], theta.logsumexp(1)
-    # If nothing at all was observed, it is a number that nothing is lost beside.
+    # If a sample has no observed value, the total stays far above theta: exp(theta - total) is 0.
     return at_values, total.clamp_min(NOTHING / 2) if incomplete else total
 
 
 def _without_missing(theta: Tensor, x: Tensor) -> Tensor:
-    """Return theta so low where x was not observed that exp(theta) is 0."""
+    """Return theta with values so low where x is missing that exp(theta) is 0."""
     return theta.masked_fill(x.to_dense().isnan(), NOTHING)
 
 
 def _n_observed(x: Tensor) -> Tensor:
-    """Return how many values of each sample were observed, (n,)."""
+    """Return the number of observed values of each sample, (n,)."""
     if x.is_sparse:
         return x.shape[1] - row_sums(len(x), x.indices()[0], x.values().isnan().to(x.dtype))
     return (~x.isnan()).sum(1).to(x.dtype)
@@ -334,7 +340,7 @@ def _squares(theta: Tensor | Blocks, x: Tensor, incomplete: bool) -> Tensor:
         return theta.sum(of_dense, x)[0]
     squares, at_values = theta.sum(_sum_of_squares, x)
     rows, values = x.indices()[0], x.values()
-    if incomplete:  # an error of 0
+    if incomplete:  # a missing value has an error of 0
         values = torch.where(values.isnan(), at_values, values)
     of_values = values * (values - 2 * at_values)
     return squares + row_sums(len(x), rows, of_values)
@@ -374,12 +380,12 @@ def _sum_of_squares(theta: Tensor, *_: Any) -> Tensor:
 
 
 def _negative_binomial_zeros(theta: Tensor, x: None, log_scale: Tensor, log_r: Tensor) -> Tensor:
-    """Return the log-probability of nothing but zeros, with means mu = exp(theta + log_scale)."""
+    """Return the log-probability of zeros only, with means mu = exp(theta + log_scale)."""
     return -(F.softplus(theta + log_scale - log_r) @ log_r.exp())
 
 
 def log_ways(x: Tensor, r: Tensor) -> Tensor:
-    """Return log Gamma(x + r) / (Gamma(r) x!), without the difference of large logarithms."""
+    """Return log(Gamma(x + r) / (Gamma(r) x!)) without a difference of large logarithms."""
     ways = (r - 0.5) * torch.log1p(x / r) + _binet(x + r) - _binet(r)
     return ways + x * torch.log1p(r / x.clamp_min(TINY)) - _log_factorial_rest(x)
 
@@ -391,9 +397,9 @@ def _log_factorial_rest(x: Tensor) -> Tensor:
 
 
 def _binet(x: Tensor) -> Tensor:
-    """Return what Stirling's formula lacks: log Gamma(x) - ((x - 1/2) log x - x + log(2 pi) / 2).
+    """Return the error of Stirling's formula: log Gamma(x) - ((x - 1/2) log x - x + log(2 pi) / 2).
 
-    From a series where x is large, and the two sides nearly equal.
+    For large x both are nearly equal, so a series replaces their difference.
     """
     small, y = x.clamp(TINY, 8), 1 / x.clamp_min(8)
     lacking = (

@@ -1,4 +1,4 @@
-"""What users are told: values in messages, shortened, and warnings at the user's own line."""
+"""Messages to users: shortened values, and warnings that point at the user's line."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import joblib
 import numpy as np
 import sklearn
 
-#: Longest text of a value.
+#: Longest text of a value, in characters.
 LONGEST = 300
-#: Folders of the code between a user and a warning: ours, and what calls ours for the user.
+#: Folders of code between the user's line and a warning: this package, and its usual callers.
 INSIDE = tuple(
     os.path.join(os.path.dirname(str(file)), "")
     for file in (__file__, sklearn.__file__, joblib.__file__)
@@ -22,7 +22,7 @@ INSIDE = tuple(
 
 
 class _Brief(reprlib.Repr):
-    """Shows the first values of what is long, and says how many there are."""
+    """Show the first values of a long sequence, and their number."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,17 +47,17 @@ _BRIEF = _Brief()
 
 
 def brief(value: Any) -> str:
-    """Return the repr of a value on one line; of a long one the beginning."""
+    """Return the repr of a value on one line, cut if it is long."""
     return cut(_BRIEF.repr(value))
 
 
 def cut(text: str, longest: int = LONGEST) -> str:
-    """Return the beginning of a text that is too long for a message."""
+    """Return a text, cut if it is too long for a message."""
     return text if len(text) <= longest else f"{text[:longest]}..."
 
 
 def warn(message: str, category: type[Warning]) -> None:
-    """Warn at the line that called this package, directly or through scikit-learn or joblib."""
+    """Warn at the line that called this package, also through scikit-learn or joblib."""
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and frame.f_code.co_filename.startswith(INSIDE):
         frame, level = frame.f_back, level + 1

@@ -1,4 +1,4 @@
-"""Room 2: the likelihood of a table whose columns are of several kinds."""
+"""Room 2: the likelihood of a table with several kinds of columns."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from torch import Tensor, nn
 from ._blocks import Blocks
 from ._likelihoods import LIKELIHOODS, TINY, Gaussian, Likelihood, log_ways
 
-#: Largest logarithm of the mean of a count, beyond which float32 is soon infinite.
+#: Largest logarithm of the mean of a count. Not far beyond it, float32 overflows.
 LARGEST = 30.0
 
 
 class Mixed(Likelihood):
     """Features of several kinds, independent given theta.
 
-    Real features are as in `Gaussian`, but each has a noise variance of its own; bits, or
-    fractions of them, as in `Bernoulli`; and counts have the mean exp(theta), without a library
-    size, as Poisson or negative binomial ones.
+    Real features are as in `Gaussian`, but each has its own noise variance. Bits and fractions are
+    as in `Bernoulli`. Counts are Poisson or negative binomial with mean exp(theta), without a
+    library size.
 
     Parameters
     ----------
     n_features : int
         Number p of features.
     kinds : array-like of int of shape (n_features,)
-        Places in `KINDS`.
+        Kind of each feature, as an index into `KINDS`.
     """
 
     #: Likelihoods that a feature may have.
     KINDS = ("gaussian", "bernoulli", "poisson", "negative_binomial")
-    standardize, sparse_blocks = True, False  # real features are standardised
+    standardize, sparse_blocks = True, False  # only real features are standardised
     floor, momentum = Gaussian.floor, Gaussian.momentum
     noise_variance: Tensor  # of the real features, (p,)
     is_real: Tensor  # (p,)
@@ -46,7 +46,9 @@ class Mixed(Likelihood):
         super().__init__(n_features)
         self.register_buffer("noise_variance", torch.ones(n_features, dtype=torch.float32))
         self.log_inverse_dispersion = nn.Parameter(torch.zeros(n_features, dtype=torch.float32))
-        kinds = torch.tensor(np.asarray(kinds), device="cpu")  # a copy: those of a file are locked
+        kinds = torch.tensor(
+            np.asarray(kinds), device="cpu"
+        )  # a copy, because arrays from a file are read-only
         for k, name in enumerate(("is_real", "is_bit", "is_poisson", "is_dispersed")):
             self.register_buffer(name, kinds == k, persistent=False)
 
@@ -57,7 +59,7 @@ class Mixed(Likelihood):
 
     def encoder_input(self, x: Tensor) -> Tensor:
         x = x.to_dense()
-        x = torch.where(self.is_bit, 2 * x - 1, x)  # a missing bit, 0, is between both
+        x = torch.where(self.is_bit, 2 * x - 1, x)  # a missing bit becomes 0, halfway
         return torch.where(self.is_count, x.clamp_min(0).log1p(), x)
 
     def to_input_range(self, free: Tensor) -> Tensor:
@@ -97,14 +99,15 @@ class Mixed(Likelihood):
         return {"noise_variance": after}
 
     def _parts(self, theta: Tensor | Blocks, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return squared errors of the q real features, where observed, and of the others log p.
+        """Return squared errors of the q real features, and log p of all other features.
 
-        They are of shape (n, q), (n, q), 1 where a value was observed, and (n,).
+        The squared errors, (n, q), come with an array of the same shape that is 1 where a value was
+        observed. The log p are sums, (n,).
         """
         assert isinstance(theta, Tensor)
         x = x.to_dense()
         seen = ~x.isnan()
-        x = x.nan_to_num(0)  # what is not finite is refused before
+        x = x.nan_to_num(0)  # infinity was refused earlier
         squares = ((x - theta)[:, self.is_real] ** 2) * seen[:, self.is_real]
         log_p = torch.zeros_like(theta[:, 0])
         for chosen, of in (
@@ -118,9 +121,9 @@ class Mixed(Likelihood):
         return squares, seen[:, self.is_real].to(x.dtype), log_p
 
     def _means(self, misfit: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return -log p of all but the real features, and the best variance of each of these.
+        """Return -log p of all other features, and the best variances of the q real ones, (q,).
 
-        It comes with what part of its values was observed, both (q,).
+        The variances come with the observed fraction of the values of each real feature, (q,).
         """
         q = (misfit.shape[1] - 1) // 2
         others, squares, seen = (weight @ misfit).split([1, q, q])
@@ -140,5 +143,5 @@ class Mixed(Likelihood):
 
 
 def likelihood_class(name: str) -> type[Likelihood]:
-    """Return the likelihood of this name, of all features alike or "mixed"."""
+    """Return the class of the likelihood with this name, which may be "mixed"."""
     return Mixed if name == "mixed" else LIKELIHOODS[name]

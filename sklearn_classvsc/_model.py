@@ -1,4 +1,4 @@
-"""Room 9: the model that a training has made: X -> codes -> X-hat, scores and draws."""
+"""Room 9: the trained model, which never changes: encode, decode, score and draw."""
 
 from __future__ import annotations
 
@@ -27,32 +27,31 @@ DRAWS = 16
 
 
 class CodeMoments(NamedTuple):
-    """Independent spike-and-slab dimensions to draw codes from, or a mixture of m such codes."""
+    """Moments of independent spike-and-slab dimensions, or of a mixture of m such codes."""
 
-    pi: NDArray[Any]  # P(on), (d,) or (m, d)
+    pi: NDArray[Any]  # P(active), (d,) or (m, d)
     mean: NDArray[Any]  # of the slabs
     variance: NDArray[Any]
-    mixture: NDArray[Any] | None = None  # of the parts of a mixture, (m,)
+    mixture: NDArray[Any] | None = None  # probabilities of the parts, (m,)
 
 
 class Model:
-    """A trained autoencoder and what goes with it. Nothing here ever changes it.
+    """A trained autoencoder with its standardisation and labels. It never changes.
 
-    The methods take tables X that are already checked: real numbers, dense or CSR, in the units of
-    the data.
+    The methods take checked tables X: real numbers, dense or CSR, in the units of the data.
 
     Parameters
     ----------
     module : SpikeSlabAutoencoder
-        The network, as no later training touches it.
+        The network. No later training changes it.
     architecture : dict
-        What the network was built by: "n_features", "likelihood", "encoder", "decoder" and more.
+        Arguments of the network: "n_features", "likelihood", "encoder", "decoder" and more.
     standardization : Standardization or None
-        Offset and scale of the features; None where the likelihood takes them as they are.
+        Offset and scale of the features. None: the likelihood takes the features as they are.
     labels : Labels, LabelSets or None
-        The classes; None without labels.
+        The classes. None: no labels.
     summary : ClassSummary or None
-        What the classes use of the code; None without labels.
+        How the classes use the code. None: no labels.
     """
 
     def __init__(
@@ -73,11 +72,10 @@ class Model:
 
     @property
     def spreads_nan(self) -> bool:
-        """Whether a value that is not finite, or is missing, leaves nothing finite of its sample.
+        """Whether a value that is missing or not finite makes the whole code not finite.
 
-        A layer that normalises, as ours do, sees to that. It is then enough to look at what comes
-        out, which takes far less time than to look at all of X. Gates that are always open do not
-        tell.
+        LayerNorm in the encoder's MLP does that. A check of the output is then enough, and takes
+        far less time than a check of X. Without gates, it is not enough.
         """
         own, sizes = self.architecture["encoder"], self.architecture["hidden_layer_sizes"]
         return self.module.gated and own is None and len(sizes) > 0
@@ -104,8 +102,12 @@ class Model:
     def elbo(self, X: Any) -> NDArray[np.float32]:
         """Return the evidence lower bound of each sample, in nats, for densities in X's units.
 
-        Of a sample with missing values it is that of the others. A sample that the likelihood
-        excludes has none: a ValueError says so.
+        For a sample with missing values, it is the bound of the observed values.
+
+        Raises
+        ------
+        ValueError
+            If a sample is outside the range of the likelihood.
         """
         log_scale = None
         if self.standardization is not None:
@@ -113,7 +115,7 @@ class Model:
 
         def bound(x: Tensor, incomplete: bool) -> NDArray[np.float32]:
             low, high = _range(x, incomplete)
-            # If X is not finite, neither are the scores, and the caller reports that.
+            # If X is not finite, the scores are not finite either, and the caller reports that.
             if not self.spreads_nan or math.isfinite(high - low):
                 check_range(self.architecture["likelihood"], low, high)
             if "kinds" in self.architecture:
@@ -128,12 +130,14 @@ class Model:
                 theta = self.module.decode_for(z, x)
                 log_p += self.module.likelihood.log_prob(theta, x, incomplete)
             elbo = log_p / DRAWS - self.module.prior_kl(q, x, incomplete)
-            if incomplete and log_scale is not None:  # what is subtracted below for each feature
+            if (
+                incomplete and log_scale is not None
+            ):  # undo the subtraction below for missing features
                 elbo += _missing_sums(x, torch.from_numpy(log_scale).to(elbo))
             return elbo.float().cpu().numpy()
 
         scores: NDArray[np.float32] = self._map(bound, X)
-        if log_scale is not None:  # density of X, not of the standardised features
+        if log_scale is not None:  # density of X, not of standardised features
             scores -= np.float32(log_scale.sum())
         return scores
 
@@ -173,10 +177,10 @@ class Model:
         return codes
 
     def _map(self, function: Callable[[Tensor, bool], Any], X: Any) -> Any:
-        """Apply `function` to the samples in chunks, and stack what it returns.
+        """Apply `function` to the samples in chunks, and stack the results.
 
-        Its second argument says whether values may be missing. Where these leave their mark on what
-        it returns, they are not looked for before.
+        The second argument of `function` says whether values may be missing. If missing values make
+        the result not finite (`spreads_nan`), only such a result causes a search for them.
         """
         data, incomplete = ArrayDataset(X, standardization=self.standardization), False
 
@@ -195,7 +199,7 @@ class Model:
 
     def _chunks(self, data: ArrayDataset) -> Iterator[Tensor]:
         device = self.module.alpha.device
-        # A body of the user's own may write into what it is given; ours do not.
+        # A user's body may write into its input. The MLPs of this package do not.
         borrow = self.architecture["encoder"] is None and self.architecture["decoder"] is None
         size = CHUNK if data.sparse else chunk_size(self.architecture["n_features"])
         for x in data.slices(size, borrow):
@@ -203,26 +207,26 @@ class Model:
 
 
 def check_range(likelihood: str, low: float, high: float) -> None:
-    """Check that the likelihood allows values between these, up to rounding."""
+    """Check that the likelihood allows values in [low, high], up to rounding."""
     allowed = likelihood_class(likelihood)
     if low >= allowed.low - ROUNDING and high <= allowed.high + ROUNDING:
         return
     if math.isfinite(allowed.high):
         raise ValueError(
             f"X lies in [{low:.6g}, {high:.6g}], but the {allowed.__name__} likelihood needs "
-            f"[{allowed.low:g}, {allowed.high:g}]: rescale X (MinMaxScaler(clip=True)), or set "
+            f"[{allowed.low:g}, {allowed.high:g}]. Rescale X (MinMaxScaler(clip=True)), or set "
             "likelihood='gaussian'."
         )
     raise ValueError(
         f"Negative values in data: X holds {low:.6g}, but likelihood={likelihood!r} "
-        "needs counts: pass the counts themselves, or set likelihood='gaussian'."
+        "needs counts. Pass the counts themselves, or set likelihood='gaussian'."
     )
 
 
 def check_columns(
     kinds: NDArray[Any], least: NDArray[Any], most: NDArray[Any], names: Any = None
 ) -> None:
-    """Check that the likelihood of each feature allows values between these, up to rounding."""
+    """Check that the likelihood of each feature allows values in its range, up to rounding."""
     for k, name in enumerate(Mixed.KINDS):
         low, high = LIKELIHOODS[name].low - ROUNDING, LIKELIHOODS[name].high + ROUNDING
         for j in np.flatnonzero((kinds == k) & ((least < low) | (most > high))):
@@ -231,12 +235,12 @@ def check_columns(
             needed = "[0, 1]" if math.isfinite(high) else "counts, not negative"
             raise ValueError(
                 f"X holds {value:.6g} in column {column!r}, whose likelihood is {name!r} and needs "
-                f"{needed}: correct the values, or name another likelihood for the column."
+                f"{needed}. Correct the values, or name another likelihood for the column."
             )
 
 
 def _range(x: Tensor, incomplete: bool) -> tuple[float, float]:
-    """Return the least and the largest value; 0 for none, as of sparse zeros."""
+    """Return the smallest and the largest value; 0 if no value is stored or observed."""
     values = x.values() if x.is_sparse else x
     if incomplete:
         values = values[~values.isnan()]
@@ -247,13 +251,13 @@ def _range(x: Tensor, incomplete: bool) -> tuple[float, float]:
 
 
 def _is_missing(x: Tensor) -> bool:
-    """Return whether any value was not observed."""
+    """Return whether any value is missing."""
     values = x.values() if x.is_sparse else x
-    return bool(values.sum().isnan()) and bool(values.isnan().any())  # the sum takes less time
+    return bool(values.sum().isnan()) and bool(values.isnan().any())  # a sum is fast
 
 
 def _missing_sums(x: Tensor, of_feature: Tensor) -> Tensor:
-    """Return the sums, (n,), of a value of each feature, (p,), over those not observed."""
+    """Return sums, (n,), of a value for each feature, (p,), over the missing features."""
     if not x.is_sparse:
         return x.isnan().to(of_feature.dtype) @ of_feature
     rows, columns = x.indices()
@@ -268,12 +272,12 @@ def stack(parts: list[Any]) -> Any:
 
 
 def is_finite(table: Any) -> bool:
-    """Return whether a table, dense or CSR, holds finite numbers only."""
+    """Return whether a table, dense or CSR, holds only finite numbers."""
     return bool(np.isfinite(table.data if isinstance(table, sparse.csr_array) else table).all())
 
 
 def _gather(parts: Iterator[Any], n_rows: int) -> Any:
-    """Return the rows of all parts as one table, without a second copy of it if it is dense."""
+    """Return the rows of all parts as one table, without a second copy if it is dense."""
     first = next(parts)
     if sparse.issparse(first):
         return stack([first, *parts])

@@ -1,4 +1,4 @@
-"""Room 3: the networks, x -> q(z | x) -> z -> theta, the decoder's output."""
+"""Room 3: the networks: x -> q(z | x) -> z -> theta, the decoder's output."""
 
 from __future__ import annotations
 
@@ -21,67 +21,67 @@ from ._messages import brief
 from ._mixed import Mixed
 from ._spike_slab import SpikeSlab
 
-#: Values of dense x above which theta, as large, is not held at once.
+#: Number of values of dense x above which theta, which has as many, is not held at once.
 LARGE = 2**22
 
 
 class Priors(NamedTuple):
-    """The m priors that a sample may have, and how well each suits it."""
+    """The m priors that a sample may have, and the selector's score of each."""
 
     q: SpikeSlab  # (m, d)
     scores: Tensor  # (n, m)
 
 
 class Pass(NamedTuple):
-    """What one forward pass produces, under the names the objective uses."""
+    """The results of one forward pass, under the names that the objective uses."""
 
     q: SpikeSlab  # posterior of the codes, (n, d)
     z: Tensor  # sampled codes, (n, d)
     theta: Tensor | Blocks  # decoder output, (n, p)
-    priors: Priors | None = None  # None: one for all, of fixed parameters
-    scores: ClassScores | None = None  # of the classes, where gates follow them
+    priors: Priors | None = None  # None: one fixed prior for all samples
+    scores: ClassScores | None = None  # if the gates follow the class
 
 
 class Recipe(Protocol):
-    """What makes a new body for every fit, such as those in `bodies`."""
+    """An object that builds a new body for every fit, such as those in `bodies`."""
 
     def build(self, n_in: int, generator: torch.Generator) -> nn.Module:
-        """Return a body for input of shape (n, n_in), its weights drawn from `generator`."""
+        """Return a body for input of shape (n, n_in), with weights drawn from `generator`."""
 
 
 class SpikeSlabAutoencoder(nn.Module):
     """The whole model: prior p(z), decoder with likelihood p(x | z), encoder q(z | x).
 
-    The *bodies* map to hidden features and may be the user's own; the *heads*, linear layers from
-    the bodies' features to the parameters of the posterior and of the likelihood, are ours. A
-    decoder that has `makes_theta` set has none: its output is theta.
+    The *bodies* map to hidden features. A user may pass them. The *heads* are linear layers of this
+    package, from the hidden features to the parameters of the posterior and of the likelihood. A
+    decoder that sets `makes_theta` has no head: its output is theta.
 
     Parameters
     ----------
     n_features : int
-        Size p of a sample.
+        Number p of features.
     encoder, decoder : nn.Module
         Bodies (n, p) -> (n, h) and (n, d) -> (n, h).
     likelihood : Likelihood
-        What theta means: p(x | z).
+        Meaning of theta: p(x | z).
     alpha : Tensor of shape (d,)
-        Prior probability of each dimension to be active.
+        Prior probability that each dimension is active.
     prior_mean : float or ndarray of shape (d,)
-        Prior mean of the slabs; their prior variance is 1.
+        Prior mean of the slabs. Their prior variance is 1.
     gated : bool
-        False leaves the spike out (gamma = 1): a plain VAE.
+        False leaves out the spike (gamma = 1), which gives a VAE.
     input_dropout : float
-        Fraction of the features hidden from the encoder, while the decoder must still make them.
+        Fraction of the values hidden from the encoder. The decoder must still reconstruct them.
     n_classes : int
-        Number C of classes; 0 without labels.
+        Number C of classes. 0: no labels.
     temperature : float
         Temperature of the straight-through gates.
     n_pseudo_inputs : int
-        Number m of learned inputs whose posteriors are the priors; 0: the prior is fixed.
+        Number m of learned inputs whose posteriors are the priors. 0: the prior is fixed.
     cross_fit : dict or None
-        Sizes of the `CrossFittedGates`. The encoder and the decoder then have linear paths beside
-        the bodies, where these are ours: of few samples, what is linear is learned best. None:
-        the gates are a head of the encoder.
+        Sizes of the `CrossFittedGates`. If the bodies are MLPs of this package, encoder and decoder
+        then also have linear paths: linear relations are learned best from few samples. None: the
+        gates are a head of the encoder.
     """
 
     alpha: Tensor
@@ -89,7 +89,7 @@ class SpikeSlabAutoencoder(nn.Module):
     class_profile: Tensor  # running mean of gamma in each class, (C, d)
     pseudo_inputs: PseudoInputs | None
     gates: CrossFittedGates | None
-    encoder_path: Linear | None  # beside the encoder's body, from x to mu
+    encoder_path: Linear | None  # from x to mu, parallel to the encoder's body
 
     def __init__(
         self,
@@ -126,8 +126,8 @@ class SpikeSlabAutoencoder(nn.Module):
         if makes_theta and n_hidden != n_features:
             raise ValueError(
                 f"decoder={brief(decoder)} has makes_theta=True and returns {n_hidden} features, "
-                f"but a sample has {n_features}: they must be as many. A ConvDecoder makes those "
-                "of its image_shape."
+                f"but a sample has {n_features}. Both numbers must be equal. A ConvDecoder returns "
+                "the features of its image_shape."
             )
         self.decoder_passes_codes = bool(cross_fit) and isinstance(decoder, MLP)
         n_hidden += n_components * self.decoder_passes_codes
@@ -147,22 +147,22 @@ class SpikeSlabAutoencoder(nn.Module):
     def encode(self, x: Tensor, incomplete: bool = False) -> SpikeSlab:
         """Return q(z | x) for x of shape (n, p), dense or a coalesced COO tensor.
 
-        Values of `incomplete` x that were not observed are NaN.
+        The missing values of `incomplete` x are NaN.
         """
         seen = self._seen(x, incomplete)
         scores = None if self.gates is None else self.gates(seen)
         return self._posterior(self._features(seen), seen, scores)
 
     def _seen(self, x: Tensor, incomplete: bool) -> Tensor:
-        """Return what the encoder sees of x, (n, p): 0 where nothing was observed."""
+        """Return the encoder's input for x, (n, p), with 0 for missing values."""
         seen = self.likelihood.encoder_input(x)
         return fill_missing(seen) if incomplete else seen
 
     def _features(self, x: Tensor) -> Tensor:
-        """Return what the encoder's body makes of what it sees, (n, h)."""
+        """Return the hidden features of the encoder's body, (n, h)."""
         if not isinstance(self.encoder, MLP):
             x = x.to_dense() if x.is_sparse else x
-            if self.gates is not None:  # which see x too, and a body may write into it
+            if self.gates is not None:  # the gates see x too, and a body may write into it
                 x = x.clone()
         features: Tensor = self.encoder(x)
         return features
@@ -170,18 +170,19 @@ class SpikeSlabAutoencoder(nn.Module):
     def _posterior(
         self, features: Tensor, seen: Tensor, scores: ClassScores | None = None
     ) -> SpikeSlab:
-        parameters = self.encoder_head(features)  # (n, 3 d), or (n, 2 d) without gates of its own
-        # Under autocast they come in lower precision, and are converted back.
-        # Views, not copies: over rows of their own a sigmoid rounds alike, whatever the batch.
+        parameters = self.encoder_head(features)  # (n, 3 d), or (n, 2 d) if gates follow the class
+        # Under autocast, the parameters have lower precision.
+        # The parts are views, not copies: with this memory layout, the rounding of a sigmoid does
+        # not depend on the batch.
         mu, log_var, *logits = parameters.to(self.alpha.dtype).split(len(self.alpha), dim=1)
-        # Far outside what any code uses, and inside what exp and its gradient stand.
+        # The limits lie far outside the range that codes use. exp and its gradient stay finite.
         log_var = F.hardtanh(log_var, -10, 6)
         if self.gates is None:
             return SpikeSlab(logits[0] if self.gated else None, mu, log_var)
         assert scores is not None
         if self.encoder_path is not None:
             mu = mu + self.encoder_path(seen).to(mu.dtype)
-        # The classes are learned from labels alone: not from what the decoder would like to see.
+        # The classifiers learn from the labels only, not from the reconstruction.
         gamma = self.gates.gamma(self.gates.probability(scores).detach())
         return SpikeSlab(torch.logit(gamma), mu * strength(gamma), log_var, gamma)
 
@@ -191,12 +192,12 @@ class SpikeSlabAutoencoder(nn.Module):
         return theta.to(z.dtype)
 
     def _decoded(self, z: Tensor) -> Tensor:
-        """Return what the decoder's head sees, (n, h)."""
+        """Return the input of the decoder's head, (n, h)."""
         hidden: Tensor = self.decoder(z)
         return torch.cat([hidden, z.to(hidden.dtype)], 1) if self.decoder_passes_codes else hidden
 
     def decode_for(self, z: Tensor, x: Tensor) -> Tensor | Blocks:
-        """Return theta for z of shape (n, d), for this x: in blocks if x is sparse or large."""
+        """Return theta for z of shape (n, d), in blocks if x is sparse or large."""
         large = self.likelihood.dense_blocks and x.numel() > LARGE
         blocks = large or (x.is_sparse and self.likelihood.sparse_blocks)
         if not blocks or not isinstance(self.decoder_head, nn.Linear):
@@ -207,9 +208,9 @@ class SpikeSlabAutoencoder(nn.Module):
 
     @torch.no_grad()
     def start_at(self, means: Tensor) -> None:
-        """Let a new decoder of counts start at these means of the features, (p,).
+        """Make a new decoder of counts start at these means of the features, (p,).
 
-        A feature that is never seen counts half of the rarest.
+        A feature without counts starts at half the mean of the rarest feature.
         """
         of_all = isinstance(self.likelihood, Counts)
         if isinstance(self.likelihood, Counts):
@@ -231,7 +232,7 @@ class SpikeSlabAutoencoder(nn.Module):
         slab_fraction: float = 1.0,
         incomplete: bool = False,
     ) -> Pass:
-        """Encode, sample, decode; below 1, `slab_fraction` is as in `SpikeSlab.tempered`."""
+        """Encode, draw and decode. `SpikeSlab.tempered` explains a `slab_fraction` below 1."""
         seen = self._seen(x, incomplete)
         scores = None
         if self.gates is not None:
@@ -247,11 +248,11 @@ class SpikeSlabAutoencoder(nn.Module):
         return Pass(q, z, self.decode_for(z, x), priors, scores)
 
     def weight_penalty(self) -> Tensor:
-        """Return -log of the prior of the weights, per sample that is trained on, ().
+        """Return -log of the prior of the weights, per training sample, ().
 
-        Standard normal for the classifiers; for what the heads make of h hidden features a normal
-        of variance 1 / h. Biases have a flat prior, and so have linear paths but to counts, which
-        are too many for it.
+        The prior is standard normal for the classifiers, and normal with variance 1 / h for the
+        heads that take h hidden features. Biases have a flat prior. Linear paths also have a flat
+        prior, except for the path to counts, which has too many weights for it.
         """
         assert self.gates is not None
         d, penalty = len(self.alpha), self.gates.penalty()
@@ -267,7 +268,7 @@ class SpikeSlabAutoencoder(nn.Module):
     # -- the prior ------------------------------------------------------------------------------
 
     def prior_posteriors(self) -> SpikeSlab:
-        """Return the posteriors of the pseudo-inputs, (m, d): the parts of the learned prior."""
+        """Return the posteriors of the pseudo-inputs, (m, d), the parts of the learned prior."""
         assert self.pseudo_inputs is not None
         seen = self.likelihood.to_input_range(self.pseudo_inputs.free)
         return self._posterior(self._features(seen), seen)
@@ -281,8 +282,9 @@ class SpikeSlabAutoencoder(nn.Module):
     def prior_kl(self, q: SpikeSlab, x: Tensor, incomplete: bool = False) -> Tensor:
         """Return KL(q(z | x) || p(z)), or an upper bound, in nats, (n,); q is `encode(x)`.
 
-        The learned prior is the mixture sum_u pi_u q(z | x_u), with pi_u how often u is selected.
-        It is at least pi_u q(z | x_u) for the u that the selector names, hence the bound.
+        The learned prior is the mixture sum_u pi_u q(z | x_u), where pi_u is how often u is
+        selected. The mixture is at least pi_u q(z | x_u) for the u that the selector picks, which
+        gives the bound.
         """
         if self.pseudo_inputs is None:
             return q.kl(self.alpha, self.prior_mean).sum(1)
@@ -295,23 +297,23 @@ class SpikeSlabAutoencoder(nn.Module):
 
 
 class PseudoInputs(nn.Module):
-    """Inputs that are learned: the posteriors that the encoder gives them make up the prior.
+    """Learned inputs whose posteriors are the parts of the prior.
 
     Parameters
     ----------
     n_inputs : int
-        Their number m.
+        Number m of inputs.
     n_features : int
         Number p of features.
     n_seen : int
-        Number h of features of the encoder's body, by which the selector names one for a sample.
+        Number h of hidden features of the encoder, from which the selector picks an input.
 
     References
     ----------
     Tomczak, Welling: VAE with a VampPrior, AISTATS 2018.
     """
 
-    share: Tensor  # running mean of how often each is selected, (m,)
+    share: Tensor  # running mean of how often each input is selected, (m,)
 
     def __init__(self, n_inputs: int, n_features: int, n_seen: int) -> None:
         super().__init__()
@@ -321,7 +323,7 @@ class PseudoInputs(nn.Module):
         self.register_buffer("share", torch.full((n_inputs,), 1 / n_inputs, dtype=SINGLE))
 
     def proportions(self) -> Tensor:
-        """Return the shares, (m,), none of them 0: what was never selected may be yet."""
+        """Return the shares, (m,). None is 0, because any input may still be selected."""
         share = self.share + 1e-4 / len(self.share)
         return share / share.sum()
 
@@ -344,15 +346,17 @@ def make_autoencoder(
     generator: torch.Generator,
     **model: Any,
 ) -> SpikeSlabAutoencoder:
-    """Build the model and draw the weights of all but a user's own modules.
+    """Build the model, and draw all weights except those of a user's modules.
 
-    A body is None for an MLP, a recipe with `build`, or a module: this is copied, so that every fit
-    starts from the weights it came with. Dimensions that the prior wants mostly on start mostly on;
-    the others start undecided. `model` holds the remaining parameters of `SpikeSlabAutoencoder`.
+    A body is None for an MLP, a recipe with `build`, or a module. A module is copied, so that every
+    fit starts from its weights. Dimensions that the prior wants mostly active start mostly active.
+    The others start undecided. `model` holds the other parameters of `SpikeSlabAutoencoder`.
     """
     hidden = list(hidden_layer_sizes)
     bodies: list[nn.Module] = []
-    if encoder is not None or decoder is not None:  # what takes layers off the meta device
+    if (
+        encoder is not None or decoder is not None
+    ):  # torch needs it to move layers off the meta device
         import_undisturbed("torch.fx.experimental.symbolic_shapes")
     for name, own, n_in, sizes in [
         ("encoder", encoder, n_features, hidden),
@@ -366,7 +370,7 @@ def make_autoencoder(
                 body = copy.deepcopy(own)
             else:
                 body = _built(own, n_in, generator, name)
-            bodies.append(body.float())  # torch's default dtype may have been another
+            bodies.append(body.float())  # the user's default dtype may differ
     module = SpikeSlabAutoencoder(
         n_features, bodies[0], bodies[1], likelihood=likelihood, alpha=alpha, **model
     )
@@ -388,7 +392,7 @@ def make_autoencoder(
 
 
 def _built(recipe: Recipe, n_in: int, generator: torch.Generator, name: str) -> nn.Module:
-    """Return what `recipe` builds."""
+    """Return the module that `recipe` builds."""
     if isinstance(recipe, type):
         raise ValueError(f"{name}={recipe!r} is a class: pass an instance, {recipe.__name__}().")
     body = recipe.build(n_in, generator)
@@ -400,11 +404,11 @@ def _built(recipe: Recipe, n_in: int, generator: torch.Generator, name: str) -> 
 
 
 def _width(body: nn.Module, n_in: int, name: str) -> int:
-    """Return how many features `body` makes of `n_in`, by asking it."""
+    """Return how many features `body` returns for `n_in`, by calling it."""
     if any(map(is_lazy, body.parameters())):
         raise ValueError(
             f"{name}={brief(body)} has lazy layers, whose weights would come from torch's global "
-            f"random state: give it the shape (n, {n_in}) of its input."
+            f"random state. Use layers with sizes: the input has the shape (n, {n_in})."
         )
     expected = f"{name}={brief(body)} must map a batch of shape (n, {n_in}) to (n, n_hidden)"
     was_training = body.training

@@ -1,4 +1,4 @@
-"""Room 10: the skorch net that trains: steps, schedules, history, early stopping."""
+"""Room 10: the skorch net that trains a module: steps, schedule, history and early stopping."""
 
 from __future__ import annotations
 
@@ -32,53 +32,53 @@ from ._streams import StreamDataset
 from .distributed import ALONE, Alone, current
 
 M = TypeVar("M", bound=nn.Module)
-#: Where the classes of modules are defined whose attributes are all that there is to copy.
+#: Packages of modules that `copy_of` may copy by their attributes.
 PLAIN = ("torch.nn.modules.", f"{__package__}.")
 
-_SCORE = "it scores batches of (X, y): score in the on_epoch_end of a callback of your own"
-_RESUME = "call fit(..., checkpoint=PATH), and go on by fit(..., resume=True) of the same path"
+_SCORE = "it scores batches of (X, y): score in the on_epoch_end of your own callback"
+_RESUME = "call fit(..., checkpoint=PATH), and continue with fit(..., resume=True) and that path"
 #: skorch's callbacks that cannot work here, and what to do instead.
 UNFIT = {
     "BatchScoring": _SCORE,
     "Checkpoint": _RESUME,
     "EpochScoring": _SCORE,
-    "InputShapeSetter": "leave it out, as the model takes the width of its input from X",
-    "LRScheduler": "set the parameter learning_rate, which has a schedule of its own",
+    "InputShapeSetter": "leave it out, because the model takes the width of its input from X",
+    "LRScheduler": "set the parameter learning_rate, which has its own schedule",
     "LoadInitState": _RESUME,
-    "PassthroughScoring": "leave it out, as the history has the mean of each term in each epoch",
+    "PassthroughScoring": "leave it out, because the history has each term in each epoch",
     "ProgressBar": "set the parameter verbose=1, which shows a bar",
     "TrainEndCheckpoint": "call fit(..., checkpoint=PATH), or save after fit",
 }
-_SAVE = "and log the file that save writes, after fit"
+_SAVE = "and log the file that save writes after fit"
 #: Settings of skorch's loggers that cannot work here, and what to do instead.
 UNFIT_SETTINGS = {
     "create_artifact": f"set create_artifact=False, {_SAVE}",
-    "log_on_batch_end": "set log_on_batch_end=False, as the history is recorded in each epoch",
+    "log_on_batch_end": "set log_on_batch_end=False, because the history has a row per epoch",
     "save_model": f"set save_model=False, {_SAVE}",
 }
 
 
-#: Of held-out recognition, how many times as bad as its best is not gone on from.
+#: Training takes back the classifiers if held-out recognition is this many times its best value.
 WORSE = 1.1
 
 
 class SteppingNet(NeuralNet):
-    """A skorch net over whole batches, synchronising with the device once per epoch.
+    """A skorch net over whole batches that synchronises with the device once per epoch.
 
     Parameters
     ----------
     module : SpikeSlabAutoencoder
-        The model to train; it is trained in place.
+        The model, which is trained in place.
     criterion : Objective or None
-        The loss; None until training begins.
+        The loss. None until training begins.
     generator : torch.Generator
         Source of shuffles and noise, on the processor.
     lr : float
-        Learning rate of Adam at the start.
+        Peak learning rate of Adam.
     batch_size : int
         Largest size of a batch.
     device : str
-        Where to train.
+        Device to train on.
     callbacks : list or None
         The user's skorch callbacks.
     verbose : int
@@ -119,7 +119,7 @@ class SteppingNet(NeuralNet):
         self.generator = generator
         self.precision = precision
         self.noise_generator = generator
-        #: The processes that train this net together, and where this one draws its noise from.
+        #: The processes that train this net together, and the source of noise of this process.
         self.processes: Alone = ALONE
         self._noise: torch.Generator | None = None
         if torch.device(device).type != "cpu":
@@ -130,33 +130,33 @@ class SteppingNet(NeuralNet):
         self.decay = True
 
     def initialize_criterion(self) -> SteppingNet:
-        """Take the objective as it is: a plain callable, not a module to instantiate."""
+        """Take the objective as it is. skorch would instantiate a module."""
         self.criterion_ = self.criterion
         return self
 
     def initialize_optimizer(self, *args: Any, **kwargs: Any) -> SteppingNet:
-        """Make the optimiser; the first of a process imports what takes torch seconds."""
+        """Make the optimiser. The first one in a process imports a module, which takes seconds."""
         import_undisturbed("torch._dynamo")
         super().initialize_optimizer(*args, **kwargs)
         return self
 
     def get_default_callbacks(self) -> list[tuple[str, Callback]]:
-        """Leave skorch's out: they work per batch, and print."""
+        """Return no callbacks: skorch's defaults work per batch, and print."""
         return []
 
     def on_epoch_begin(self, net: NeuralNet, dataset_train: Any = None, **kwargs: Any) -> None:
-        """Count on from the epoch before, where the history is no longer whole."""
+        """Continue the count of epochs, even if the history has lost its first rows."""
         super().on_epoch_begin(net, dataset_train=dataset_train, **kwargs)
         if len(self.history) > 1:
             self.history.record("epoch", self.history[-2, "epoch"] + 1)
 
     def on_batch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Keep the history per epoch."""
+        """Add no rows for batches to the history."""
 
     def get_iterator(
         self, dataset: ArrayDataset | StreamDataset, training: bool = False
     ) -> DataLoader[Batch]:
-        """Fetch whole batches; torch finds `ArrayDataset.__getitems__`."""
+        """Return a loader of whole batches, by `ArrayDataset.__getitems__`."""
         shuffle = self.generator if training else None
         part = self.processes.rank, self.processes.size
         how: dict[str, Any] = {"collate_fn": _identity, "generator": self.generator}
@@ -165,11 +165,11 @@ class SteppingNet(NeuralNet):
             return DataLoader(batched, batch_size=None, **how)
         labeled = dataset.labeled_rows if training else None
         batches = EvenBatches(len(dataset), self.batch_size, shuffle, part, labeled)
-        # torch's types ask for a Dataset; it takes anything that has `__getitems__`.
+        # torch's types ask for a Dataset, but anything with `__getitems__` works.
         return DataLoader(dataset, batch_sampler=batches, **how)  # type: ignore[arg-type]
 
     def train_step(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
-        """Take a step, without the closure that skorch keeps for optimisers other than Adam."""
+        """Take a step without skorch's closure, which Adam does not need."""
         self.optimizer_.zero_grad()
         step = self.train_step_single(batch, **fit_params)
         parameters = TeeGenerator(self.get_all_learnable_params())
@@ -178,7 +178,7 @@ class SteppingNet(NeuralNet):
         return step
 
     def train_step_single(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
-        """Forward and backward pass of one batch."""
+        """Run the forward and backward pass of one batch."""
         progress = self.progress
         for group in self.optimizer_.param_groups:
             group["lr"] = self.lr * (learning_rate_factor(progress) if self.decay else 0.5)
@@ -190,11 +190,11 @@ class SteppingNet(NeuralNet):
 
     @property
     def progress(self) -> float:
-        """Part of the planned steps that has been taken."""
+        """Fraction of the planned steps that are done."""
         return self.steps_done / self.steps_planned
 
     def validation_step(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
-        """Forward pass of one batch, with every term at its full weight."""
+        """Run the forward pass of one batch, with every term at its full weight."""
         with torch.no_grad():
             return self._forward(batch, 1.0)
 
@@ -206,7 +206,7 @@ class SteppingNet(NeuralNet):
         step_fn: Callable[[Batch], dict[str, Any]],
         **fit_params: Any,
     ) -> None:
-        """Run an epoch; record the mean of the loss and of each term, in one synchronisation."""
+        """Run an epoch, and record the means of the loss and its terms in one synchronisation."""
         if iterator is None:
             return
         self._set_training(training)
@@ -217,13 +217,13 @@ class SteppingNet(NeuralNet):
         for batch in iterator:
             self.notify("on_batch_begin", batch=batch, training=training)
             step = step_fn(batch, **fit_params)
-            weight = float(batch.weight.sum())  # on the processor: no synchronisation
+            weight = float(batch.weight.sum())  # is on the processor, so this does not synchronise
             names = ["loss", *step["terms"]]
             values = torch.stack([step["loss"], *step["terms"].values()]).detach() * weight
             total = values if total is None else total.add_(values)
             weight_sum += weight
             self.notify("on_batch_end", batch=batch, training=training, **step)
-            del batch, step  # else both would still be there while the next are made
+            del batch, step  # frees memory before the next batch
         assert total is not None, "an epoch has at least one batch"
         whole = self.processes.total(torch.cat([total, total.new_tensor([weight_sum])]))
         for name, value in zip(names, (whole[:-1] / whole[-1]).tolist(), strict=True):
@@ -239,7 +239,7 @@ class SteppingNet(NeuralNet):
     def _forward(self, batch: Batch, progress: float) -> dict[str, Any]:
         x, labels, weight = to_device(tuple(batch[:3]), self.device)
         low = self.precision == "bfloat16" and self.module_.training
-        # Without a cache: within an autocast of the caller's it would outlive the step.
+        # No cache: within an autocast of the caller, a cache would outlive the step.
         lower = torch.autocast(x.device.type, torch.bfloat16, cache_enabled=False) if low else None
         with lower or nullcontext():
             noise = self._noise or self.noise_generator
@@ -255,18 +255,18 @@ class SteppingNet(NeuralNet):
 
 
 class VSCNet(SteppingNet):
-    """The net of an estimator: whole trainings, what ends them, and their state."""
+    """The net of an estimator: runs whole trainings, ends them, and has their state."""
 
-    #: Under early stopping, the best epoch's weights and loss, and the epochs since.
+    #: With early stopping, the weights and loss of the best epoch, and the epochs since then.
     best: dict[str, Any] | None = None
-    #: Of gates that follow the class, the weights that told held-out classes best, and their loss.
+    #: If gates follow the class, the classifiers that predicted held-out labels best, and the loss.
     honest: dict[str, Any] | None = None
     _epoch_ended: Callable[[], None] = staticmethod(noop)
 
     def schedule(self, steps: int, done: int = 0, decay: bool = True) -> None:
-        """Plan a training of `steps` steps; `decay` takes the learning rate to 0 by the end.
+        """Plan a training of `steps` steps; with `decay`, the learning rate falls to 0 by the end.
 
-        Without it the rate is constant, at what it is on average with it.
+        Without `decay`, the rate is constant, at the mean of the rates with `decay`.
         """
         self.steps_done, self.steps_planned, self.decay = done, steps, decay
         self.best = self.honest = None
@@ -279,16 +279,16 @@ class VSCNet(SteppingNet):
         patience: int,
         after_epoch: Callable[[], None] = noop,
     ) -> str | None:
-        """Train for at most `epochs` epochs; return what ended it before, if anything did.
+        """Train for at most `epochs` epochs; return why training ended early, or None.
 
         With `valid`, stop once its loss has not fallen for `patience` epochs ("early_stopping"),
-        and restore the weights of the best epoch. The user's callbacks may stop it too
+        and restore the weights of the best epoch. The user's callbacks may also stop training
         ("callback"). `after_epoch` is called after each epoch.
 
-        If an error or Ctrl-C ends it, the net is as after its last step, or at its best epoch,
-        and the history as after its last epoch.
+        If an error or Ctrl-C ends training, the net is as it was after its last step, or at its
+        best epoch. The history is as it was after its last epoch.
 
-        Several processes train together within `distributed.data_parallel`.
+        Within `distributed.data_parallel`, several processes train together.
         """
         _check_settings(self.callbacks_, valid is not None)
         self.processes = processes = current()
@@ -324,16 +324,17 @@ class VSCNet(SteppingNet):
             raise
         finally:
             bar.close()
-            self.optimizer_.zero_grad()  # a fitted model needs no gradients, and they are as large
+            self.optimizer_.zero_grad()  # a fitted model needs no gradients, and they take memory
             self.callbacks_, self.train_split = callbacks, None
             self._epoch_ended, self.best, self.honest = noop, None, None
             self.processes, self._noise = ALONE, None
         return reason
 
     def _take_from_first(self) -> None:
-        """Become what the net is in the first process: seeds and the user's modules may differ.
+        """Take the state of the net in the first process, if the state in any process differs.
 
-        So may the last digits, after training on processors of different kinds.
+        Seeds and the user's modules may differ. After training on processors of different kinds,
+        the last digits may differ too.
         """
         if self.processes.size > 1:
             sums = [float(x.sum()) for x in self.module_.state_dict().values()]
@@ -342,7 +343,7 @@ class VSCNet(SteppingNet):
                 self.load_state(self.processes.from_rank_0(self.state))
 
     def _stop_early(self, patience: int) -> None:
-        """Keep the weights of the best epoch; end training if it was `patience` epochs ago."""
+        """Keep the weights of the best epoch; stop if it was `patience` epochs ago."""
         loss = self.history[-1, "valid_loss"]
         if self.best is None or loss < self.best["loss"]:
             weights = copy.deepcopy(self.module_.state_dict())
@@ -359,9 +360,9 @@ class VSCNet(SteppingNet):
             self._take_back()
 
     def _keep_honest(self) -> None:
-        """Keep the classifiers that tell held-out classes best; take back what is a tenth worse.
+        """Keep the classifiers that predict held-out labels best, and replace much worse ones.
 
-        Small data are learned by heart long before the decoder is done.
+        On small data, the classifiers memorise the labels long before the decoder is trained.
         """
         gates = self.module_.gates
         loss = self.history[-1].get("held_out_recognition")
@@ -382,7 +383,7 @@ class VSCNet(SteppingNet):
         return all(bool(x.isfinite().all()) for x in self.module_.state_dict().values())
 
     def state(self) -> dict[str, Any]:
-        """Return all that training depends on, as NumPy arrays and primitives."""
+        """Return everything that training depends on, as NumPy arrays and primitives."""
         self.check_is_fitted()
         return {
             "module": _map_tensors(self.module_.state_dict(), _to_numpy),
@@ -398,7 +399,7 @@ class VSCNet(SteppingNet):
         }
 
     def copy(self) -> VSCNet:
-        """Return a net that goes on as this one would; the two share the user's callbacks alone."""
+        """Return a net that continues as this one would; both share only the user's callbacks."""
         how = {"lr": self.lr, "batch_size": self.batch_size, "device": self.device}
         generator = torch.Generator().set_state(self.generator.get_state())
         twin = VSCNet(copy_of(self.module_), self.criterion_, generator, **how)
@@ -413,17 +414,17 @@ class VSCNet(SteppingNet):
         return twin
 
     def load_weights(self, state: dict[str, Any]) -> None:
-        """Give the module the weights in what `state` returned."""
+        """Load the module's weights from a `state`."""
         self.module.load_state_dict(_map_arrays(state["module"]))
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Continue from what `state` returned."""
+        """Continue from a `state`."""
         self.load_weights(state)
         self.optimizer_.load_state_dict(_map_arrays(state["optimizer"]))
         self.generator.set_state(torch.tensor(state["generator"]))
         if len(state["noise_generator"]) == len(self.noise_generator.get_state()):
             self.noise_generator.set_state(torch.tensor(state["noise_generator"]))
-        # else the state is of another kind of device, and noise goes on from the seed
+        # else the state comes from another kind of device, and the noise starts from the seed
         self.steps_done, self.steps_planned, self.decay = state["schedule"]
         self.history = History(dict(row) for row in state["history"])
         for name in ("best", "honest"):
@@ -431,9 +432,9 @@ class VSCNet(SteppingNet):
             setattr(self, name, kept and kept | {"weights": _map_arrays(kept["weights"])})
 
     def notify(self, method_name: str, **kwargs: Any) -> None:
-        """Take KeyboardInterrupt for a stop where skorch's callbacks mean one, else for Ctrl-C.
+        """Notify the callbacks, and tell Ctrl-C from the KeyboardInterrupt by which they stop.
 
-        What ends training after an epoch in one process ends it in all.
+        If training ends after an epoch in one process, it ends in all processes.
         """
         if method_name != "on_epoch_end":
             super().notify(method_name, **kwargs)
@@ -453,9 +454,9 @@ class VSCNet(SteppingNet):
 
 
 def copy_of(module: M, memo: dict[int, Any] | None = None) -> M:
-    """Return what `copy.deepcopy` returns, in a quarter of the time.
+    """Return the result of `copy.deepcopy` in a quarter of the time.
 
-    Most of what that copies are the dicts for hooks that each layer has, and they are empty.
+    `deepcopy` spends most of its time on the dicts for hooks, which are empty in most layers.
     """
     memo, kind = {} if memo is None else memo, type(module)
     own_way = getattr(kind, "__setstate__", None) is not nn.Module.__setstate__
@@ -476,11 +477,11 @@ def copy_of(module: M, memo: dict[int, Any] | None = None) -> M:
 
 
 def of_all(seen: Evidence, processes: Alone) -> Evidence:
-    """Return the evidence of the whole batch, where each process has a part of it.
+    """Return the evidence of the whole batch, of which each process has a part.
 
-    The loss is then the same function of the same rows everywhere. Its gradient flows back through
-    a process's own rows, and by an equal part through what all have alike, the priors: the sum
-    over processes is whole.
+    Every process then computes the same loss of the same rows. In each process, the gradient flows
+    back through its own rows, and by an equal share through what all processes have in common, such
+    as the priors. The sum over the processes is the whole gradient.
     """
     if processes.size == 1:
         return seen
@@ -492,7 +493,7 @@ def of_all(seen: Evidence, processes: Alone) -> Evidence:
     rows += [] if priors is None else [priors.scores]
     scores = seen.scores
     rows += [] if scores is None else [x.flatten(1) for x in scores[:3]]
-    table = processes.gather(torch.cat(rows, dim=1))  # at once: it is their number that counts
+    table = processes.gather(torch.cat(rows, dim=1))  # one call, because their number sets the time
     mu, log_var, z, misfit, weight, *more = table.split([x.shape[1] for x in rows], dim=1)
     if priors is not None:
         logits = priors.q.logits
@@ -514,17 +515,20 @@ def of_all(seen: Evidence, processes: Alone) -> Evidence:
 
 
 def learning_rate_factor(progress: float) -> float:
-    """Rise over the first 5 % of training, then fall by half a cosine; 0.5 on average."""
-    progress = min(progress, 1.0)  # a stream may have more batches than at first
+    """Return the factor of the peak rate: a rise over 5 % of training, then half a cosine.
+
+    Its mean over training is 0.5.
+    """
+    progress = min(progress, 1.0)  # a shuffled stream may have more batches than planned
     return min(1.0, (progress + 1e-3) / 0.05) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 class TrainingStopped(Exception):  # noqa: N818  (nothing went wrong)
-    """Training has ended before its last epoch, for the reason that the message names."""
+    """Training ends before its last epoch. The message is the reason."""
 
 
 class ProgressBar(Callback):
-    """A bar over the epochs, with the loss."""
+    """A progress bar over the epochs, with the loss."""
 
     def __init__(self, epochs: int) -> None:
         self.epochs = epochs
@@ -534,18 +538,18 @@ class ProgressBar(Callback):
         self.bar_ = tqdm(total=self.epochs, unit="epoch")
 
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Move on by an epoch."""
+        """Advance the bar by an epoch."""
         self.bar_.set_postfix(loss=f"{net.history[-1, 'train_loss']:.4g}", refresh=False)
         self.bar_.update()
 
     def close(self) -> None:
-        """Leave the bar as it stands."""
+        """Close the bar, and leave it on the screen."""
         if hasattr(self, "bar_"):
             self.bar_.close()
 
 
 def check_callbacks(callbacks: list[Any] | None) -> None:
-    """Check that there are callbacks, as instances, classes or (name, one), that can work here."""
+    """Check that all items are callbacks that can work here: instances, classes or (name, item)."""
     for item in callbacks or []:
         callback = item[-1] if isinstance(item, tuple) and item else item
         if not hasattr(callback, "on_train_begin"):
@@ -561,7 +565,7 @@ def check_callbacks(callbacks: list[Any] | None) -> None:
 
 
 def _check_settings(callbacks: list[tuple[str, Callback]], validates: bool) -> None:
-    """Check that skorch's callbacks are set to what they find here, before they look for it."""
+    """Check the settings of skorch's callbacks before training, where they would fail."""
     for _, callback in callbacks:
         kinds = [kind for kind in type(callback).__mro__ if kind not in (Callback, object)]
         if not any(kind.__module__.startswith("skorch.") for kind in kinds):
@@ -573,32 +577,32 @@ def _check_settings(callbacks: list[tuple[str, Callback]], validates: bool) -> N
         monitor = getattr(callback, "monitor", None)
         if not validates and isinstance(monitor, str) and monitor.startswith("valid_"):
             raise ValueError(
-                f"{held} monitor={monitor!r}, which only fit with early_stopping=True records: "
-                "set that, or monitor='train_loss'."
+                f"{held} monitor={monitor!r}, which fit records only with early_stopping=True. "
+                "Set early_stopping=True, or monitor='train_loss'."
             )
 
 
 def split_device(device: str) -> tuple[str, str]:
-    """Return the device and the precision of matrix products: "cuda+bfloat16" names both."""
-    if not isinstance(device, str):  # partial_fit does not validate parameters again
+    """Return the device and the precision of matrix products in a name like "cuda+bfloat16"."""
+    if not isinstance(device, str):  # partial_fit validates parameters only once
         raise ValueError(f"device={device!r} must be a string, such as 'cpu'.")
     name, _, precision = device.partition("+")
     if precision not in ("", "bfloat16"):
         raise ValueError(
-            f"device={device!r} asks for the precision {precision!r}, but there are float32, which "
-            "needs no name, and 'bfloat16', as in 'cpu+bfloat16'."
+            f"device={device!r} names the precision {precision!r}, but only 'bfloat16' can be "
+            "named, as in 'cpu+bfloat16'. Leave it out for float32."
         )
     return name, precision or "float32"
 
 
 def check_device(device: str) -> str:
-    """Return `device` if a tensor can live there."""
+    """Return `device`, or raise a ValueError if it cannot hold a tensor."""
     try:
         torch.zeros((), device=device).item()
     except (RuntimeError, AssertionError, ImportError) as error:
         raise ValueError(
-            f"device={device!r} cannot be used ({str(error).splitlines()[0]}): "
-            "name a device of this machine, such as 'cpu'."
+            f"device={device!r} cannot be used ({str(error).splitlines()[0]}). "
+            "Name a device of this machine, such as 'cpu'."
         ) from error
     return device
 
@@ -610,16 +614,16 @@ def check_precision(precision: str, device: str) -> None:
         torch.amp.is_autocast_available(kind) and (kind != "cuda" or torch.cuda.is_bf16_supported())
     ):
         raise ValueError(
-            f"device='{device}+{precision}' has no {precision}: set device={device!r}, or name "
-            "another device."
+            f"device='{device}+{precision}' does not support {precision}. Set device={device!r}, "
+            "or name another device."
         )
 
 
 def divergence_error(magnitude: float, learning_rate: float, when: str) -> FloatingPointError:
-    """Say why numbers stopped being finite."""
+    """Return the error for a loss that is not finite."""
     return FloatingPointError(
         f"The loss is not finite {when}. The largest absolute value in X is {magnitude:.3g} and "
-        f"learning_rate={learning_rate}: scale the features to ordinary magnitudes "
+        f"learning_rate={learning_rate}. Scale the features to ordinary magnitudes "
         "(StandardScaler), or lower learning_rate."
     )
 

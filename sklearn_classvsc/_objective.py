@@ -1,17 +1,18 @@
-"""Room 5: the loss. One class for each, a sum of named terms, its weights beside its formulas.
+"""Room 5: the losses. Each is a class: a weighted sum of named terms.
 
-All terms are means over the batch in nats per sample, and sums over dimensions. Averaged over any
-batch, the spike's divergence splits exactly (Y the label)::
+All terms are means over the batch, in nats per sample, and sums over dimensions. Averaged over any
+batch, the spike's divergence splits exactly (Y is the label)::
 
     mean_x KL(Bern(gamma_x) || Bern(alpha)) =
-          KL(Bern(pi) || Bern(alpha))              usage:         is it used as often as alpha says?
+          KL(Bern(pi) || Bern(alpha))              usage:         is it active as often as alpha?
         + h(pi) - mean_c h(pi_c)                   information:   I(Gamma; Y)
         + mean_c h(pi_c) - mean_x h(gamma_x)       inconsistency: I(Gamma; X | Y)
 
-so VAE, VSC and the paper's ClassVSC differ only in the weights of these terms. A sample without a
-label is a class of its own: its spike informs about itself, and is never inconsistent. Where
-samples may have several labels, pi_c is replaced by what the labels of a sample together predict,
-see `label_gates`. The sum is as exact, and inconsistency is what the spike tells beyond the labels.
+VAE, VSC and the paper's ClassVSC therefore differ only in the weights of these terms. A sample
+without a label is its own class: its spike informs about itself, and is never inconsistent. If
+samples may have several labels, pi_c is replaced by the joint prediction of the labels of a sample,
+see `label_gates`. The split stays exact, and the inconsistency is what the spike tells beyond the
+labels.
 """
 
 from __future__ import annotations
@@ -40,10 +41,10 @@ from ._spike_slab import SpikeSlab, bernoulli_entropy, bernoulli_kl, pairwise_kl
 
 
 class Weight(NamedTuple):
-    """Weight of a term, going linearly from `start` to `value` over the first part of training."""
+    """Weight of a term. It goes linearly from `start` to `value` in the first part of training."""
 
     value: float
-    warmup: float = 0.0  # this part of training, as a fraction
+    warmup: float = 0.0  # the first part, as a fraction of training
     start: float = 0.0
 
     def at(self, progress: float) -> float:
@@ -54,33 +55,33 @@ class Weight(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """What the loss needs to know of a whole batch."""
+    """The inputs of the loss, for a whole batch."""
 
     q: SpikeSlab  # posterior of the codes, (n, d)
     z: Tensor  # sampled codes, (n, d)
-    misfit: Tensor  # how badly theta fits x, see `Likelihood.misfit`, (n,) or (n, k)
-    labels: Tensor  # class indices, -1 for none, (n,), int64; or which labels, (n, C), bool
+    misfit: Tensor  # see `Likelihood.misfit`, (n,) or (n, k)
+    labels: Tensor  # class indices, -1 for no label, (n,), int64; or an indicator, (n, C), bool
     weight: Tensor  # sample weights, which need not sum to 1, (n,)
-    priors: Priors | None = None  # of the learned prior
-    scores: ClassScores | None = None  # of the classes, where gates follow them
+    priors: Priors | None = None  # if the prior is learned
+    scores: ClassScores | None = None  # if the gates follow the class
 
 
 class Terms(NamedTuple):
-    """What the loss says of a batch."""
+    """The terms of the loss for a batch."""
 
-    values: dict[str, Tensor]  # the terms, each a scalar; those without a weight are for history
-    #: The running means of the model, by the names of its buffers, if it trains on this batch.
+    values: dict[str, Tensor]  # scalars; terms without a weight are only for the history
+    #: If the model trains on this batch, its new running means, by the names of its buffers.
     running: dict[str, Tensor]
 
 
 class Objective:
-    """A weighted sum of named terms. Each loss below adds its weights and its terms."""
+    """Base of the losses: a weighted sum of named terms."""
 
-    #: Weights of the terms in use, by their names.
+    #: Weights of the terms in use, by name.
     weights: Mapping[str, Weight]
 
     def terms(self, model: SpikeSlabAutoencoder, seen: Evidence) -> Terms:
-        """Return the terms of a batch, in the order of `weights`. Nothing is changed."""
+        """Return the terms of a batch, in the order of `weights`, without side effects."""
         raise NotImplementedError
 
     def loss(self, terms: Terms, progress: float) -> Tensor:
@@ -89,14 +90,14 @@ class Objective:
         return values @ values.new_tensor([x.at(progress) for x in self.weights.values()])
 
     def slab_fraction(self, progress: float) -> float:
-        """Return how much of the slabs is used when the fraction `progress` of training is done."""
+        """Return the fraction for `SpikeSlab.tempered` when `progress` of training is done."""
         return 1.0
 
 
 def reconstruction_terms(
     model: SpikeSlabAutoencoder, seen: Evidence, weight: Tensor
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return -E log p(x | z), and the running means of the likelihood; `weight` sums to 1."""
+    """Return -E log p(x | z) and the likelihood's running means; `weight` sums to 1."""
     running = model.likelihood.running(seen.misfit, weight) if model.training else {}
     loss = model.likelihood.reconstruction(seen.misfit, weight)
     return loss, {f"likelihood.{name}": value for name, value in running.items()}
@@ -106,14 +107,14 @@ def reconstruction_terms(
 
 
 class VAEObjective(Objective):
-    """The objective of a VAE: the ELBO, with one weight for its divergence.
+    """The objective of a VAE: the negative ELBO, with a weight for the divergence.
 
     Parameters
     ----------
     kl_weight : float
         Weight of "slab_kl": KL(N(mu, sigma^2) || N(m0, 1)).
     total_correlation_weight : float
-        Weight of "total_correlation", see `total_correlation`; 0 leaves the term out.
+        Weight of "total_correlation", see `total_correlation`. 0 leaves out the term.
     """
 
     def __init__(self, kl_weight: float = 1.0, total_correlation_weight: float = 0.0) -> None:
@@ -135,14 +136,14 @@ class VAEObjective(Objective):
 
 
 class VSCObjective(Objective):
-    """The objective of VSC: the ELBO, its spike's divergence split over the batch.
+    """The objective of VSC: the negative ELBO, with the spike's divergence in two parts.
 
     Parameters
     ----------
     kl_weight : float
         Weight of "slab_kl": gamma KL(N(mu, sigma^2) || N(m0, 1)).
     usage_weight : float
-        Weight of "usage": KL(Bern(pi) || Bern(alpha)), pi the mean gamma of a dimension.
+        Weight of "usage": KL(Bern(pi) || Bern(alpha)), where pi is the mean gamma of a dimension.
     information_weight : float
         Weight of "information": h(pi) - mean_x h(gamma_x).
     warmup : float
@@ -182,8 +183,8 @@ class VSCObjective(Objective):
 class LearnedPriorObjective(Objective):
     """The objective of VSC with the learned prior (Tonolini et al. 2019).
 
-    A selector names the prior of each sample, q(z | x_u) of a pseudo-input x_u. It learns to name
-    the one that costs least, and the others learn from the one that it names.
+    A selector picks the prior of each sample: q(z | x_u) of a pseudo-input x_u. It learns to pick
+    the prior that costs least. All other weights learn from the prior that it picks.
 
     Parameters
     ----------
@@ -192,17 +193,17 @@ class LearnedPriorObjective(Objective):
     information_weight : float
         Weight of "spike_kl": KL(Bern(gamma) || Bern(gamma of the prior)).
     usage_weight : float
-        Weight J of "usage": KL(Bern(mean_j gamma of the prior) || Bern(alpha)), whether the prior
-        has as many dimensions on as alpha says, whichever they are.
+        Weight J of "usage": KL(Bern(mean_j gamma of the prior) || Bern(alpha)). It compares the
+        number of active dimensions of the prior with alpha, whichever these dimensions are.
     warmup : float
-        Fraction of training over which the slabs are tempered, from 0 to 1.
+        Fraction of training over which the slabs come in, from 0 to 1.
 
     Notes
     -----
     "selection" is the cross-entropy of the selector's scores, with the cheapest prior as the
-    label. An expected cost under the softmax of the scores would have a gradient that vanishes
-    where the scores are sure. After a few steps they are, and nearly all priors would be left
-    aside.
+    label. The alternative is an expected cost under the softmax of the scores. Its gradient
+    vanishes once the scores are sure, which happens after a few steps, and nearly all priors would
+    then never be selected.
     """
 
     #: Step of the running mean of how often each pseudo-input is selected.
@@ -221,7 +222,7 @@ class LearnedPriorObjective(Objective):
         self.slab = Weight(1, warmup)
 
     def slab_fraction(self, progress: float) -> float:
-        """Return how much of the slabs is used when the fraction `progress` of training is done."""
+        """Return the fraction for `SpikeSlab.tempered` when `progress` of training is done."""
         return self.slab.at(progress)
 
     def terms(self, model: SpikeSlabAutoencoder, seen: Evidence) -> Terms:
@@ -248,7 +249,7 @@ class LearnedPriorObjective(Objective):
 
     @torch.no_grad()
     def _cheapest(self, q: SpikeSlab, priors: SpikeSlab, usage: Tensor) -> Tensor:
-        """Return which of the priors costs least, for each sample, (n,)."""
+        """Return the index of the cheapest prior for each sample, (n,)."""
         slab, spike = pairwise_kl(q, priors)  # (n, m) each
         costs = zip(("slab_kl", "spike_kl", "usage"), (slab, spike, usage), strict=True)
         cost = sum((self.weights[name].value * x for name, x in costs), torch.zeros_like(slab))
@@ -261,22 +262,22 @@ class LearnedPriorObjective(Objective):
 class PaperObjective(Objective):
     """The objective of the paper: that of VSC, plus a divergence within the classes.
 
-    Classes count by their frequency, so that the first three terms of the gates add up to the
-    spike's divergence.
+    Classes count by their frequency. "usage", "information" and "inconsistency" therefore add up to
+    the spike's divergence.
 
     Parameters
     ----------
     consistency_weight : float
-        Weight lambda of "consistency": the Jensen-Shannon divergence of the gates of a class, per
-        labeled sample.
+        Weight lambda of "consistency": the Jensen-Shannon divergence of the gates within the
+        classes, per labeled sample.
     consistency : {"centroid", "pairwise"}
-        Its form, see `centroid_divergence` and `pairwise_divergence`.
+        Form of the divergence, see `centroid_divergence` and `pairwise_divergence`.
     kl_weight, usage_weight : float
         As for `VSCObjective`.
     information_weight : float
         Weight of "information": h(pi) - mean_c h(pi_c). "inconsistency" has the weight 1.
     warmup : float
-        Fraction of training over which the consistency's weight rises from 0.
+        Fraction of training over which `consistency_weight` rises from 0.
     """
 
     def __init__(
@@ -304,7 +305,7 @@ class PaperObjective(Objective):
         labels, profile = ClassProfiles.of(seen.labels, model.class_profile)
         gates = profile.gates(q.gamma, labels, weight, balanced=False)
         reconstruction, running = reconstruction_terms(model, seen, weight)
-        if model.training and labels.ndim == 2:  # with one label each, gates need no profile
+        if model.training and labels.ndim == 2:  # only `label_gates` needs the profile
             running["class_profile"] = profile.after(gates).whole
         conditional = gates.conditional_entropy.sum()
         if self.consistency == "centroid":
@@ -325,37 +326,39 @@ class PaperObjective(Objective):
 
 
 class CrossFittedObjective(Objective):
-    """The default of `ClassVSCTransformer`; docs/objective.md says why each term is there.
+    """The default objective of `ClassVSCTransformer`. docs/objective.md explains each term.
 
-    Gates follow the class, gamma_j(x) = sum_c p(c | x) pi_cj, see `CrossFittedGates`: p learns from
-    labels alone, and pi from all else. Every class counts the same. A dimension is *global* if its
-    alpha exceeds one half: the terms that tell classes apart leave it out.
+    The gates follow the class, gamma_j(x) = sum_c p(c | x) pi_cj, see `CrossFittedGates`. p learns
+    only from the labels, and pi from all other terms. Every class counts the same. A dimension is
+    *global* if its alpha exceeds one half. The terms that tell classes apart leave out global
+    dimensions.
 
-    - "usage" is free within a range around alpha, see `free_usage`;
-    - "class_usage" asks whether every class uses as many of the non-global dimensions as alpha
-      says, d_s mean_c KL(Bern(mean_j pi_cj) || Bern(alpha_s));
-    - "indecision" is mean_c h(pi_c), what is left open where a class tosses a coin;
-    - "overlap" is 1 - contrast of the classes' profiles;
-    - "recognition" is the cross-entropy of the label, a mean over the branches that may learn it;
+    - "usage" compares how often a dimension is active with a range around alpha, see `free_usage`.
+    - "class_usage" compares how many of the non-global dimensions each class has active with alpha,
+      d_s mean_c KL(Bern(mean_j pi_cj) || Bern(alpha_s)).
+    - "indecision" is mean_c h(pi_c), the uncertainty that remains within a class.
+    - "overlap" is 1 - contrast of the classes' profiles.
+    - "recognition" is the cross-entropy of the label, a mean over the branches that may learn it.
     - "weights" is the prior of the networks' weights, see `SpikeSlabAutoencoder.weight_penalty`.
 
-    The history has one more, which is not part of the loss: "held_out_recognition" is the
+    The history also has "held_out_recognition", which is not part of the loss. It is the
     cross-entropy of the label by the branches that have not learned it.
 
     Parameters
     ----------
     alpha : Tensor of shape (d,)
-        Prior probability of each dimension to be on.
+        Prior probability that each dimension is active.
     consistency_weight : float
-        Weight lambda of all that makes the samples of a class, and no others, share dimensions.
+        Weight lambda of the terms that make the samples of a class, and no others, share
+        dimensions: "indecision" and "overlap".
     kl_weight : float
         Weight of "slab_kl".
     usage_weight : float or None
-        Weight of the usage, and half of it that of the classes' usage; None: see `usage_by_alpha`.
+        Weight of "usage". Half of it is the weight of "class_usage". None: see `usage_by_alpha`.
     information_weight : float
-        Weight of the recognition, for each branch.
+        Weight of "recognition", for each branch.
     warmup : float
-        Fraction of training over which the weights of what tells classes apart rise.
+        Fraction of training over which the weights of "indecision" and "overlap" rise from 0.
     n_branches : int
         Number of branches.
     """
@@ -390,7 +393,7 @@ class CrossFittedObjective(Objective):
         reconstruction, running = reconstruction_terms(model, seen, weight)
         pi, penalty = seen.scores.pi, seen.scores.penalty
         assert penalty is not None
-        if seen.labels.ndim == 1 and len(pi) > len(weight):  # time grows with their number
+        if seen.labels.ndim == 1 and len(pi) > len(weight):  # time grows with the classes
             classes = seen.labels.unique()
             pi = pi[classes[classes >= 0]]
         share = pi.new_full((len(pi),), 1 / max(len(pi), 1))
@@ -398,7 +401,7 @@ class CrossFittedObjective(Objective):
         mean = share @ pi
         usage = bernoulli_kl(mean, free_usage(mean, self.dimensions)).sum()
         recognition, held_out = class_losses(model, seen.scores, seen.labels, weight)
-        # Without folds, those who speak have learned.
+        # With one fold, the branch that speaks has learned the label.
         known = {"held_out_recognition": held_out} if model.gates.n_folds > 1 else {}
         return Terms(
             {
@@ -419,27 +422,31 @@ class CrossFittedObjective(Objective):
 def class_losses(
     model: SpikeSlabAutoencoder, scores: ClassScores, labels: Tensor, weight: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return the cross-entropy of the labels by those who learn them, and by those who do not.
+    """Return the cross-entropy of the labels by branches that learn them, and by others.
 
-    Each branch's is a mean over the samples that it may learn from, and "recognition" the mean over
-    branches. A branch learns the logits of classes that are all as frequent: their shares in the
-    batch are added for the loss alone (Menon et al.: Long-Tail Learning via Logit Adjustment, ICLR
-    2021). Of several labels, it is the sum of the cross-entropies of each.
+    The loss of a branch is a mean over the samples that it may learn from, and "recognition" is the
+    mean over branches. A branch learns the logits of equally frequent classes: only the loss adds
+    the logarithms of their shares in the batch. If samples have several labels, the loss is the sum
+    of the cross-entropies of all labels.
 
     Parameters
     ----------
     model : SpikeSlabAutoencoder
         The model, with `gates`.
     scores : ClassScores
-        What its branches say of the batch.
+        The predictions of its branches for the batch.
     labels : Tensor of shape (n,) or (n, C)
-        Class indices, -1 for none; or which labels. Rows of none are left out.
+        Class indices, -1 for no label; or an indicator. Samples without a label are left out.
     weight : Tensor of shape (n,)
         Sample weights that sum to 1.
 
     Returns
     -------
     recognition, held_out : Tensor, scalars
+
+    References
+    ----------
+    Menon et al.: Long-Tail Learning via Logit Adjustment, ICLR 2021.
     """
     assert model.gates is not None
     tiny = torch.finfo(weight.dtype).tiny
@@ -467,46 +474,47 @@ def class_losses(
 def usage_by_alpha(alpha: Tensor) -> float:
     """Return the default weight of the usage, for alpha of shape (d,).
 
-    It is the least at which being on for a class costs a dimension less than never being on, and 5
-    at least.
+    It is the smallest weight for which an unused dimension costs more than one that is active for
+    one class, and at least 5.
     """
     specific = alpha[alpha <= 0.5].cpu().numpy()
     return max(5.0, 1.2 / max(float(specific.mean()), 1e-6)) if specific.size else 5.0
 
 
 class BalancedObjective(Objective):
-    """The default of before, for gates that are a head of the encoder.
+    """The earlier default objective, for gates that are a head of the encoder.
 
-    Every class of a batch counts the same. A dimension is *global* if its alpha exceeds one half:
-    the terms that tell classes apart leave it out.
+    Every class of a batch counts the same. A dimension is *global* if its alpha exceeds one half.
+    The terms that tell classes apart leave out global dimensions.
 
-    - "usage" is free within a range around alpha, see `free_usage`;
-    - "class_usage" asks whether every class uses as many of the non-global dimensions as alpha
-      says, d_s mean_c KL(Bern(mean_j pi_cj) || Bern(alpha_s));
-    - "inconsistency" is what the gates tell beyond the class;
-    - "indecision" is mean_x h(gamma_x), what is left where gates toss a coin for every sample;
-    - "recognition" is the cross-entropy of the label among the classes in the batch, each scored
-      by how well the sample's gates match its running profile: a bound on I(Gamma; Y) without new
-      parameters;
+    - "usage" compares how often a dimension is active with a range around alpha, see `free_usage`.
+    - "class_usage" compares how many of the non-global dimensions each class has active with alpha,
+      d_s mean_c KL(Bern(mean_j pi_cj) || Bern(alpha_s)).
+    - "inconsistency" is what the gates tell beyond the class.
+    - "indecision" is mean_x h(gamma_x), the uncertainty of the gates of each sample.
+    - "recognition" is the cross-entropy of the label among the classes in the batch. The score of a
+      class is how well the sample's gates match its running profile. The term bounds I(Gamma; Y)
+      without new parameters.
     - "overlap" is 1 - contrast of the classes' profiles.
 
     Parameters
     ----------
     alpha : Tensor of shape (d,)
-        Prior probability of each dimension to be on.
+        Prior probability that each dimension is active.
     consistency_weight : float
-        Weight lambda of all that makes the samples of a class, and no others, share dimensions.
+        Weight lambda of the terms that make the samples of a class, and no others, share
+        dimensions: "inconsistency", "indecision" and "overlap".
     kl_weight : float
         Weight of "slab_kl".
     usage_weight : float or None
-        Weight of the usage, and half of it that of the classes' usage; None: see `usage_by_alpha`.
+        Weight of "usage". Half of it is the weight of "class_usage". None: see `usage_by_alpha`.
     information_weight : float
-        Weight of the recognition.
+        Weight of "recognition".
     warmup : float
-        Fraction of training over which the weights of what tells classes apart rise.
+        Fraction of training over which `consistency_weight` and `information_weight` rise from 0.
     """
 
-    temperature = 4.0  # of the recognition: the higher, the softer
+    temperature = 4.0  # of the recognition; a higher one is softer
 
     def __init__(
         self,
@@ -566,12 +574,12 @@ class BalancedObjective(Objective):
 
 
 def total_correlation(z: Tensor, mu: Tensor, log_var: Tensor, weight: Tensor) -> Tensor:
-    """Total correlation of dense codes, KL(q(z) || prod_j q(z_j)), in nats.
+    """Return the total correlation of dense codes, KL(q(z) || prod_j q(z_j)), in nats.
 
-    By minibatch-weighted sampling: q(z) is the mixture of the q(z | x) of this batch, and the mean
-    over q(z) that over one draw from each. Of a batch that is all the data, exact but for the
-    draws. Published code divides the mixture by the number N of samples as well: that adds
-    (d - 1) log N, which has no gradient, so N is not needed.
+    The estimate uses minibatch-weighted sampling: q(z) is the mixture of the q(z | x) of the batch,
+    and the mean over q(z) is a mean over one draw from each. If the batch holds all data, the
+    estimate is exact except for the draws. Published code also divides the mixture by the number N
+    of samples. That adds (d - 1) log N, which has no gradient, so this function needs no N.
 
     Parameters
     ----------
@@ -597,7 +605,7 @@ def total_correlation(z: Tensor, mu: Tensor, log_var: Tensor, weight: Tensor) ->
 
 
 class _TotalCorrelation(torch.autograd.Function):
-    """One dimension after the other, forth and back: all at once would take n^2 d numbers."""
+    """Work on one dimension at a time: all dimensions at once would take n^2 d numbers."""
 
     @staticmethod
     def forward(ctx: Any, z: Tensor, mu: Tensor, log_var: Tensor, weight: Tensor) -> Tensor:
@@ -608,7 +616,7 @@ class _TotalCorrelation(torch.autograd.Function):
             joint += log_q
             marginals[:, j] = (log_q + log_weight).logsumexp(1)
         log_q = joint.logsumexp(1)  # log q(z_a), (n,)
-        responsibility = joint.sub_(log_q[:, None]).exp_()  # of each x_b for z_a
+        responsibility = joint.sub_(log_q[:, None]).exp_()  # share of each x_b in q(z_a)
         ctx.save_for_backward(z, mu, log_var, weight, responsibility, marginals)
         return weight @ (log_q - marginals.sum(1))
 
@@ -630,7 +638,7 @@ class _TotalCorrelation(torch.autograd.Function):
 
 
 def _log_densities(z: Tensor, mu: Tensor, log_var: Tensor) -> Iterator[Tensor]:
-    """Yield log q(z_aj | x_bj), but for a constant, of each dimension, (n, n)."""
+    """Yield log q(z_aj | x_bj), up to a constant, for each dimension, (n, n)."""
     for z_j, mu_j, log_var_j in zip(z.T, mu.T, log_var.T, strict=True):
         square = (z_j[:, None] - mu_j).square_()
         yield torch.addcmul(-0.5 * log_var_j, square, torch.exp(-log_var_j), value=-0.5)

@@ -1,7 +1,7 @@
-"""What a model file may hold: saved, checked, and loaded as the estimator that it was.
+"""The contents of a model file: writing them, checking them, and restoring the estimator.
 
-A file is a tree of `_files`: the estimator's state (`__getstate__`), and its parameters. Nothing in
-it is executed.
+A file is a tree of `_files` with the estimator's parameters and its state (`__getstate__`). Loading
+executes nothing in it.
 """
 
 from __future__ import annotations
@@ -41,26 +41,26 @@ if TYPE_CHECKING:
     T = TypeVar("T", bound=BaseEstimator)
 
 SCHEMA_VERSION = 4
-#: The schema versions that are read. In version 1 a history had its batches, and names were JSON.
-#: Version 3 has gates that follow the class; 4 a prior mean of each dimension, and mixed columns.
+#: Schema versions that can be read. Version 1 had batches in a history, and names as JSON. Version
+#: 3 has gates that follow the class. Version 4 has a prior mean per dimension, and mixed columns.
 READABLE = {str(version) for version in range(1, SCHEMA_VERSION + 1)}
 CLASSES = ("VAETransformer", "VSCTransformer", "ClassVSCTransformer")
-#: Part of a header that is left, before training, for what training adds: names of terms.
+#: Bytes of a header to reserve, before training, for what training adds: names of terms.
 RESERVE = 2**17
-#: Epochs in a history, hidden layers, and dimensions that the parameters ask for: what a small file
-#: may say, and a load would spend memory or time on.
+#: Largest numbers of epochs, hidden layers and dimensions, because a small file could declare huge
+#: ones, on which loading would spend memory or time.
 EPOCH_LIMIT, LAYER_LIMIT, COMPONENT_LIMIT = 10**6, 1000, 10**6
-#: Arrays that may hold NaN, for what an epoch lacked.
+#: Arrays that may hold NaN, where an epoch has no value.
 WITH_NAN = ("_pending_state/history/", "history_/")
-#: A tree may hold these kinds of tuple, and the bodies of this package.
+#: A tree may hold these tuples, and the bodies of this package.
 CODEC = _files.Codec((Standardization, ClassSummary), bodies.recipes)
 LIBRARIES = (FORMAT, "numpy", "scikit-learn", "skorch", "torch")
 #: Parameters that can hold code or a live generator, and what to do about them.
 NOT_DATA = {
-    "encoder": "retrain with encoder=None or one of `bodies`: weights mean nothing without code",
-    "decoder": "retrain with decoder=None or one of `bodies`: weights mean nothing without code",
-    "callbacks": "set_params(callbacks=None), which leaves the trained weights as they are",
-    "random_state": "set_params(random_state=0), which leaves the trained weights as they are",
+    "encoder": "retrain with encoder=None or one of `bodies`, as weights mean nothing without code",
+    "decoder": "retrain with decoder=None or one of `bodies`, as weights mean nothing without code",
+    "callbacks": "call set_params(callbacks=None), which does not change the trained weights",
+    "random_state": "call set_params(random_state=0), which does not change the trained weights",
 }
 
 
@@ -70,36 +70,37 @@ def save(path: str | os.PathLike[str], cls: type[Any], state: dict[str, Any]) ->
     Parameters
     ----------
     path : str or path-like
-        Where to write; a file there is replaced once the new one is safely on disk.
-        Metadata requests (`set_fit_request`) are not in the file.
+        The file. An older file is replaced once the new one is safely on disk.
     cls : type
-        The class of the estimator: one of the three.
+        Class of the estimator: one of the three.
     state : dict
-        What its `__getstate__` returned, with numbers, strings and arrays as parameters.
+        Result of its `__getstate__`, with numbers, strings and arrays as parameters. Metadata
+        requests (`set_fit_request`) are not written.
 
     Raises
     ------
     ValueError
-        If a parameter or label is not data, such as an `encoder` of your own; it is named.
+        If a parameter or label is not data, such as your own `encoder`. The message names it.
     OSError
-        If the file cannot be written. A file that was there is then as it was.
+        If the file cannot be written. An older file is then unchanged.
     """
     metadata, tensors = _describe(cls, state)
     for name, array in tensors.items():
         if not _is_finite(name, array):
-            raise ValueError(f"{name} is not finite: fit again with a lower learning_rate.")
+            raise ValueError(f"{name} is not finite. Fit again with a lower learning_rate.")
     _files.write_tree(path, metadata, tensors)
 
 
 def check_saves(
     cls: type[Any], state: dict[str, Any], module: torch.nn.Module, n_epochs: int
 ) -> None:
-    """Raise, before training, the ValueError that `save` would raise after so many epochs.
+    """Raise, before training, the ValueError that `save` would raise after `n_epochs` epochs.
 
-    `state` holds the parameters and what is known of the model; `module` is what will be trained.
+    `state` holds the parameters and the facts that are known before training. `module` is the
+    module to train.
     """
     check_data_only(cls, _parameters(cls, state), state["_architecture"])
-    # Before the weights, which a body of the user's own may not even have.
+    # The check above comes before the weights, which a user's body may not have.
     arrays = {name: x.detach().cpu().numpy() for name, x in module.state_dict().items()}
     weights = [x.detach().cpu().numpy() for x in module.parameters()]
     moments = {
@@ -110,34 +111,34 @@ def check_saves(
     _files.header(*_describe(cls, state | {"_pending_state": trained | best}), RESERVE)
     if n_epochs > EPOCH_LIMIT:
         raise ValueError(
-            f"{n_epochs} epochs are more than the {EPOCH_LIMIT} that a model file holds: lower "
+            f"{n_epochs} epochs are more than the {EPOCH_LIMIT} that a model file can hold. Lower "
             "max_epochs."
         )
 
 
 def load(path: str | os.PathLike[str], cls: type[T]) -> T:
-    """Read an estimator that `save` wrote. Nothing in the file is executed.
+    """Read an estimator that `save` wrote, without executing anything in the file.
 
-    Everything the header declares is checked, and bounded by the size of the file, before memory
-    is taken for it; then the hash, and that weights are finite.
+    First, everything that the header declares is checked, and bounded by the size of the file,
+    before memory is allocated for it. Then the hash is checked, and that weights are finite.
 
     Parameters
     ----------
     path : str or path-like
         The file.
     cls : type
-        The class the file must hold: one of the three estimators.
+        Class that the file must hold: one of the three estimators.
 
     Returns
     -------
     estimator : cls
-        It transforms, and continues `partial_fit`, as the saved one would.
+        The saved estimator. It transforms, and continues `partial_fit`, as the original would.
 
     Raises
     ------
     ModelFileError
-        If the file does not hold a model of this class that this version can load, or is
-        damaged. The message names the path, what was found and expected, and what to do.
+        If the file is damaged, or does not hold a model of this class that this version can load.
+        The message names the path, what was found and expected, and what to do.
     OSError
         If the file cannot be opened, such as a FileNotFoundError.
     """
@@ -151,7 +152,7 @@ def load(path: str | os.PathLike[str], cls: type[T]) -> T:
         raise ModelFileError(f"{name}: {error}") from None
     except OSError:
         raise
-    except Exception as error:  # of contents that no check above foresaw; `file` is all the input
+    except Exception as error:  # no check foresaw these contents; the file is the only input
         found = f"contents that raise {type(error).__name__} ({str(error)[:500]})"
         message = f"{name}: found {found}; expected a file written by save. {STEP}"
         raise ModelFileError(message) from error
@@ -161,7 +162,7 @@ def load(path: str | os.PathLike[str], cls: type[T]) -> T:
 
 
 class Kind(NamedTuple):
-    """What a value in a file must be."""
+    """A requirement for a value in a file."""
 
     holds: Callable[[Any], bool]
     words: str
@@ -173,7 +174,7 @@ def _is_whole(value: Any, least: int = 0) -> bool:
 
 
 def _is_cross_fit(sizes: Any) -> bool:
-    """Return whether these are the sizes of classifiers."""
+    """Return whether a value holds the sizes of classifiers."""
     names = {"n_folds", "n_repeats", "width", "multilabel"}
     if type(sizes) is not dict or sizes.keys() != names or type(sizes["multilabel"]) is not bool:
         return False
@@ -181,13 +182,13 @@ def _is_cross_fit(sizes: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) < 1e300  # NaN is no number
+    return type(value) in (int, float) and abs(value) < 1e300  # excludes NaN
 
 
 def _is_labels(value: Any) -> bool:
     if type(value) is Labels:
         return isinstance(value.items, list) or is_array(value.items, "u", 1)
-    return is_array(value, "biuf", 1)  # what arrays of numbers and booleans are
+    return is_array(value, "biuf", 1)  # arrays of numbers and booleans
 
 
 def _is_config(value: Any) -> bool:
@@ -196,7 +197,7 @@ def _is_config(value: Any) -> bool:
 
 
 def _is_history(value: Any) -> bool:
-    """Return whether all columns have an entry for each row, or say for which."""
+    """Return whether all columns have a value for each row, or say for which rows."""
     if type(value) is not History or type(value.columns) is not dict:
         return False
     columns = value.columns
@@ -214,7 +215,7 @@ def _is_history(value: Any) -> bool:
 
 
 def _length(column: Any) -> int:
-    """Return the number of values in a column of a history; -1 if it is none."""
+    """Return the number of values in a column of a history; -1 if it is not a column."""
     if type(column) is list:
         return len(column) if _files.are_plain(column) else -1
     valid = isinstance(column, np.ndarray) and column.ndim == 1 and column.dtype.str in COLUMNS
@@ -228,25 +229,25 @@ def _is_plan(value: Any) -> bool:
 
 
 def _is_seen(value: Any) -> bool:
-    """Return whether a value is what `Moments` holds, the arrays of one length."""
+    """Return whether a value holds the fields of `Moments`, with arrays of one length."""
     if type(value) is not dict or tuple(value) != Moments._fields:
         return False
     arrays = [value[name] for name in ("mean", "variance", "least", "most")]
     arrays = [x for i, x in enumerate(arrays) if i < 2 or x is not None]
-    if not _is_number(value["weight"]):  # where values were missing, of each feature
+    if not _is_number(value["weight"]):  # a weight per feature if values were missing
         arrays.append(value["weight"])
     valid = all(is_array(x, "f", 1) and len(x) == len(value["mean"]) for x in arrays)
     return valid and _is_whole(value["n_samples"], 1)
 
 
 def _is_mark(value: Any) -> bool:
-    """Return whether a value is what tells training data from others: a hash, a shape, a type."""
+    """Return whether a value may be part of a fingerprint of data: a hash, a shape, a type."""
     if type(value) is list:
         return len(value) == 2 and all(map(_is_whole, value))
     return value is None or _is_whole(value) or (type(value) is str and len(value) < 100)
 
 
-#: What columns of a history are, as `_files` makes them.
+#: dtypes of columns of a history, as `_files` makes them.
 COLUMNS = ("<i8", "<f8", "|b1")
 STOP_REASONS = ("max_epochs", "steps", "early_stopping", "callback", "partial_fit", "interrupted")
 PLAN = {
@@ -258,7 +259,7 @@ PLAN = {
     "finished": bool,
 }
 
-#: All that a file may hold of the estimator's state, beside the parameters.
+#: Everything that a file may hold of the estimator's state, in addition to the parameters.
 STATE = {
     "_architecture": Kind(lambda x: type(x) is dict, "a dict"),
     "_pending_state": Kind(lambda x: type(x) is dict, "a dict"),
@@ -275,7 +276,7 @@ STATE = {
     "_seen": Kind(_is_seen, "moments of the features", needed=False),
     "_checkpoint": Kind(_is_plan, "the plan of a fit", needed=False),
     "_sklearn_output_config": Kind(_is_config, "what set_output sets", needed=False),
-    # Only files of schema version 1 have these. They are not used.
+    # Only files of schema version 1 have these values, which are not used.
     "history_": Kind(lambda x: type(x) is dict, "a dict", needed=False),
     "total_correlation_weight": Kind(_is_number, "a number", needed=False),
     "covariance_weight": Kind(_is_number, "a number", needed=False),
@@ -321,12 +322,12 @@ TRAINING = {
 }
 
 
-#: Parameters that earlier versions had. What was trained with them is used as ever.
+#: Parameters of earlier versions. Models that were trained with them still load.
 REMOVED = ("bins", "checkpoint", "covariance_weight", "precision")
 
 
 def as_now(params: dict[str, Any]) -> dict[str, Any]:
-    """Return the parameters as they are named now; one that is new has the value of fits then."""
+    """Return parameters under their current names; a new one has the value of earlier versions."""
     kept = {"rotation": None} | {
         name: value for name, value in params.items() if name not in REMOVED
     }
@@ -336,7 +337,7 @@ def as_now(params: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_names(where: str, found: Any, kinds: dict[str, Kind]) -> None:
-    """Check that a dict has these names, no others, and values of these kinds."""
+    """Check that a dict has exactly these names, with values of these kinds."""
     expect(type(found) is dict, f"{where or 'state'} {_short(found)}", "names and values")
     unknown = [name for name in found if name not in kinds]
     expect(not unknown, f"{where}state named {_short(unknown)}", "the names that save writes")
@@ -362,7 +363,7 @@ def _load(file: io.BufferedReader, cls: type[T]) -> T:
         step = f"Call {found}.load." if found in CLASSES else STEP
         refuse(f"a model of class {_short(found)}", cls.__name__, step)
 
-    # First without the data: all that is said of them is checked before memory is taken for them.
+    # First check everything that is said about the data, before memory is allocated for them.
     blank = reading.blank()
     _check_state(*_assemble(reading, blank, cls), reading.data_size, len(blank))
 
@@ -379,7 +380,7 @@ def _load(file: io.BufferedReader, cls: type[T]) -> T:
 def _assemble(
     reading: _files.Reading, arrays: Mapping[str, NDArray[Any]], cls: type[T]
 ) -> tuple[T, dict[str, Any]]:
-    """Return an unfitted estimator with the file's parameters, and the state, both checked."""
+    """Return an unfitted estimator with the file's parameters, and the state, after checks."""
     left = dict(arrays)
     params, state = (CODEC.decode(reading.part(name), left) for name in ("params", "state"))
     expect(not left, f"extra tensors {_short(sorted(left))}", "those its state refers to")
@@ -408,7 +409,7 @@ def _assemble(
 def _check_state(
     estimator: BaseEstimator, state: dict[str, Any], data_size: int, n_tensors: int
 ) -> None:
-    """Check names, shapes and dtypes against those of a model of the declared architecture."""
+    """Check names, shapes and dtypes against a model of the declared architecture."""
     architecture, saved = state["_architecture"], state["_pending_state"]
     hidden, n_features = architecture["hidden_layer_sizes"], architecture["n_features"]
     _check_names("_pending_state/", saved, TRAINING)
@@ -440,8 +441,8 @@ def _check_state(
     weights = [x.detach().numpy() for x in module.parameters()]
     numbers = [*range(len(weights))]
     moments, (group,) = saved["optimizer"]["state"], saved["optimizer"]["param_groups"]
-    # Before the first step there are none, nor of frozen parameters. Torch does not check them,
-    # and its kernels trust them.
+    # Parameters before the first step, and frozen ones, have no moments. Torch does not check
+    # moments, and its kernels rely on their shapes.
     of = f"optimizer state of parameters {_short(list(moments))}"
     expect(list(moments) == [i for i in numbers if i in moments], of, _short(numbers))
     for i, moment in moments.items():
@@ -499,7 +500,7 @@ def _check_state(
 
 
 def _is_count(labels: Any, n: int) -> bool:
-    """Return whether there are n labels, and their array takes little memory."""
+    """Return whether there are n labels whose array takes little memory."""
     if type(labels) is not Labels:
         return len(labels) == n
     size = np.dtype(labels.dtype).itemsize * n
@@ -508,7 +509,7 @@ def _is_count(labels: Any, n: int) -> bool:
 
 
 def _build(state: dict[str, Any]) -> None:
-    """Make arrays of labels and rows of a history, in place, of a state that was checked."""
+    """Make arrays of labels, and rows of the history, in place in a checked state."""
     architecture = state["_architecture"]
     for name, count in {"feature_names_in_": "n_features", "classes_": "n_classes"}.items():
         if type(state.get(name)) is Labels:
@@ -530,7 +531,7 @@ def _build(state: dict[str, Any]) -> None:
 
 
 def _least_size(architecture: dict[str, Any]) -> tuple[int, int]:
-    """Return how many weights and tensors a model has at least, without making them."""
+    """Return lower bounds of a model's numbers of weights and tensors, without making them."""
     hidden, n_features = architecture["hidden_layer_sizes"], architecture["n_features"]
     (n_components,) = architecture["alpha"].shape
     n_weights, n_tensors = n_components * architecture.get("n_classes", 0), 0
@@ -556,11 +557,13 @@ def _least_size(architecture: dict[str, Any]) -> tuple[int, int]:
 
 
 def _check_values(state: dict[str, Any]) -> None:
-    """Check what only the values of the arrays tell."""
+    """Check the values of the arrays."""
     saved, classes = state["_pending_state"], state.get("classes_")
     states = [saved["generator"], saved["noise_generator"]]
     try:
-        for array in states[: 2 if states[0].shape == states[1].shape else 1]:  # a GPU's differs
+        for array in states[
+            : 2 if states[0].shape == states[1].shape else 1
+        ]:  # that of a GPU differs
             torch.Generator().set_state(torch.tensor(array))
     except (RuntimeError, TypeError) as error:
         refuse(f"a generator state that torch refuses ({error})", "one of this version of torch")
@@ -575,7 +578,7 @@ def _check_values(state: dict[str, Any]) -> None:
         expect(bool((share >= 0).all()), "shares below 0", "how often each pseudo-input is chosen")
     if classes is not None:
         valid = classes.ndim == 1 < len(classes) == len(set(classes.tolist()))
-        several = state.get("_several", False)  # its columns are in the user's order
+        several = state.get("_several", False)  # columns of an indicator are in the user's order
         expect(type(several) is bool, f"_several={_short(several)}", "True or False")
         valid = valid and (several or np.array_equal(np.unique(classes), classes))
         expect(valid, f"classes {_short(classes)}", "at least two, sorted")
@@ -591,7 +594,7 @@ def _check_values(state: dict[str, Any]) -> None:
 def _describe(
     cls: type[Any], state: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """Return the metadata and the tensors of a file, of what `__getstate__` returns."""
+    """Return the metadata and the tensors of a file for a result of `__getstate__`."""
     params = _parameters(cls, state)
     check_data_only(cls, params, state["_architecture"])
     kept = {name: x for name, x in state.items() if name in STATE and name not in UNUSED}
@@ -613,25 +616,25 @@ def _parameters(cls: type[Any], state: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_data_only(cls: type[Any], params: dict[str, Any], architecture: dict[str, Any]) -> None:
-    """Refuse what a data file cannot hold, or a loaded one must not."""
+    """Refuse what a data file cannot hold, or what loading must not accept."""
     if cls.__name__ not in CLASSES or getattr(sys.modules[__package__], cls.__name__) is not cls:
         raise ValueError(
             f"{cls.__qualname__} is not one of {', '.join(CLASSES)}, and a data file does not hold "
-            "code: use joblib.dump, whose files run code when loaded."
+            "code. Use joblib.dump, whose files run code when loaded."
         )
     for name, advice in NOT_DATA.items():
         for value in (params.get(name), architecture.get(name)):
             body = CODEC.is_body(value) and name in ("encoder", "decoder")
             if not (body or value is None or isinstance(value, Integral) or value == []):
                 raise ValueError(
-                    f"{name}={_short(value)} cannot be in a model file, which holds data only: "
+                    f"{name}={_short(value)} cannot be in a model file, which holds only data: "
                     f"{advice}; or use joblib.dump, whose files run code when loaded."
                 )
     for name, value in params.items():
         if not (_is_parameter(value) or (name == "likelihood" and _names_columns(value))):
-            CODEC.encode(value, f"params/{name}", {})  # says what it is, of another library
+            CODEC.encode(value, f"params/{name}", {})  # its error names the type
             raise ValueError(
-                f"{name}={_short(value)} cannot be in a model file: pass a number, a string, a "
+                f"{name}={_short(value)} cannot be in a model file. Pass a number, a string, a "
                 "body, or an array or list of numbers."
             )
     limits = {"n_components": COMPONENT_LIMIT, "n_pseudo_inputs": COMPONENT_LIMIT}
@@ -640,18 +643,18 @@ def check_data_only(cls: type[Any], params: dict[str, Any], architecture: dict[s
     limits["the number of hidden layers"] = LAYER_LIMIT
     for name, size in sizes.items():
         if size > limits[name]:
-            raise ValueError(f"{name} is {size}, but a model file holds {limits[name]} at most.")
+            raise ValueError(f"{name} is {size}, but a model file holds at most {limits[name]}.")
 
 
 def _is_parameter(value: Any) -> bool:
-    """Return whether a value is plain, or an array or a list of plain ones, or a body of them."""
+    """Return whether a value is plain, an array, a list of plain values, or a body of these."""
     if CODEC.is_body(value):
         return all(map(_is_parameter, value.get_params(deep=False).values()))
     return _files.are_plain(value) or _files.are_plain([value]) or isinstance(value, np.ndarray)
 
 
 def _names_columns(value: Any) -> bool:
-    """Return whether a value gives columns, by name or place, a likelihood by name."""
+    """Return whether a value gives columns, by name or position, a likelihood by name."""
     if type(value) is not dict:
         return False
     return all(type(k) in (str, int) and type(x) is str for k, x in value.items())
@@ -665,7 +668,7 @@ def _is_finite(name: str, array: NDArray[Any]) -> bool:
 
 
 class _Short(reprlib.Repr):
-    """Names a body or an estimator by its class: of a hostile file, its own repr takes minutes."""
+    """Show a body or an estimator by its class. For a hostile file, its repr would take minutes."""
 
     def repr_instance(self, x: Any, level: int) -> str:
         if isinstance(x, BaseEstimator):
@@ -680,7 +683,7 @@ _short = _Short().repr
 def _version(package: str) -> str:
     try:
         return version(package)
-    except PackageNotFoundError:  # on the path, but not installed: sources sent to a cluster
+    except PackageNotFoundError:  # imported from sources that are not installed, as on a cluster
         return "unknown"
 
 

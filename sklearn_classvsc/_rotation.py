@@ -1,14 +1,14 @@
-"""Room 9: the axes of a code: dimensions that are on together, turned so that each reads alone.
+"""Room 9: the axes of a code: a rotation of dimensions that are active together, by a fixed rule.
 
-Where the same samples have a set of dimensions, a *block*, nothing in the loss says which axes its
-codes have: for an orthogonal R, codes z R, a decoder that sees z R^T and a prior N(m R, I) give
+Dimensions that are active in the same samples form a *block*. The loss does not determine the axes
+of a block: for an orthogonal R, codes z R, a decoder that sees z R^T and a prior N(m R, I) give
 the same reconstruction and the same divergence. Training leaves R to chance. Two classical rules
-name it, see docs/objective.md:
+choose it, see docs/objective.md:
 
-- *varimax*: each dimension changes few features, and each feature follows few dimensions;
-- *principal*: the codes of a class are uncorrelated, and the first vary most.
+- *varimax*: each dimension changes few features, and each feature depends on few dimensions.
+- *principal*: the dimensions are uncorrelated within the classes, and the first ones vary most.
 
-The layers beside the code absorb R, so that the network is what it was, but for its axes.
+The layers next to the code absorb R. Apart from its axes, the network stays the same.
 """
 
 from __future__ import annotations
@@ -27,38 +27,39 @@ from ._messages import brief
 from ._modules import LARGE, SpikeSlabAutoencoder
 from ._streams import StreamDataset
 
-#: Features that varimax looks at: those that change most.
+#: Largest number of features for varimax, which takes those that change most.
 FEATURES = 5000
-#: How sure a class is of a dimension that may turn with others.
+#: Probability, or its complement, that a dimension needs in every class to turn with others.
 DECIDED = 0.9
-#: What a dimension is moved by, either way, to see its effect: half of the slabs' prior deviation.
+#: Step of a dimension, in both directions, that measures its effect: half of the slabs' prior
+#: deviation.
 STEP = 0.5
-#: Steps that varimax takes at most; some tens are usual.
+#: Largest number of steps of varimax, which usually takes some tens.
 ITERATIONS = 200
 
 Floats = NDArray[np.float64]
 
 
 class Turn(NamedTuple):
-    """New axes: what becomes of the numbers that each dimension has."""
+    """New axes of a code."""
 
     rotation: Floats  # codes become z @ rotation, (d, d), orthogonal
-    #: Gates become gates @ mixing, (d, d): within a block, and in the new order, they are alike.
+    #: Gates become gates @ mixing, (d, d). Within a block they are alike; the order may change.
     mixing: Floats
-    #: What mixed logarithms of variances lack, (d,): along new axes, precisions are averages of
-    #: those along the old ones, which is the nearest posterior of independent dimensions.
+    #: Correction of the mixed logarithms of variances, (d,). Precisions along the new axes are
+    #: averages of the old precisions, which gives the nearest posterior of independent dimensions.
     log_var: Floats
 
 
 class Codes(NamedTuple):
-    """Codes of labeled samples, whose class c each has, 0 to C - 1."""
+    """Codes of labeled samples, with their class indices."""
 
-    z: Floats  # exact zeros where a dimension is off, (n, d)
+    z: Floats  # (n, d), exactly zero where a dimension is inactive
     log_var: Floats  # of the slabs
     classes: NDArray[np.intp]  # (n,)
 
     def centered(self, rows: NDArray[np.bool_], block: NDArray[np.intp]) -> Floats:
-        """Return codes of a block, less the mean of their class, and all classes as heavy."""
+        """Return codes of a block minus their class means, with equal weight for all classes."""
         z, classes = self.z[rows][:, block], self.classes[rows]
         n = np.bincount(classes, minlength=classes.max(initial=0) + 1)
         total = np.zeros((len(n), len(block)))
@@ -69,7 +70,7 @@ class Codes(NamedTuple):
 
 
 def sees_codes(module: SpikeSlabAutoencoder) -> nn.Linear | None:
-    """Return the layer of the decoder that codes go into; None where that is not known."""
+    """Return the layer of the decoder that takes the codes; None if it is not known."""
     body: nn.Module = module.decoder
     while isinstance(body, nn.Sequential) and len(body):
         body = body[0]
@@ -80,13 +81,19 @@ def sees_codes(module: SpikeSlabAutoencoder) -> nn.Linear | None:
 
 
 def check_rotation(rotation: str, module: SpikeSlabAutoencoder) -> bool:
-    """Return whether codes can be turned; raise a ValueError if they cannot, but must."""
+    """Return whether codes can be turned.
+
+    Raises
+    ------
+    ValueError
+        If they cannot, and `rotation` is not "auto".
+    """
     known = sees_codes(module) is not None
     if not known and rotation != "auto":
         raise ValueError(
-            f"rotation={rotation!r} cannot turn the codes of decoder={brief(module.decoder)}, as "
-            "it does not begin with a linear layer: begin it with one, an nn.Sequential of "
-            "nn.Linear and the rest, or set rotation=None."
+            f"rotation={rotation!r} cannot turn the codes of decoder={brief(module.decoder)}, "
+            "because it does not begin with a linear layer. Pass an nn.Sequential that begins with "
+            "nn.Linear, or set rotation=None."
         )
     return known
 
@@ -101,16 +108,16 @@ def find_turn(
     module : SpikeSlabAutoencoder
         The module, in evaluation mode.
     dataset : ArrayDataset or StreamDataset
-        What it was trained on; about `SAMPLES` labeled samples are looked at.
+        The training data, of which about `SAMPLES` labeled samples are used.
     rotation : {"auto", "varimax", "principal"}
-        The rule; "auto" is "principal" for the Bernoulli likelihood, which is that of images, and
-        else "varimax".
+        The rule. "auto" is "principal" for the Bernoulli likelihood, that of images, else
+        "varimax".
 
     Returns
     -------
     Turn
-        Dimensions of one alpha are in the order of the variance that they explain, and the
-        feature that a dimension changes most rises with it.
+        The new axes. Dimensions with the same alpha are in the order of the variance that they
+        explain. The sign of a dimension makes the feature that it changes most rise with it.
     """
     if rotation == "auto":
         rotation = "principal" if isinstance(module.likelihood, Bernoulli) else "varimax"
@@ -147,7 +154,7 @@ def find_turn(
 def apply_turn(
     module: SpikeSlabAutoencoder, turn: Turn, optimizer: torch.optim.Optimizer | None = None
 ) -> None:
-    """Give a module new axes, and with it the running moments of an Adam that may go on."""
+    """Give a module new axes, and transform the running moments of Adam with them."""
     entry, decoder_head = sees_codes(module), module.decoder_head
     assert entry is not None
 
@@ -159,7 +166,7 @@ def apply_turn(
     d, state = len(T), {} if optimizer is None else optimizer.state
 
     def of_all(parameter: Tensor, begin: int, by: Tensor, column: bool = False) -> None:
-        """Change d rows, or columns, of a parameter, and of Adam's moments of it."""
+        """Transform d rows, or columns, of a parameter and of its moments in Adam."""
         moments = state.get(parameter, {})
         kinds = [(parameter, by)]
         if moments:
@@ -192,7 +199,7 @@ def apply_turn(
 def varimax(L: Floats) -> Floats:
     """Return the rotation R, (k, k), for which L R, (p, k), has the simplest columns.
 
-    It maximises the variance of the squared loadings of each column: few large, the rest 0.
+    It maximises the variance of the squared loadings in each column: a few large ones, the rest 0.
 
     References
     ----------
@@ -205,8 +212,8 @@ def varimax(L: Floats) -> Floats:
     for _ in range(ITERATIONS):
         A = L @ R
         mean = (A**2).mean(axis=0)
-        # The criterion's gradient. Three times the largest mean, which adds a constant to the
-        # criterion, makes it convex: each step then climbs, and never circles.
+        # This is the criterion's gradient, plus three times the largest mean times A. That adds a
+        # constant to the criterion and makes it convex, so each step increases it.
         U, _, Vt = np.linalg.svd(L.T @ (A**3 + A * (3 * mean.max() - mean)))
         last, R = R, U @ Vt
         if np.abs(R - last).max() < 1e-5:
@@ -215,7 +222,7 @@ def varimax(L: Floats) -> Floats:
 
 
 def _codes(module: SpikeSlabAutoencoder, dataset: ArrayDataset | StreamDataset) -> Codes:
-    """Return codes of about `SAMPLES` samples, of every class its share."""
+    """Return codes of about `SAMPLES` samples, with a share of every class."""
     n_classes = max(1, len(module.class_profile))
     if module.gates is not None:
         n_classes = module.gates.n_classes
@@ -226,7 +233,7 @@ def _codes(module: SpikeSlabAutoencoder, dataset: ArrayDataset | StreamDataset) 
             q = module.encode(x.to(module.alpha.device), dataset.incomplete)
             z.append(q.sparse_mean().double().cpu().numpy())
             log_var.append(q.log_var.double().cpu().numpy())
-        if labels.ndim == 2:  # the rarest label that a sample has
+        if labels.ndim == 2:  # the rarest label of a sample
             labels = np.where(labels, sampler.n_seen, np.inf).argmin(axis=1)
         classes.append(labels)
     if not z:
@@ -238,10 +245,11 @@ def _codes(module: SpikeSlabAutoencoder, dataset: ArrayDataset | StreamDataset) 
 def _blocks(
     module: SpikeSlabAutoencoder, active: NDArray[np.bool_], alpha: NDArray[np.float32]
 ) -> list[NDArray[np.intp]]:
-    """Return sets of dimensions of one alpha that are on together, ascending.
+    """Return blocks of dimensions with the same alpha that are active together, ascending.
 
-    Where gates follow the class, in the same classes; else in the same of these samples. A
-    dimension for which a class tosses a coin is alone.
+    If the gates follow the class, the dimensions of a block are active in the same classes.
+    Otherwise they are active in the same samples, by `active`. A dimension whose probability is not
+    clear in some class is alone.
     """
     alone = np.zeros(len(alpha), int)
     if module.gates is not None:
@@ -259,10 +267,10 @@ def _effects(
     rows: NDArray[np.bool_],
     block: NDArray[np.intp],
 ) -> Floats:
-    """Return what the dimensions of a block do to the features at the mean codes of classes.
+    """Return the effects of a block's dimensions on the features at mean codes of classes.
 
-    Of as many classes as memory holds, (G, p, k). Of counts, on the scale of their square roots,
-    on which noise is alike for frequent and rare ones.
+    The result, (G, p, k), has as many classes G as fit in memory. Effects on counts are on the
+    scale of their square roots, where the noise of frequent and rare counts is alike.
     """
     classes, likelihood = np.unique(codes.classes[rows]), module.likelihood
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The private corners of scikit-learn that this package uses, in one place."""
+"""All private names of scikit-learn that this package uses."""
 
 from sklearn.base import _fit_context as fit_context
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions

@@ -1,6 +1,6 @@
-"""Room 1: the distribution of a code, and the divergences of its gates.
+"""Room 1: the spike-and-slab distribution of a code, and its divergences from others.
 
-A latent dimension is *off* (exactly zero) or *on* (Gaussian)::
+A dimension is inactive (exactly zero) or active (normally distributed)::
 
     m ~ Bernoulli(gamma),   s ~ N(mu, sigma^2),   z = m * s
 """
@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 
 
 def bernoulli_entropy(p: Tensor) -> Tensor:
-    """Entropy of Bernoulli variables, in nats.
+    """Return the entropy of Bernoulli variables, in nats.
 
     Parameters
     ----------
@@ -53,8 +53,9 @@ class _BernoulliEntropy(torch.autograd.Function):
 
 
 def entropy_and_slope(p: Tensor) -> tuple[Tensor, Tensor]:
-    """Return h(p) and its derivative log((1 - p) / p), from the same two logarithms."""
-    # Finite logarithms: at 0 and 1 an infinite derivative times d(gamma)/d(logit) = 0 is NaN.
+    """Return the entropy h(p) and its derivative log((1 - p) / p)."""
+    # The logarithms stay finite. At 0 and 1, an infinite derivative times d(gamma)/d(logit) = 0
+    # would be NaN.
     info = torch.finfo(p.dtype)
     log_p = p.clamp_min(info.tiny).log_()
     log_q = (1 - p).clamp_min_(info.eps / 2).log_()
@@ -63,7 +64,7 @@ def entropy_and_slope(p: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def bernoulli_kl(p: Tensor, alpha: Tensor, entropy: Tensor | None = None) -> Tensor:
-    """KL(Bern(p) || Bern(alpha)), elementwise, in nats.
+    """Return KL(Bern(p) || Bern(alpha)), elementwise, in nats.
 
     Parameters
     ----------
@@ -72,7 +73,7 @@ def bernoulli_kl(p: Tensor, alpha: Tensor, entropy: Tensor | None = None) -> Ten
     alpha : Tensor of shape () or (d,)
         Prior probabilities, strictly inside (0, 1).
     entropy : Tensor of shape (..., d) or None
-        `bernoulli_entropy(p)`, where it is known.
+        `bernoulli_entropy(p)`, if it is known already.
 
     Returns
     -------
@@ -95,14 +96,14 @@ class SpikeSlab:
     Parameters
     ----------
     logits : Tensor of shape (n, d) or None
-        log gamma / (1 - gamma); infinities are allowed. None means gamma = 1 everywhere: the
+        log(gamma / (1 - gamma)). Infinities are allowed. None means gamma = 1 everywhere: the
         Gaussian posterior of a VAE.
     mu : Tensor of shape (n, d)
         Means of the slabs.
     log_var : Tensor of shape (n, d)
         Logarithms of the slabs' variances.
     gamma : Tensor of shape (n, d) or None
-        The probabilities themselves, where they are known; None: from `logits`.
+        The probabilities, if they are known already. None: they follow from `logits`.
 
     References
     ----------
@@ -132,22 +133,22 @@ class SpikeSlab:
     ) -> Tensor:
         """Draw z, with gradients for all three parameters.
 
-        The gates are exactly 0 or 1 and Bernoulli(gamma); their gradient is that of the binary
-        concrete relaxation of the same draw (straight-through).
+        The gates are Bernoulli(gamma), exactly 0 or 1. Their gradient is the gradient of the
+        binary concrete relaxation of the same draw (straight-through).
 
         Parameters
         ----------
         generator : torch.Generator or None
             Source of the noise, on the device of `mu`.
         temperature : float
-            Temperature of the relaxation, > 0; it changes gradients only.
+            Temperature of the relaxation, > 0. It changes only gradients.
         common_noise : bool
-            Use the same noise for all samples, so that none depends on its batch.
+            Whether all samples have the same noise, so that none depends on its batch.
 
         Returns
         -------
         Tensor of shape (n, d)
-            Samples, exactly zero where a gate is off.
+            Draws, exactly zero where a gate is 0.
 
         References
         ----------
@@ -166,7 +167,7 @@ class SpikeSlab:
 
     def sparse_mean(self, threshold: float = 0.5) -> Tensor:
         """Return the deterministic code mu * 1[gamma > threshold], of shape (n, d)."""
-        return torch.where(self.gamma <= threshold, 0.0, self.mu)  # NaN is not off
+        return torch.where(self.gamma <= threshold, 0.0, self.mu)  # NaN stays NaN
 
     def slab_kl(self, prior_mean: float | Tensor = 0.0) -> Tensor:
         """Return gamma * KL(N(mu, sigma^2) || N(prior_mean, 1)), in nats, of shape (n, d)."""
@@ -174,10 +175,7 @@ class SpikeSlab:
         return kl if self.logits is None else self.gamma * kl
 
     def spike_kl(self, alpha: Tensor) -> Tensor:
-        """Return KL(Bern(gamma) || Bern(alpha)), in nats, of shape (n, d).
-
-        Zero without gates: there is no spike to pay for.
-        """
+        """Return KL(Bern(gamma) || Bern(alpha)), in nats, of shape (n, d); 0 without gates."""
         if self.logits is None:
             return torch.zeros_like(self.mu)
         return bernoulli_kl(self.gamma, alpha)
@@ -189,7 +187,7 @@ class SpikeSlab:
         """
         return self.slab_kl(prior_mean) + self.spike_kl(alpha)
 
-    # -- beside another spike-and-slab, with gates too -----------------------------------------
+    # -- divergence from another spike-and-slab distribution, also with gates ------------------
 
     def __getitem__(self, rows: Any) -> SpikeSlab:
         """Return the distributions of these rows."""
@@ -199,7 +197,7 @@ class SpikeSlab:
     def tempered(self, fraction: float) -> SpikeSlab:
         """Return the same gates with slabs N(fraction mu, fraction sigma^2 + 1 - fraction).
 
-        At 0 a slab is standard noise, and only the gates tell of x.
+        At 0, a slab is standard normal noise, and only the gates depend on x.
         """
         log_var = (fraction * self.log_var.exp() + (1 - fraction)).log()
         return SpikeSlab(self.logits, fraction * self.mu, log_var)
@@ -219,7 +217,7 @@ class SpikeSlab:
 def pairwise_kl(q: SpikeSlab, priors: SpikeSlab) -> tuple[Tensor, Tensor]:
     """Return the divergences of each of n distributions from each of m, in nats.
 
-    By matrix products, in the memory of the result: they round more than the methods of
+    Matrix products need no more memory than the result. They round more than the methods of
     `SpikeSlab` where a prior is narrow.
 
     Parameters

@@ -1,7 +1,7 @@
 """Room 7: data that come in pieces: torch datasets, Dask, Parquet, any chunks of (X, y).
 
-A source is read anew in every epoch, and only a piece of it is in memory. Neither Dask nor pyarrow
-is imported here: a user who passes an object of theirs has them.
+A source is read again in every epoch, and only a piece of it is in memory. This module does not
+import Dask or pyarrow: whoever passes their objects has imported them.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from ._fingerprints import checksum, digest
 from ._messages import brief
 from ._tables import as_table, n_dims, shape_of, to_numpy
 
-#: Packages whose arrays lie on disk, and are read by slices.
+#: Packages whose arrays are on disk, and are read by slices.
 ON_DISK = "h5py", "zarr", "anndata"
-#: Values that are read at once where the reader may choose: 16 MB in single precision.
+#: Values to read at once, if this module can choose: 16 MB in single precision.
 PIECE = 2**22
 
 
 class Chunk(NamedTuple):
-    """Some samples as they are read, not yet checked."""
+    """Some samples as they are read, before any check."""
 
     X: Any  # (n, p)
     y: Any = None  # (n,)
@@ -39,20 +39,20 @@ class Chunk(NamedTuple):
 
 
 class Source:
-    """Data in pieces, which are the same samples whenever they are read."""
+    """Data in pieces. Every reading must give the same samples."""
 
-    #: Whether it can be read one time only.
+    #: Whether the source can be read only once.
     once = False
-    #: How many samples the first reading found.
+    #: Number of samples in the first reading.
     n_samples: int | None = None
 
     def read(self, generator: torch.Generator | None = None) -> Iterator[Chunk]:
-        """Yield the pieces: in order, or shuffled by `generator` if they can be had so.
+        """Yield the pieces, in order or shuffled by `generator` if the source can do that.
 
         Raises
         ------
         TypeError, ValueError
-            If a piece is no table, or if there are not as many samples as in the first reading.
+            If a piece is not a table, or if the number of samples differs from the first reading.
         """
         n = 0
         for chunk in self._read(generator):
@@ -68,19 +68,19 @@ class Source:
             raise ValueError(self._inconsistent(n))
 
     def _inconsistent(self, n: int) -> str:
-        """Say why there are so many samples in this reading."""
+        """Return the message for a wrong number of samples."""
         if self.n_samples is None:
             if not self.once:
-                return "X holds no samples: pass a source that yields some when it is read."
+                return "X holds no samples. Pass a source that yields some when it is read."
             return (
-                "X holds no samples: an iterator can be read one time only, so pass a new one, or "
-                "a function that returns one."
+                "X holds no samples. An iterator can be read only once: pass a new one, or a "
+                "function that returns one."
             )
         found = "at least " * (n > self.n_samples) + f"{n} samples"
         return (
             f"X yields {found} when it is read again, but {self.n_samples} the first time. Every "
-            "epoch reads all of X anew, and a generator can be read one time only: pass a function "
-            "that returns a new one, and do not change the data meanwhile."
+            "epoch reads all of X again, and a generator can be read only once. Pass a function "
+            "that returns a new generator, and do not change the data during the fit."
         )
 
     def _read(self, generator: torch.Generator | None) -> Iterator[Chunk]:
@@ -88,9 +88,9 @@ class Source:
 
 
 class Iteration(Source):
-    """Chunks X, or (X, y), or (X, y, weight), from an iterable or from a function that returns one.
+    """Chunks X, (X, y) or (X, y, weight), from an iterable or a function that returns one.
 
-    Their order is their own. The function may return any other source too.
+    The order of the chunks is not changed. The function may also return any other source.
     """
 
     def __init__(self, chunks: Iterable[Any] | Callable[[], Any]) -> None:
@@ -108,17 +108,18 @@ class Iteration(Source):
             if hasattr(chunks, "shape") or not isinstance(chunks, Iterable):
                 raise TypeError(
                     f"X={brief(self.chunks)} returned {brief(chunks)}, but a function must return "
-                    "an iterable of chunks X, (X, y) or (X, y, sample_weight), as a generator is."
+                    "an iterable, such as a generator, of chunks X, (X, y) or (X, y, "
+                    "sample_weight)."
                 )
         for item in chunks:
-            # What a DataLoader puts together are parts; another list may be one of rows.
+            # A list from a DataLoader holds the parts of a chunk. Another list may hold rows.
             is_parts = isinstance(item, tuple | list) and len(item) > 0
             is_parts = is_parts and (isinstance(chunks, DataLoader) or n_dims(item[0]) > 1)
             yield _as_chunk(item if is_parts else [item])
 
 
 class Blocks(Source):
-    """Blocks of rows, each of which can be read alone; shuffled, their order is."""
+    """Blocks of rows that can be read alone. A shuffle changes the order of the blocks only."""
 
     def __init__(self, n_blocks: int, read_block: Callable[[int], Iterator[Chunk]]) -> None:
         self.n_blocks, self.read_block = n_blocks, read_block
@@ -132,7 +133,7 @@ class Blocks(Source):
 
 
 class Samples(Source):
-    """A map-style torch dataset of samples x, or (x, y), or (x, y, weight); all can be shuffled."""
+    """A map-style torch dataset of samples x, (x, y) or (x, y, weight). Samples are shuffled."""
 
     def __init__(self, dataset: Dataset[Any]) -> None:
         self.dataset = dataset
@@ -154,15 +155,16 @@ class Samples(Source):
 
 
 def as_source(X: Any, y: Any = None, sample_weight: Any = None) -> Source | None:
-    """Return what X is read from in pieces; None if X is a table in memory, or a memory map.
+    """Return the source that reads X in pieces; None if X is a table in memory or a memory map.
 
     Parameters
     ----------
     X : object
         What a user passed.
     y, sample_weight : object
-        For a Dask collection arrays with a value for each sample, and for a DataFrame or a
-        Parquet dataset the name of a column; otherwise part of what X yields.
+        For an array on disk or a Dask array, arrays with a value for each sample. For a Dask
+        DataFrame or a Parquet dataset, the name of a column. For other sources None, because X
+        yields them.
 
     Raises
     ------
@@ -170,9 +172,9 @@ def as_source(X: Any, y: Any = None, sample_weight: Any = None) -> Source | None
         If `X` is a source that cannot be read, or `y` or `sample_weight` is not as described.
     """
     if isinstance(X, type) and issubclass(X, Dataset):
-        raise TypeError(f"X is the class {X.__name__}: pass a dataset, {X.__name__}(...).")
+        raise TypeError(f"X is the class {X.__name__}. Pass a dataset, {X.__name__}(...).")
     if type(X).__module__.startswith(("dask.delayed", "dask.bag")):
-        raise TypeError(f"X={brief(X)} is no Dask array or DataFrame: pass X.compute().")
+        raise TypeError(f"X={brief(X)} is not a Dask array or DataFrame. Pass X.compute().")
     if hasattr(X, "dask") and X.ndim != 2:
         as_table(X)
     if hasattr(X, "dask") and hasattr(X, "blocks"):
@@ -191,15 +193,15 @@ def as_source(X: Any, y: Any = None, sample_weight: Any = None) -> Source | None
     for name, value in (("y", y), ("sample_weight", sample_weight)):
         if value is not None:
             raise ValueError(
-                f"{name}={brief(value)} was passed beside X={brief(X)}, whose chunks hold it: "
-                "let X yield (X, y) or (X, y, sample_weight)."
+                f"{name}={brief(value)} was passed with X={brief(X)}, whose chunks must hold it. "
+                "Let X yield (X, y) or (X, y, sample_weight)."
             )
     if isinstance(X, IterableDataset):
         return Iteration(lambda: DataLoader(X, batch_size=CHUNK, collate_fn=_collate))
     if isinstance(X, Dataset):
         if not hasattr(X, "__len__"):
             raise TypeError(
-                f"X={brief(X)} is a torch dataset without a length: define __len__, or derive it "
+                f"X={brief(X)} is a torch dataset without a length. Define __len__, or derive it "
                 "from IterableDataset."
             )
         return Samples(X)
@@ -212,19 +214,19 @@ def _check_needs_nothing(function: Callable[..., Any]) -> None:
     """Check that a function can be called without arguments."""
     try:
         signature = inspect.signature(function)
-    except (TypeError, ValueError):  # of some written in C
+    except (TypeError, ValueError):  # some functions in C have none
         return
     try:
         signature.bind()
     except TypeError as error:
         raise TypeError(
-            f"X={brief(function)} is a function with arguments ({error}): pass one without, such "
-            "as functools.partial(function, argument)."
+            f"X={brief(function)} is a function that needs arguments ({error}). Pass a function "
+            "without, such as functools.partial(function, argument)."
         ) from None
 
 
 def _is_on_disk(X: Any) -> bool:
-    """Return whether X is a table that is read by slices; a memory map is an array as any other."""
+    """Return whether X is a table on disk that is read by slices. A memory map is not one."""
     packages = {cls.__module__.partition(".")[0] for cls in type(X).__mro__}
     return not packages.isdisjoint(ON_DISK) and hasattr(X, "dtype") and n_dims(X) == 2
 
@@ -247,8 +249,8 @@ def _beside(X: Any, name: str, value: Any) -> Any:
     value = np.asarray(to_numpy(value, name))
     if value.shape[:1] != X.shape[:1]:
         raise ValueError(
-            f"{name} has the shape {value.shape}, but X has the shape {X.shape}: pass a Dask "
-            "array in the same blocks, or a value for each of a known number of rows."
+            f"{name} has the shape {value.shape}, but X has the shape {X.shape}. Pass a value for "
+            "each row of X, or a Dask array in the same blocks as X."
         )
     return value
 
@@ -265,8 +267,8 @@ def _dask_array(X: Any, y: Any, sample_weight: Any) -> Source:
                 value = value.rechunk({0: sizes}) if value.shape[:1] == X.shape[:1] else value
             if value.npartitions != len(sizes):
                 raise ValueError(
-                    f"{name} has {value.npartitions} blocks, but X has {len(sizes)}: give both "
-                    "the same (rechunk)."
+                    f"{name} has {value.npartitions} blocks, but X has {len(sizes)}. Give both "
+                    "the same blocks (rechunk)."
                 )
             return lambda i: value.partitions[i].compute()
         value = _beside(X, name, value)
@@ -293,7 +295,7 @@ def _parquet(X: Any, y: Any, sample_weight: Any) -> Source:
     names = _columns(X, X.schema.names, y, sample_weight)
     options = {
         "batch_size": max(1, PIECE // max(1, len(X.schema.names))),
-        "batch_readahead": 1,  # pieces that wait are memory
+        "batch_readahead": 1,  # pieces read ahead take memory
     }
     try:
         parts = [
@@ -302,7 +304,7 @@ def _parquet(X: Any, y: Any, sample_weight: Any) -> Source:
             for part in getattr(fragment, "split_by_row_group", lambda whole=fragment: [whole])()
         ]
         options["schema"] = X.schema
-    except ValueError:  # a filter or a projection is on the whole
+    except ValueError:  # a filter or a projection allows no fragments
         parts = [X]
 
     def read_block(i: int) -> Iterator[Chunk]:
@@ -317,7 +319,7 @@ def _columns(X: Any, names: list[str], y: Any, sample_weight: Any) -> tuple[str 
     for argument, value in (("y", y), ("sample_weight", sample_weight)):
         if value is not None and not (isinstance(value, str) and value in names):
             raise ValueError(
-                f"{argument}={brief(value)} must name a column of X={brief(X)}: one of "
+                f"{argument}={brief(value)} must name a column of X={brief(X)}. The columns are "
                 f"{brief(names)}."
             )
     return y, sample_weight
@@ -332,38 +334,38 @@ def _split(frame: Any, y: str | None, sample_weight: str | None) -> Chunk:
 
 
 def _collate(items: list[Any]) -> Chunk:
-    """Return samples x, or (x, y), or (x, y, weight), as a chunk."""
+    """Return samples x, (x, y) or (x, y, weight) as a chunk."""
     try:
         batch = default_collate(items)
     except (RuntimeError, TypeError) as error:
-        raise ValueError(f"X yields samples that do not make an array: {error}") from error
+        raise ValueError(f"X yields samples that do not form an array: {error}") from error
     return _as_chunk(batch if isinstance(items[0], tuple | list) else [batch])
 
 
 def _as_chunk(parts: Any) -> Chunk:
-    """Return X, y and weight, or as many of them as there are."""
+    """Return a chunk from the parts X, y and weight, of which the last may be missing."""
     if len(parts) > len(Chunk._fields):
         raise ValueError(
-            f"X yields {len(parts)} things at a time, but a chunk, or a sample of a dataset, must "
+            f"X yields {len(parts)} parts at a time, but a chunk, or a sample of a dataset, must "
             "be X, (X, y) or (X, y, sample_weight)."
         )
     return Chunk(*map(to_numpy, parts, Chunk._fields))
 
 
 class StreamDataset(IterableDataset[Batch]):
-    """A source that hands out batches, as an `ArrayDataset` does.
+    """A source that yields batches, as an `ArrayDataset` does.
 
-    Pieces smaller than a batch are put together; a larger one is shuffled within, and divided as
-    `EvenBatches` says.
+    Pieces smaller than a batch are joined. The rows of a larger piece are shuffled, and divided by
+    `EvenBatches`.
 
     Parameters
     ----------
     source : Source
-        What to read.
+        The source.
     check : callable
         Returns the samples of a `Chunk`, checked and ready for training, as an `ArrayDataset`.
     survey : Survey
-        To be filled by `add`.
+        Statistics of the samples, which `add` gathers.
     """
 
     def __init__(
@@ -378,7 +380,7 @@ class StreamDataset(IterableDataset[Batch]):
         self._digest = hashlib.sha256()
 
     def add(self, X: Any, y: NDArray[Any] | None, weight: NDArray[Any] | None) -> None:
-        """Take in what a first reading finds."""
+        """Add a piece of the first reading."""
         self._survey.add(X, weight)
         self.sizes.append(X.shape[0])
         self._digest.update(digest(X.shape, checksum(X), y, weight).encode())
@@ -387,16 +389,16 @@ class StreamDataset(IterableDataset[Batch]):
         return self._survey.n_samples
 
     def repeats(self) -> bool:
-        """Return whether samples are copies of others: that would take another reading to tell."""
+        """Return False: a search for copies would need another reading."""
         return False
 
     @property
     def incomplete(self) -> bool:
-        """Whether values that were not observed, NaN, are among the samples."""
+        """Whether any value is missing, NaN."""
         return self._survey.incomplete
 
     def survey(self, moments: bool, ends: bool = False) -> Survey:
-        """Return what the first reading found."""
+        """Return the statistics of the first reading."""
         return self._survey
 
     def digest(self) -> str:
@@ -404,7 +406,7 @@ class StreamDataset(IterableDataset[Batch]):
         return self._digest.hexdigest()
 
     def n_batches(self, batch_size: int) -> int:
-        """Return how many batches an epoch has, if the pieces come in order."""
+        """Return the number of batches in an epoch, if the pieces come in order."""
         n_batches = waiting = 0
         for size in self.sizes:
             waiting += size
@@ -415,7 +417,7 @@ class StreamDataset(IterableDataset[Batch]):
     def batched(
         self, batch_size: int, generator: torch.Generator | None, part: tuple[int, int] = (0, 1)
     ) -> StreamDataset:
-        """Return the same, to be iterated in batches; the arguments are those of `EvenBatches`."""
+        """Return a copy to iterate over in batches; the arguments are those of `EvenBatches`."""
         batched = copy.copy(self)
         batched.batch_size, batched.generator, batched.part = batch_size, generator, part
         return batched
@@ -428,7 +430,7 @@ class StreamDataset(IterableDataset[Batch]):
                 yield data.__getitems__(rows)
 
     def _pools(self) -> Iterator[ArrayDataset]:
-        """Yield the pieces; as many at a time as make a batch."""
+        """Yield the pieces, joined until they fill a batch."""
         pool: list[ArrayDataset] = []
         for chunk in self.source.read(self.generator):
             pool.append(self.check(chunk))
@@ -439,13 +441,13 @@ class StreamDataset(IterableDataset[Batch]):
             yield concatenate(pool)
 
     def labeled(self, pick: Pick, size: int) -> Iterator[tuple[Tensor, NDArray[Any], Any]]:
-        """Yield the samples that `pick` picks of each piece, as an `ArrayDataset` does."""
+        """Yield the samples that `pick` picks from each piece, as an `ArrayDataset` does."""
         for data in map(self.check, self.source.read()):
             yield from data.labeled(pick, size)
 
 
 def concatenate(parts: list[ArrayDataset]) -> ArrayDataset:
-    """Return one dataset of the samples of all parts, which have the same features."""
+    """Return one dataset with the samples of all parts, which have the same features."""
     if len(parts) == 1:
         return parts[0]
     X = [part.X[:] if isinstance(part.X, Rows) else part.X for part in parts]

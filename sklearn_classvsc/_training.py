@@ -1,4 +1,4 @@
-"""Room 10: a training makes a model: where it starts, how it goes on, what it leaves."""
+"""Room 10: a training, which makes a model: its start, its continuation and its results."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-#: Samples until which the chunks of `partial_fit` still change the scales of the features.
+#: Number of samples after which chunks of `partial_fit` no longer change the scales of features.
 FEW = 1000
-#: Part of a training after which its code is turned. Gates are then known, and the rest of training
-#: fits the posterior's variances to the new axes.
+#: Fraction of a training after which the code is turned. The gates are known by then, and the rest
+#: of the training fits the posterior's variances to the new axes.
 TURN = 2 / 3
-#: Standard deviations beyond which the root mean square of a feature is far outside.
+#: Root mean square of a feature, in standard deviations, above which a chunk is far outside.
 FAR = 10
 
 
 class How(NamedTuple):
-    """How to train, by the parameters of an estimator that may change between two trainings."""
+    """The parameters of training, which may change between two trainings of an estimator."""
 
     objective: Callable[[SpikeSlabAutoencoder], Objective]  # the loss for a module
     learning_rate: float
@@ -47,23 +47,24 @@ class How(NamedTuple):
 
 
 class Training:
-    """A net, its optimiser and its schedule: all that makes a `Model`, and can go on.
+    """A net with its optimiser and schedule, which makes a `Model` and can continue.
 
-    What has made a model is never trained again: the next training starts from a `copy`.
+    A training that has made a model does not continue itself. The next training starts from a
+    `copy`.
 
     Parameters
     ----------
     net : VSCNet
         The net.
     architecture : dict
-        What its module is built by, see `Model`.
+        Arguments of its module, see `Model`.
     standardization : Standardization or None
-        Offset and scale of the features; None where the likelihood takes them as they are.
+        Offset and scale of the features. None: the likelihood takes the features as they are.
     saved : dict or None
-        What `state` returned, if only the weights have been taken from it so far: the optimiser of
-        a loaded estimator is built when it is needed.
+        A `state` of which only the weights are loaded so far. The optimiser of a loaded estimator
+        is built when training continues.
     seen : Moments or None
-        Moments of all chunks so far, as long as later chunks may still change scales.
+        Moments of all chunks so far, while later chunks may still change scales.
     """
 
     def __init__(
@@ -76,9 +77,9 @@ class Training:
     ) -> None:
         self.net, self.architecture, self.standardization = net, architecture, standardization
         self._saved, self.seen = saved, seen
-        self.rotation: str | None = None  # what the code is yet to be turned by
+        self.rotation: str | None = None  # rule of a turn that is still to come
 
-    # -- where it starts -------------------------------------------------------------------------
+    # -- start -----------------------------------------------------------------------------------
 
     @classmethod
     def start(
@@ -89,7 +90,7 @@ class Training:
         device: str,
         means: NDArray[Any] | None = None,
     ) -> Training:
-        """Return the training of a new model; one of counts starts at the `means`, (p,)."""
+        """Return the training of a new model; a decoder of counts starts at the `means`, (p,)."""
         net = _net(architecture, seed, check_device(device))
         if means is not None:
             net.module.start_at(torch.from_numpy(means))
@@ -104,26 +105,26 @@ class Training:
         device: str,
         seen: Moments | None = None,
     ) -> Training:
-        """Return the training that `state` described."""
+        """Restore a training from its `state`."""
         try:
             device = check_device(device)
-        except ValueError:  # trained on a GPU, loaded where there is none
+        except ValueError:  # trained on a GPU, and loaded on a machine without one
             device = "cpu"
         net = _net(architecture, 0, device)
         net.load_weights(state)
         return cls(net, architecture, standardization, state, seen)
 
     def copy(self) -> Training:
-        """Return one that goes on as this one would, and leaves this one as it is."""
+        """Return a training that continues as this one would, and does not change this one."""
         if self._saved is not None:
             of = self._saved, self.architecture, self.standardization
             return Training.from_state(*of, self.net.device, self.seen)
         return Training(self.net.copy(), self.architecture, self.standardization, seen=self.seen)
 
-    # -- how it goes on --------------------------------------------------------------------------
+    # -- continuation ----------------------------------------------------------------------------
 
     def prepare(self, how: How) -> None:
-        """Train from now on as `how` says."""
+        """Set the parameters of training."""
         net = self.net
         if not net.initialized_:
             net.initialize()
@@ -138,11 +139,11 @@ class Training:
             net.initialize_callbacks()
 
     def follow_scales(self, data: ArrayDataset | StreamDataset, first: bool = False) -> None:
-        """Let later chunks tell the scales that the first ones cannot; warn of what is far outside.
+        """Update the scales of the features by a chunk, and warn if it lies far outside them.
 
-        As long as few samples have come, chunks change the scales of all features. Later they
-        change those of features that have had one value only, of which the network has seen
-        nothing but zeros. `first` says that the scales are of these data.
+        The first `FEW` samples change the scales of all features. Later chunks change only the
+        scales of features that were constant so far, for which the network has seen only zeros.
+        `first` says that the scales come from these data.
         """
         if self.standardization is None:
             return
@@ -173,22 +174,22 @@ class Training:
             spread = np.where(kinds == 0, spread, 0)  # bits and counts have no scale
         if spread.max() > FAR:
             warn(
-                f"X lies far outside the scales of the data before: feature {spread.argmax()} has "
-                f"values of {spread.max():.3g} standard deviations, root mean square, and drowns "
-                "the others. Pass partial_fit a larger first chunk, or all data to fit as a "
-                "source, or scale X before (StandardScaler).",
+                f"X lies far outside the scales of the earlier data. Feature {spread.argmax()} has "
+                f"a root mean square of {spread.max():.3g} standard deviations, and dominates the "
+                "loss. Scale X first (StandardScaler), pass a larger first chunk to partial_fit, "
+                "or pass all data to fit as a source.",
                 UserWarning,
             )
 
     def _of_real(self, scales: Standardization) -> Standardization:
-        """Return the scales of the features that are standardised."""
+        """Return scales for the real features, the only ones that are standardised."""
         kinds = self.architecture.get("kinds")
         return scales if kinds is None else scales.only(kinds == 0)
 
     def count(self, n_samples: int, further: bool = False) -> None:
-        """Say how many samples are trained on, or how many further ones.
+        """Set the number of training samples, or add `further` ones.
 
-        The more there are, the less the prior of the weights matters.
+        The prior of the weights counts less for more samples.
         """
         gates = self.net.module_.gates
         if gates is not None:
@@ -202,7 +203,7 @@ class Training:
         patience: int = 1,
         after_epoch: Callable[[], None] = noop,
     ) -> str | None:
-        """Train for at most `epochs` epochs; return what ended it early, see `VSCNet.train`."""
+        """Train for at most `epochs` epochs; return why it ended early, see `VSCNet.train`."""
 
         def epoch_ended() -> None:
             self.turn(data)
@@ -211,43 +212,43 @@ class Training:
         return self.net.train(data, epochs, valid, patience, epoch_ended)
 
     def will_turn(self, rotation: str | None, resumed: bool) -> None:
-        """Say by which rule the code is to be turned, once; None: not at all.
+        """Set the rule by which the code will be turned once. None: no turn.
 
         Raises
         ------
         ValueError
-            If the decoder does not allow it, and the rule is not "auto".
+            If the decoder does not allow a turn, and the rule is not "auto".
         """
         due = not (resumed and self.net.progress >= TURN)
         can = rotation is not None and check_rotation(rotation, self.net.module_)
         self.rotation = rotation if due and can else None
 
     def turn(self, data: ArrayDataset | StreamDataset, at_last: bool = False) -> None:
-        """Give the code the axes that it is to have, if it is time."""
+        """Turn the axes of the code, if it is time."""
         if self.rotation is None or not (at_last or self.net.progress >= TURN):
             return
         module, rotation = self.net.module_.eval(), self.rotation
         turn = current().from_rank_0(lambda: find_turn(module, data, rotation))
         apply_turn(module, turn, self.net.optimizer_)
         self.architecture = self.architecture | {"prior_mean": module.prior_mean.cpu().numpy()}
-        self.net.best = None  # of other axes
+        self.net.best = None  # has the old axes
         self.rotation = None
 
     @property
     def n_epochs(self) -> int:
-        """Rows of the history."""
+        """Number of rows in the history."""
         return len(self.net.history)
 
-    # -- what it leaves --------------------------------------------------------------------------
+    # -- results ---------------------------------------------------------------------------------
 
     def model(
         self,
         labels: Labels | LabelSets | None,
         summarize: Callable[[SpikeSlabAutoencoder], ClassSummary | None],
     ) -> Model:
-        """Return the model as it is now: a copy that no later training touches.
+        """Return the current model, as a copy that no later training changes.
 
-        `summarize` returns what the classes use of the code that a module makes.
+        `summarize` takes a module, and returns how the classes use its code.
         """
         module = self.net.module_ if self.net.initialized_ else self.net.module
         frozen = copy_of(module).eval().requires_grad_(False).to(self.net.device)
@@ -255,11 +256,11 @@ class Training:
         return Model(frozen, self.architecture, self.standardization, labels, summary)
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return the terms of the loss in each epoch. It may not go back to the first."""
+        """Return the terms of the loss in each epoch; the first epochs may be missing."""
         return list(self.net.history if self._saved is None else self._saved["history"])
 
     def state(self) -> dict[str, Any]:
-        """Return all that training depends on, as NumPy arrays and primitives."""
+        """Return everything that training depends on, as NumPy arrays and primitives."""
         return self.net.state() if self._saved is None else self._saved
 
 
@@ -280,7 +281,7 @@ def _module(architecture: dict[str, Any], generator: torch.Generator) -> SpikeSl
 
 
 def _net(architecture: dict[str, Any], seed: int, device: str) -> VSCNet:
-    """Return a net around a new module; it draws on from where the weights' draws stopped."""
+    """Return a net with a new module; its noise continues the draws of the weights."""
     generator = torch.Generator().manual_seed(seed)
     module = _module(architecture, generator)
     return VSCNet(module, None, generator, lr=0.0, batch_size=1, device=device)

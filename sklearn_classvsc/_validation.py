@@ -1,4 +1,4 @@
-"""Room 11: what goes into a fit: samples, labels and weights, checked, as a data set."""
+"""Room 11: the checks of what goes into a fit: samples, labels and weights, as a data set."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from .labels import Indicator, check_y, has_label, pick
 
 
 class Header(BaseEstimator):
-    """How many features there are, and their names: what scikit-learn checks every table by.
+    """Number and names of the features, by which scikit-learn checks every table.
 
-    scikit-learn writes both to the object that it is given. The estimator is not that object,
-    because nothing of a fit may show in it before all has gone well.
+    scikit-learn writes both to the object that it gets. A header takes the place of the estimator,
+    which must not change before a fit has succeeded.
     """
 
     n_features_in_: int
@@ -37,21 +37,21 @@ class Header(BaseEstimator):
 
     @classmethod
     def of(cls, estimator: Any) -> Header:
-        """Return an empty one, whose errors name the estimator's class."""
+        """Return an empty header whose errors name the estimator's class."""
         header: Header = type(type(estimator).__name__, (cls,), {})()
         return header
 
 
 class FitData(NamedTuple):
-    """What goes into a training."""
+    """The checked input of a training."""
 
     data: ArrayDataset | StreamDataset
     header: Header
-    labels: Labels | LabelSets | None  # None: labels are ignored
+    labels: Labels | LabelSets | None  # None: the estimator ignores labels
 
 
 class Known(NamedTuple):
-    """What is known from an earlier training, which further data must agree with."""
+    """Facts from an earlier training, with which further data must agree."""
 
     header: Header
     labels: Labels | LabelSets | None
@@ -73,15 +73,15 @@ def check_table(
     Parameters
     ----------
     estimator : SpikeSlabTransformer
-        Its parameters say what is allowed; nothing is written to it.
+        Estimator whose parameters say what is allowed. It is not changed.
     X, y, sample_weight : object
-        What a user passed.
+        Arguments of the user.
     known : Known or None
-        What an earlier training has fixed; None: all is learned from these data.
+        Facts from an earlier training. None: everything is learned from these data.
     classes : array-like or None
-        The labels that the user named.
+        Labels that the user named.
     largest_weight : float or None
-        What weights count relatively to; None: the largest of these.
+        Weight to which all weights are relative. None: the largest of these weights.
     """
     header = Header.of(estimator) if known is None else known.header
     reset = known is None
@@ -100,11 +100,11 @@ def check_table(
 
 
 def check_source(estimator: Any, source: Source, known: Known | None) -> FitData:
-    """Return the samples of a source to train on, after reading all of them once."""
+    """Read a source once, and return its samples to train on."""
     if estimator.early_stopping:
         raise ValueError(
-            "early_stopping=True holds out samples at random, which X cannot give that is read "
-            "in pieces: pass an array or a memory map, or set early_stopping=False."
+            "early_stopping=True holds out random samples, which does not work with X that is "
+            "read in pieces. Pass an array or a memory map, or set early_stopping=False."
         )
     header = Header.of(estimator) if known is None else known.header
     likelihood = _name(estimator.likelihood) if known is None else known.likelihood
@@ -142,7 +142,7 @@ def check_source(estimator: Any, source: Source, known: Known | None) -> FitData
 
 
 def check_samples(header: Header, X: Any, reset: bool = False, finite: bool = True) -> Any:
-    """Return X as a table of real numbers, dense or CSR, that are `finite` or missing, NaN."""
+    """Return X as a table of real numbers, dense or CSR, `finite` except for NaN."""
     X, ensure = as_table(X), "allow-nan" if finite else False
     with prefix_errors("X", X), columns_named(X), config_context(array_api_dispatch=False):
         X = validate_data(
@@ -151,18 +151,18 @@ def check_samples(header: Header, X: Any, reset: bool = False, finite: bool = Tr
         if X.dtype.kind == "O":  # a DataFrame of categories
             X = check_array(X, dtype=np.float64, ensure_all_finite=ensure)
         if X.dtype.kind not in "biuf":
-            raise ValueError(f"Expected real numbers, found {X.dtype}.")
+            raise ValueError(f"Expected real numbers, but found {X.dtype}.")
     return X
 
 
 def check_observed(survey: Survey, header: Header) -> None:
-    """Check that each feature has a value in some sample: a model learns nothing of others."""
+    """Check that each feature has a value in some sample."""
     unseen = np.flatnonzero(survey.n_missing == survey.n_samples)
     if len(unseen):
         names = getattr(header, "feature_names_in_", np.arange(survey.n_features))
         raise ValueError(
             f"X has no observed value in {len(unseen)} of {survey.n_features} columns, "
-            f"{brief(names[unseen].tolist())}: drop them, or fill them."
+            f"{brief(names[unseen].tolist())}. Drop these columns, or fill them."
         )
 
 
@@ -175,7 +175,7 @@ def _check(
     reset: bool,
     largest_weight: float | None = None,
 ) -> tuple[Any, Any, NDArray[Any] | None]:
-    """Return X, labels and weights, checked, without the samples that weigh nothing."""
+    """Return X, labels and weights, checked, without samples of weight 0."""
     check_callbacks(estimator.callbacks)
     X = check_samples(header, X, reset)
     y, sample_weight = to_numpy(y, "y"), to_numpy(sample_weight, "sample_weight")
@@ -183,7 +183,7 @@ def _check(
     if sample_weight is None:
         return X, y, None
     weight = _check_weight(X, sample_weight)
-    # A sample of weight 0 is no sample, nor is its class a class.
+    # Samples of weight 0 are left out. A class that only they have is not learned.
     kept = np.flatnonzero(_relative(weight, largest_weight or weight.max()))
     if len(kept) < len(weight):
         X, weight, y = Rows(X, kept), weight[kept], None if y is None else pick(y, kept)
@@ -198,8 +198,8 @@ def check_labels(estimator: Any, X: Any, y: Any) -> NDArray[Any] | Indicator:
         )
     if isinstance(y, str):
         raise ValueError(
-            f"y={brief(y)} names a column, which only a Dask DataFrame or a Parquet dataset can "
-            f"give: pass the labels, X[{brief(y)}], and X without them."
+            f"y={brief(y)} names a column, which works only with a Dask DataFrame or a Parquet "
+            f"dataset. Pass the labels, X[{brief(y)}], and X without them."
         )
     with prefix_errors("y", y):
         return check_y(y, X.shape[0], warn=True)
@@ -208,10 +208,10 @@ def check_labels(estimator: Any, X: Any, y: Any) -> NDArray[Any] | Indicator:
 def _check_range(
     data: ArrayDataset | StreamDataset, likelihood: str | dict[Any, str], known: Known | None
 ) -> None:
-    """Check that the likelihood allows the values, unless they are to choose it.
+    """Check that the likelihood allows the values, unless the values choose it.
 
-    A new model of counts needs their means too: the data are read once for both. What a new model
-    of columns of several kinds needs is checked when these are known.
+    A new model of counts also needs means, so one reading gathers both. A new mixed model is
+    checked later, when the kinds of its columns are known.
     """
     likelihood = _name(likelihood) if known is None else known.likelihood
     if known is not None and known.kinds is not None:
@@ -237,8 +237,8 @@ def choose_likelihood(
 ) -> tuple[str, NDArray[np.int64] | None]:
     """Return the name of the likelihood of a new model, and the kinds of features, see `Mixed`.
 
-    Columns of a mixed table that are not named are bits if they hold zeros and ones alone, else
-    real numbers.
+    Columns of a mixed table that are not named are bits if they hold only zeros and ones. All
+    others are real numbers.
     """
     data, name = given.data, _name(likelihood)
     if name == "auto":
@@ -256,33 +256,33 @@ def choose_likelihood(
 
 
 def _place(column: Any, likelihood: Mapping[Any, str], header: Header) -> int:
-    """Return the place of a column that is given by name or place."""
+    """Return the position of a column that is given by name or position."""
     names = list(getattr(header, "feature_names_in_", ()))
     if column in names:
         return names.index(column)
     if isinstance(column, Integral) and abs(int(column) + 0.5) < header.n_features_in_:
         return int(column)
-    known = f"the names {brief(names)}" if names else "no names, as X is no DataFrame"
+    known = f"the names {brief(names)}" if names else "no names, because it is not a DataFrame"
     raise ValueError(
         f"likelihood={brief(likelihood)} names the column {column!r}, but X has {known}, and "
-        f"{header.n_features_in_} columns: name one of them, or give its place."
+        f"{header.n_features_in_} columns. Give the name or the position of a column."
     )
 
 
 def _kind(name: Any, likelihood: Mapping[Any, str]) -> int:
     if name not in Mixed.KINDS:
         raise ValueError(
-            f"likelihood={brief(likelihood)} gives a column the likelihood {name!r}, but there are "
-            f"{', '.join(map(repr, Mixed.KINDS))} for columns."
+            f"likelihood={brief(likelihood)} gives a column the likelihood {name!r}. A column can "
+            f"have {', '.join(map(repr, Mixed.KINDS))}."
         )
     return Mixed.KINDS.index(name)
 
 
 def _distinct(y: Any, unlabeled: Any) -> Any:
-    """Return what to remember of the labels of a piece, to learn the classes from."""
+    """Return the distinct labels of a piece, from which the classes are learned later."""
     if isinstance(y, Indicator):
         return pick(y, slice(0))
-    return np.unique(y[has_label(y, unlabeled)])  # "no label" may be of another type than labels
+    return np.unique(y[has_label(y, unlabeled)])  # "no label" may have another type than labels
 
 
 def _check_weight(X: Any, sample_weight: Any) -> NDArray[np.float64]:
@@ -292,15 +292,15 @@ def _check_weight(X: Any, sample_weight: Any) -> NDArray[np.float64]:
     if weight.min() < 0:
         raise ValueError(f"sample_weight holds {weight.min():g}, but must not be negative.")
     if not weight.any():  # older versions of scikit-learn accept this
-        raise ValueError("sample_weight is zero for every sample: let at least one count.")
+        raise ValueError("sample_weight is zero for every sample. Give one a positive weight.")
     return weight
 
 
 def _relative(weight: NDArray[np.float64], largest: float) -> NDArray[np.float32]:
-    """Return the weights, the `largest` about 1: they count relatively.
+    """Return the weights in a unit in which `largest` is about 1.
 
-    Weights that float32 cannot hold beside it in full precision become 0.
+    Weights too small for the full precision of float32 become 0.
     """
-    # Dividing by a power of two rounds nothing and keeps sums in float32's range.
+    # A division by a power of two does not round, and keeps sums in the range of float32.
     relative = np.ldexp(weight, -np.frexp(largest)[1])
     return np.where(relative < np.finfo(np.float32).tiny, 0, relative).astype(np.float32)

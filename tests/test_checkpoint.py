@@ -353,8 +353,8 @@ def test_a_long_history_of_unlike_epochs_is_written(file):
 @pytest.mark.parametrize(
     ("params", "named"),
     [
-        ({"max_epochs": 10**6 + 1}, "1000001 epochs.*lower max_epochs"),
-        ({"hidden_layer_sizes": (1,) * 1001}, "hidden layers is 1001.*1000 at most"),
+        ({"max_epochs": 10**6 + 1}, "1000001 epochs.*Lower max_epochs"),
+        ({"hidden_layer_sizes": (1,) * 1001}, "hidden layers is 1001.*at most 1000"),
     ],
 )
 def test_what_no_file_holds_is_refused_before_training(params, named, file, monkeypatch):
@@ -404,7 +404,7 @@ def test_a_checkpoint_is_a_model_of_the_last_finished_epoch(cls, file):
 
 @pytest.mark.parametrize("path", [1, True, ["m"], ""])
 def test_a_checkpoint_that_names_no_file_is_refused(path):
-    with pytest.raises(ValueError, match=r"checkpoint=.* names no file: pass"):
+    with pytest.raises(ValueError, match=r"checkpoint=.* names no file. Pass"):
         make().fit(X, Y, checkpoint=path)
 
 
@@ -468,7 +468,7 @@ def test_what_killed_writes_left_is_cleared_away_and_nothing_else(file):
 
 def test_a_file_of_another_kind_is_not_replaced(file):
     file.write_text("a,b\n1,2\n")
-    with pytest.raises(ValueError, match=r"checkpoint='.*fit.safetensors' .*name another"):
+    with pytest.raises(ValueError, match=r"checkpoint='.*fit.safetensors' .*Name another"):
         make().fit(X, Y, checkpoint=file)
     assert file.read_text() == "a,b\n1,2\n"
 

@@ -251,7 +251,7 @@ def test_a_training_goes_on_with_the_gates_that_it_has(objective, of_overlapping
     for before, after in ((objective, "cross_fitted"), ("cross_fitted", objective)):
         est = ClassVSCTransformer(4, objective=before, max_epochs=2, random_state=0).fit(X, y)
         codes = est.transform(X)
-        with pytest.raises(ValueError, match=f"objective='{after}' cannot go on.*fit afresh"):
+        with pytest.raises(ValueError, match=f"objective='{after}' cannot continue.*fit afresh"):
             est.set_params(objective=after).partial_fit(X, y)
         np.testing.assert_array_equal(est.transform(X), codes)
         est.fit(X, y)

@@ -193,9 +193,13 @@ def test_which_process_is_the_first_is_known_after_the_context(found):
 @pytest.mark.parametrize(
     ("case", "kind", "message"),
     [
-        ("other data", ValueError, "Process 1 was given another X than process 0"),
-        ("other labels", ValueError, "Process 1 was given another y than process 0"),
-        ("other parameters", ValueError, "another n_components than process 0: every process"),
+        ("other data", ValueError, "Process 1 has another X than process 0"),
+        ("other labels", ValueError, "Process 1 has another y than process 0"),
+        (
+            "other parameters",
+            ValueError,
+            r"another n_components than process 0\. Give every process",
+        ),
         ("bad input", ValueError, "Input X contains infinity"),
         ("callback's error", ZeroDivisionError, "by it"),
         ("divergence", FloatingPointError, "loss is not finite"),

@@ -279,15 +279,15 @@ def test_early_stopping_and_weights_take_an_indicator(factors):
     [
         ({}, [[0, 2]] * 10, r"y has the shape \(10, 2\) and holds 2.*indicator"),
         ({}, [[0.5, 1.0]] * 10, r"holds 0\.5.*MultiLabelBinarizer"),
-        ({}, [[0, 1]] * 10, r"at least 2 classes, but y has samples of 1 of its 2 labels"),
+        ({}, [[0, 1]] * 10, r"at least 2 classes, but only 1 of the 2 labels"),
         ({}, [[0, 1]] * 9, r"X has 10 and y 9"),
-        ({"unlabeled": -1}, [[0, 1], [1, 0]] * 5, r"unlabeled=-1 is for one label"),
+        ({"unlabeled": -1}, [[0, 1], [1, 0]] * 5, r"unlabeled=-1 works with one label"),
         (
             {"objective": "paper", "consistency": "pairwise"},
             [[0, 1], [1, 0]] * 5,
-            r"consistency='pairwise' is for one label",
+            r"consistency='pairwise' works with one label",
         ),
-        ({}, pd.DataFrame([[0, 1], [1, 0]] * 5, columns=["a", "a"]), r"no two the same"),
+        ({}, pd.DataFrame([[0, 1], [1, 0]] * 5, columns=["a", "a"]), r"a different name for each"),
     ],
 )
 def test_bad_indicators_are_named(params, y, message):
@@ -641,12 +641,12 @@ def test_no_label_is_found_where_y_can_hold_it(y, unlabeled, n, pieces):
 @pytest.mark.parametrize(
     "classes, message",
     [
-        ([-1, 0, 1], "classes holds -1, which unlabeled=-1 says is no label"),
-        ([0, 1, np.nan], "classes holds nan, which is no label"),
-        ([0, 1, None], "classes holds None, which is no label"),
-        ([[0, 1]], "must be a list of labels"),
-        ({0, 1}, "must be a list of labels"),
-        (["0", "1"], "y holds the label 0, which is none of the classes"),
+        ([-1, 0, 1], "classes holds -1, which means no label by unlabeled=-1"),
+        ([0, 1, np.nan], "classes holds nan, which is not a label"),
+        ([0, 1, None], "classes holds None, which is not a label"),
+        ([[0, 1]], "must be a list or a 1-d array of labels"),
+        ({0, 1}, "must be a list or a 1-d array of labels"),
+        (["0", "1"], "y holds the label 0, which is not one of the classes"),
     ],
 )
 def test_classes_are_a_list_of_labels(classes, message):

@@ -420,7 +420,7 @@ def test_a_feature_that_was_never_observed_is_named(cls, name, container):
         with pytest.raises(ValueError, match=r"no observed value in 2 of 7 columns, \[2, 5\]"):
             method(container(X), np.arange(60) % 2)
     frame = pd.DataFrame(X, columns=[*"abcdefg"])
-    with pytest.raises(ValueError, match=r"\['c', 'f'\]: drop them"):
+    with pytest.raises(ValueError, match=r"\['c', 'f'\]. Drop these"):
         est.fit(lambda: [(frame[:30], np.arange(30) % 2), (frame[30:], np.arange(30) % 2)])
     assert np.isfinite(est.fit(DATA[name], np.arange(60) % 2).transform(X)).all()
 

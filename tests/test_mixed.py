@@ -209,8 +209,11 @@ def test_columns_of_arrays_are_named_by_place(container):
             r"names the column 'age', but X has the names \['length', .* 6 columns",
         ),
         ({6: "gaussian"}, "names the column 6, but"),
-        ({"length": "multinomial"}, "likelihood 'multinomial', but there are 'gaussian', 'bern"),
-        ({"length": ["gaussian"]}, "but there are"),
+        (
+            {"length": "multinomial"},
+            "likelihood 'multinomial'. A column can have 'gaussian', 'bern",
+        ),
+        ({"length": ["gaussian"]}, "A column can have"),
         (
             {"length": "bernoulli"},
             r"holds 11.* in column 'length', .*'bernoulli' and needs \[0, 1\]",
@@ -223,7 +226,7 @@ def test_what_cannot_be_is_named(likelihood, message):
     for fit in (est.fit, est.partial_fit, lambda X: est.fit(lambda: [X])):
         with pytest.raises(ValueError, match=message):
             fit(TABLE)
-    with pytest.raises(ValueError, match="no names, as X is no DataFrame"):
+    with pytest.raises(ValueError, match="no names, because it is not a DataFrame"):
         small(VAETransformer, likelihood={"length": "gaussian"}).fit(TABLE.to_numpy(float))
 
 

@@ -139,7 +139,7 @@ def test_columns_of_a_partitioned_dataset_are_read(tmp_path):
     [
         (
             lambda p: (lambda: iter(PIECES), Y),
-            r"y=\[0, .* 600 in all\] was passed beside X=.*yield \(X, y\)",
+            r"y=\[0, .* 600 in all\] was passed with X=.*yield \(X, y\)",
         ),
         (lambda p: (da.from_array(X, 100), Y[:-1]), r"y has the shape \(599,\), but X"),
         (lambda p: (da.from_array(X, 100), dd.from_pandas(FRAME, 2)["digit"]), "y has 2 blocks"),
@@ -282,13 +282,13 @@ def test_fit_of_an_iterator_starts_afresh_unless_it_is_to_go_on():
 @pytest.mark.parametrize("params", [{"max_epochs": 5}, {"early_stopping": True}])
 def test_what_an_iterator_cannot_give_is_refused(params):
     (name,) = params
-    with pytest.raises(ValueError, match=f"{name}=.*one time only"):
+    with pytest.raises(ValueError, match=f"{name}=.*only once"):
         small(**{"max_epochs": 1} | params).fit(iter(PIECES))
 
 
 def test_a_fit_to_an_iterator_has_no_checkpoint(tmp_path):
     path = tmp_path / "fit"
-    with pytest.raises(ValueError, match=f"checkpoint=.*{path.name}.*one time only"):
+    with pytest.raises(ValueError, match=f"checkpoint=.*{path.name}.*only once"):
         small(max_epochs=1).fit(iter(PIECES), checkpoint=path)
     assert not path.exists()
 

@@ -155,26 +155,26 @@ def test_every_estimator_refuses_what_is_no_table(kind, cls):
 
 #: What is no source, or yields no chunks, and what the error says.
 NO_SOURCES = {
-    "class": (Samples, r"X is the class Samples: pass a dataset, Samples\(\.\.\.\)"),
-    "arguments": (lambda path: [X], "function with arguments .*path"),
+    "class": (Samples, r"X is the class Samples. Pass a dataset, Samples\(\.\.\.\)"),
+    "arguments": (lambda path: [X], "function that needs arguments .*path"),
     "nothing": (lambda: None, "returned None, but a function must return"),
     "array": (lambda: X, r"returned \[\[0.*, but a function must return"),
     "rows": (lambda: iter(X), r"chunk of X has the shape \(12,\).*several samples at a time"),
     "samples": (lambda: zip(X, Y, strict=True), "chunk of X is a tuple .*'ndarray', 'int64'"),
     "numbers": (lambda: range(3), r"chunk of X is 0 \(int\)"),
     "images": (lambda: [(X.reshape(40, 1, 3, 4), Y)], r"reshape\(len\(X\), -1\)"),
-    "four": (lambda: [(X, Y, Y, Y)], "X yields 4 things"),
+    "four": (lambda: [(X, Y, Y, Y)], "X yields 4 parts"),
     "annotated": (lambda: [(Annotated(), Y)], r"chunk of X.*pass X\.X"),
     "mapping": (lambda: [{"x": X, "y": Y}], r"chunk of X is .*\(dict\)"),
     "masked": (lambda: [X, MASKED], "values are masked"),
-    "unsized": (Unsized(), "X=.* without a length: define __len__"),
+    "unsized": (Unsized(), "X=.* without a length. Define __len__"),
     "no samples": (TensorDataset(torch.empty(0, 12)), "X holds no samples"),
     "sample images": (Samples(X.reshape(40, 1, 3, 4)), r"reshape\(len\(X\), -1\)"),
     "sample dicts": (Samples([{"x": X[0]}]), r"chunk of X is .*\(dict\)"),
-    "sample objects": (Samples([object()] * 2), "X yields samples that do not make an array"),
+    "sample objects": (Samples([object()] * 2), "X yields samples that do not form an array"),
     "sample numbers": (Samples([(1.0, 0), (2.0, 1)]), r"chunk of X has the shape \(2,\)"),
-    "unequal samples": (Samples([X[0], X[0, :3]]), "X yields samples that do not make an array"),
-    "sample fours": (Samples([(X[0], 1, 1, 1)]), "X yields 4 things"),
+    "unequal samples": (Samples([X[0], X[0, :3]]), "X yields samples that do not form an array"),
+    "sample fours": (Samples([(X[0], 1, 1, 1)]), "X yields 4 parts"),
 }
 
 

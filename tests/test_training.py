@@ -180,7 +180,7 @@ def test_data_far_outside_the_scales_are_told(how):
     X = factors()[:, :4]
     est = small(VAETransformer, max_epochs=1, warm_start=True).fit(X)
     X[:, 2] *= 1000
-    with pytest.warns(UserWarning, match=r"feature 2 .*e\+0[23] standard dev.*larger first chunk"):
+    with pytest.warns(UserWarning, match=r"Feature 2 .*e\+0[23] standard dev.*larger first chunk"):
         est.partial_fit(X) if how == "partial_fit" else est.fit((lambda: [X]) if "so" in how else X)
 
 

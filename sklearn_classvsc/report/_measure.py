@@ -147,9 +147,9 @@ def _collapse_messages(inputs: Inputs, counts: ClassCounts) -> list[str]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", CollapseWarning)
         warn_of_collapse(counts.rates, np.array(inputs.class_names, dtype=object))
-    # What is said of spare dimensions stands where these are listed.
+    # The page lists unused dimensions elsewhere.
     texts = [str(warning.message) for warning in caught]
-    return [text for text in texts if "collapsed" in text]
+    return [text for text in texts if "says little about the classes" in text]
 
 
 def _feature_fidelity(names: list[str], kept: Fidelity) -> list[dict[str, Any]]:
