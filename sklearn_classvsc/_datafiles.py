@@ -83,15 +83,17 @@ def _read_npz(path: Path, target: str | None) -> pd.DataFrame:
         arrays = {name: np.asarray(array) for name, array in archive.items()}
     shapes = listing((f"{name} {np.shape(array)}" for name, array in arrays.items()), str)
     if target not in arrays:
-        raise UnusableError(f"{_asked('target', target)} array; the arrays of {path} are {shapes}.")
+        raise UnusableError(
+            f"{_asked('target', target, 'array')}; the arrays of {path} are {shapes}."
+        )
     y = arrays.pop(target)
     matrices = {name: X for name, X in arrays.items() if X.ndim == 2 and X.dtype.kind in "biuf"}
     if y.ndim != 1 or y.dtype.kind not in "biufSU" or [*map(len, matrices.values())] != [len(y)]:
         raise UnusableError(
-            f"{path} holds {shapes}, but must hold the 1-d array {target!r} of labels (numbers or text) and one 2-d "
-            f"array of real numbers with a row for each label; found {len(matrices)}. Turn images "
-            "into rows with X.reshape(len(X), -1), and labels into 1-d with y.ravel(). Save one of "
-            "each with np.savez(file, X=features, y=labels)."
+            f"{path} holds {shapes}, but must hold the 1-d array {target!r} of labels (numbers or "
+            "text) and one 2-d array of real numbers with a row for each label; found "
+            f"{len(matrices)}. Turn images into rows with X.reshape(len(X), -1), and labels into "
+            "1-d with y.ravel(). Save one of each with np.savez(file, X=features, y=labels)."
         )
     ((name, X),) = matrices.items()
     labels = np.char.decode(y, errors="backslashreplace") if y.dtype.kind == "S" else y
@@ -178,7 +180,7 @@ def take_columns(
     for option, name in asked:
         if name not in table:
             raise ValueError(
-                f"{_asked(option, name)} column; the columns of {path} are {listing(table)}."
+                f"{_asked(option, name, 'column')}; the columns of {path} are {listing(table)}."
             )
     assert target is not None
     if both := {target, *keep}.intersection(drop):
@@ -337,8 +339,11 @@ def make_encoder() -> ColumnTransformer:
 # -- words -----------------------------------------------------------------------------------------
 
 
-def _asked(option: str, name: str | None) -> str:
-    return f"--{option} is missing: name a" if name is None else f"--{option} {name!r} is not a"
+def _asked(option: str, name: str | None, what: str) -> str:
+    what = f"an {what}" if what == "array" else f"a {what}"
+    if name is None:
+        return f"--{option} is missing: name {what}"
+    return f"--{option} {name!r} is not {what}"
 
 
 def listing(names: Iterable[Any], show: Callable[[str], str] = _short.repr, by: str = ", ") -> str:
