@@ -684,7 +684,7 @@ def test_names_that_do_not_fit(names, words, flowers):
 def test_a_file_without_names_is_named(flowers, tmp_path):
     path = tmp_path / "names.json"
     path.write_text("<html>")
-    with pytest.raises(ValueError, match=r"names is the file .* which holds no JSON"):
+    with pytest.raises(ValueError, match=r"names is the file .* which is not JSON"):
         factor_report(*flowers, names=str(path))
 
 
