@@ -316,7 +316,8 @@ class Processes(Alone):
             raise ProcessLostError(
                 f"Process {self.rank} of {self.size} has lost another process, or has waited for "
                 f"it too long ({str(error).splitlines()[0]}). Look for the message of that "
-                "process, and restart all of them. With checkpoint=..., fit(..., resume=True) continues."
+                "process, and restart all of them. With checkpoint=..., fit(..., resume=True) "
+                "continues."
             ) from error
 
 
