@@ -71,6 +71,11 @@ class AnnDataVSC(BaseEstimator):
     batch_factors_ : DataFrame of shape (n_batches, n_genes), or None
         The batch factors, relative to the mean of the classes.
 
+    See Also
+    --------
+    sklearn_classvsc.ClassVSCTransformer : A transformer to fit.
+    sklearn_classvsc.inspection.class_differences : What marks each class.
+
     References
     ----------
     Lopez, Regier, Cole, Jordan, Yosef: Deep generative modeling for single-cell transcriptomics,

@@ -3,9 +3,6 @@
 ``torchrun`` starts the processes, and Hugging Face Accelerate connects them. Every process has all
 the data and the same model, and takes its part of each batch. The terms of the loss, and then the
 gradients, are summed over the processes, so that N processes optimise the same loss as one.
-
-`Alone` stands for one process, and `Processes` for several. The net calls the one that `current`
-returns.
 """
 
 from __future__ import annotations
@@ -71,6 +68,10 @@ def data_parallel(timeout: float = 50.0) -> Iterator[Accelerator]:
         If another process fails in training or is killed.
     Exception
         Any exception that another process raises between two trainings.
+
+    See Also
+    --------
+    sklearn_classvsc.ClassVSCTransformer : An estimator that processes can fit together.
 
     Examples
     --------
@@ -143,6 +144,7 @@ def _disconnect() -> None:
         dist.destroy_process_group()
 
 
+# `Alone` stands for one process, and `Processes` for several. The net calls what `current` returns.
 class Alone:
     """One process, in which sums over processes need no work."""
 

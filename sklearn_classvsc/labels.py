@@ -47,6 +47,10 @@ def with_parents(
         If a class belongs to itself through its groups, if `y` is not a vector of labels, or if `y`
         cannot hold `unlabeled`.
 
+    See Also
+    --------
+    sklearn_classvsc.metrics.category_sharing_test : Test whether groups share dimensions.
+
     Examples
     --------
     >>> from sklearn_classvsc.labels import with_parents

@@ -30,7 +30,7 @@ def check_body(
     Parameters
     ----------
     encoder : nn.Module, recipe or None, default=None
-        Body (n, n_features) -> (n, n_hidden); see :mod:`~sklearn_classvsc.bodies` for recipes.
+        Body (n, n_features) -> (n, n_hidden); see `sklearn_classvsc.bodies` for recipes.
     decoder : nn.Module, recipe or None, default=None
         Body (n, n_components) -> (n, n_hidden), or -> (n, n_features) with ``makes_theta = True``.
     n_features : int

@@ -116,6 +116,14 @@ class ActivationDisplay:
         -------
         display : ActivationDisplay
             The display, plotted.
+
+        Raises
+        ------
+        ValueError
+            If `y` does not fit the samples, if fewer than two classes have five samples, or if
+            `names` names a dimension that does not exist.
+        ImportError
+            If matplotlib is not installed.
         """
         est, X = unroll(est, X)
         return cls.from_codes(*labeled_rows(est, est.transform(X), y), names=names, ax=ax)
@@ -143,6 +151,14 @@ class ActivationDisplay:
         -------
         display : ActivationDisplay
             The display, plotted.
+
+        Raises
+        ------
+        ValueError
+            If `y` does not fit the samples, if fewer than two classes have five samples, or if
+            `names` names a dimension that does not exist.
+        ImportError
+            If matplotlib is not installed.
         """
         counts = class_counts(Z, y)
         display = cls(
@@ -165,6 +181,11 @@ class ActivationDisplay:
         -------
         self : ActivationDisplay
             The display, with its attributes set.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
         """
         from sklearn_classvsc.displays import _plot
 

@@ -156,6 +156,8 @@ class FactorDisplay:
         ------
         ValueError
             If the dimension is active in no sample, or an argument is not as described.
+        ImportError
+            If matplotlib is not installed.
         """
         est, X = unroll(est, X)
         check_scalar(n_samples, "n_samples", Integral, min_val=1)
@@ -199,6 +201,8 @@ class FactorDisplay:
         ------
         ValueError
             If `k` is below 1, or `image_shape` does not fit the features.
+        ImportError
+            If matplotlib is not installed.
         """
         from sklearn_classvsc.displays import _plot
 

@@ -82,6 +82,13 @@ class HistoryDisplay:
         -------
         display : HistoryDisplay
             The display, plotted.
+
+        Raises
+        ------
+        NotFittedError
+            If `est` is not fitted.
+        ImportError
+            If matplotlib is not installed.
         """
         est = core_of(est)
         check_is_fitted(est)
@@ -99,6 +106,11 @@ class HistoryDisplay:
         -------
         self : HistoryDisplay
             The display, with its attributes set.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
         """
         from sklearn_classvsc.displays import _plot
 

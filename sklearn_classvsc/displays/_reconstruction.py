@@ -130,6 +130,8 @@ class ReconstructionDisplay:
         ------
         ValueError
             If an argument is not as described.
+        ImportError
+            If matplotlib is not installed.
         """
         check_scalar(n_samples, "n_samples", Integral, min_val=1)
         est, X = unroll(est, X)
@@ -171,6 +173,8 @@ class ReconstructionDisplay:
         ------
         ValueError
             If `k` is below 1, or `image_shape` does not fit the features.
+        ImportError
+            If matplotlib is not installed.
         """
         check_scalar(k, "k", Integral, min_val=1)
         check_image_shape(self.image_shape, len(self.explained_variance))

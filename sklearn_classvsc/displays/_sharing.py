@@ -117,6 +117,14 @@ class SharingDisplay:
         -------
         display : SharingDisplay
             The display, plotted.
+
+        Raises
+        ------
+        ValueError
+            If `y` does not fit the samples, if `order` is unknown, or, unless `include_global`, if
+            fewer than two classes have five samples.
+        ImportError
+            If matplotlib is not installed.
         """
         est, X = unroll(est, X)
         codes, labels = labeled_rows(est, est.transform(X), y)
@@ -153,6 +161,14 @@ class SharingDisplay:
         -------
         display : SharingDisplay
             The display, plotted.
+
+        Raises
+        ------
+        ValueError
+            If `y` does not fit the samples, if `order` is unknown, or, unless `include_global`, if
+            fewer than two classes have five samples.
+        ImportError
+            If matplotlib is not installed.
         """
         codes = check_matrix(Z, "Z")
         if not include_global:
@@ -190,6 +206,8 @@ class SharingDisplay:
         ------
         ValueError
             If `order` is neither "similarity" nor "label".
+        ImportError
+            If matplotlib is not installed.
         """
         from sklearn_classvsc.displays import _plot
 

@@ -162,6 +162,8 @@ class TraversalDisplay:
         ValueError
             If the dimension is active in no sample of the class, or an argument is not as
             described.
+        ImportError
+            If matplotlib is not installed.
         """
         est, X = unroll(est, X)
         if by_class:
@@ -220,6 +222,8 @@ class TraversalDisplay:
         ------
         ValueError
             If `k` is below 1, or `image_shape` does not fit the features.
+        ImportError
+            If matplotlib is not installed.
         """
         from sklearn_classvsc.displays import _plot
 

@@ -60,6 +60,10 @@ def topic_coherence(
     ValueError
         If an argument is not as described, or if X lacks one of the words with "umass".
 
+    See Also
+    --------
+    sklearn_classvsc.inspection.feature_effects : Weights of the words of each dimension.
+
     References
     ----------
     Bouma: Normalized (pointwise) mutual information in collocation extraction, GSCL 2009.

@@ -187,6 +187,11 @@ def ordinal_sharing_score(activations: MatrixLike, y: ArrayLike) -> float:
     ValueError
         If there are fewer than three classes of five samples or more.
 
+    See Also
+    --------
+    class_sharing_matrix : The sharing of each pair of classes.
+    category_sharing_test : Classes that form categories.
+
     Examples
     --------
     >>> import numpy as np
@@ -267,6 +272,11 @@ def category_sharing_test(
     ValueError
         If a label of `groups` is not in `y` or is in two groups, if no group has two classes, or
         if no class is outside a group.
+
+    See Also
+    --------
+    class_sharing_matrix : The sharing of each pair of classes.
+    ordinal_sharing_score : Classes that have an order.
 
     Examples
     --------

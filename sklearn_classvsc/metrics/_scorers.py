@@ -45,6 +45,11 @@ def consistency_scorer(estimator: Any, X: MatrixLike, y: ArrayLike) -> float:
     ValueError
         If `y` does not fit `X`, or if no sample has a label.
 
+    See Also
+    --------
+    class_consistency_score : The score of given codes.
+    contrast_scorer : Consistency minus the sharing between classes.
+
     Examples
     --------
     >>> from sklearn.decomposition import NMF
@@ -88,6 +93,10 @@ def contrast_scorer(estimator: Any, X: MatrixLike, y: ArrayLike) -> float:
     ValueError
         If `y` does not fit `X`, or if no sample has a label.
 
+    See Also
+    --------
+    class_contrast_score : The score of given codes.
+
     Examples
     --------
     >>> from sklearn.datasets import load_iris
@@ -129,6 +138,10 @@ def probe_scorer(estimator: Any, X: MatrixLike, y: ArrayLike, *, k: int = 5) -> 
     ValueError
         If `y` does not fit `X`, or if no sample has a label.
 
+    See Also
+    --------
+    k_sparse_probe_score : The score of given codes.
+
     Examples
     --------
     >>> from sklearn.datasets import load_iris
@@ -163,6 +176,11 @@ def elbo_scorer(estimator: Any, X: MatrixLike, y: ArrayLike | None = None) -> fl
     score : float
         In nats per sample; higher is better. Divide by ``-n_features * np.log(2)`` to get bits per
         feature.
+
+    Raises
+    ------
+    AttributeError
+        If `estimator` has no ``score``.
 
     See Also
     --------

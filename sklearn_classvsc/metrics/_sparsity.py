@@ -42,6 +42,10 @@ def hoyer_sparsity_score(codes: MatrixLike) -> float:
     ValueError
         If `codes` has fewer than two dimensions.
 
+    See Also
+    --------
+    dead_fraction : Fraction of unused dimensions.
+
     References
     ----------
     P. O. Hoyer, "Non-negative matrix factorization with sparseness constraints",
