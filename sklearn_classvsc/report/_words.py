@@ -369,10 +369,10 @@ def warning_texts(data: dict[str, Any], collapse: list[str]) -> list[str]:
             f"Roles and contrast leave out classes with fewer than 5 samples: {listed(small)}."
         )
     if missing := data["data"]["missing"]:
+        what = "deviance" if figures["fidelity_measure"] == DEVIANCE else "variance"
         texts.append(
-            f"{percent(missing)} of the values are missing. What the code explains and how classes "
-            "differ is computed without them. Where the page needs a value, it uses the "
-            "decoded one."
+            f"{percent(missing)} of the values are missing. The explained {what} and the differences "
+            "between classes leave them out. Where the page needs a value, it uses the decoded one."
         )
     if n := data["data"]["n_unlabeled_left_out"]:
         texts.append(f"The page leaves out {count(n, 'sample')} without a label.")
