@@ -371,8 +371,9 @@ def warning_texts(data: dict[str, Any], collapse: list[str]) -> list[str]:
     if missing := data["data"]["missing"]:
         what = "deviance" if figures["fidelity_measure"] == DEVIANCE else "variance"
         texts.append(
-            f"{percent(missing)} of the values are missing. The explained {what} and the differences "
-            "between classes leave them out. Where the page needs a value, it uses the decoded one."
+            f"{percent(missing)} of the values are missing. The explained {what} and the "
+            "differences between classes leave them out. Where the page needs a value, it uses the "
+            "decoded one."
         )
     if n := data["data"]["n_unlabeled_left_out"]:
         texts.append(f"The page leaves out {count(n, 'sample')} without a label.")
