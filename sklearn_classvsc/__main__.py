@@ -1,7 +1,7 @@
-"""The command line: compare the three transformers on the digits, or on a file of yours.
+"""The command line: compare the three transformers on the digits or on a file.
 
-``python -m sklearn_classvsc --help`` says everything. Read from `main` down to `measure`; torch,
-scikit-learn and pandas are imported only once there is work for them, so that help is instant.
+``python -m sklearn_classvsc --help`` documents it. Functions import torch, scikit-learn and pandas
+when they need them, so that help is instant.
 """
 
 from __future__ import annotations
@@ -22,38 +22,41 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 DESCRIPTION = """\
-Train VAETransformer, VSCTransformer and ClassVSCTransformer with their
-defaults, on 70 % of scikit-learn's handwritten digits or of a file of yours,
-compare their codes on the other 30 %, and write a page on what ClassVSC has
-learned: factor_report.html.
+Train VAETransformer, VSCTransformer and ClassVSCTransformer with their default
+parameters on 70 % of scikit-learn's handwritten digits, or of your file.
+Compare their codes on the other 30 %. Write factor_report.html, a page on what
+ClassVSCTransformer has learned.
 """
 
 EPILOG = """\
 files:
-  .csv .tsv  a row per sample, below the names of the columns; also as .csv.gz
-  .parquet   the same; needs pip install "sklearn-classvsc[parquet]"
-  .npz       two arrays: labels, which --target names, and (samples, features)
+  .csv .tsv  The first line names the columns, and each row is a sample. Files
+             may be compressed, as in .csv.gz.
+  .parquet   The same. Needs pip install "sklearn-classvsc[parquet]".
+  .npz       Two arrays: the labels, which --target names, and the features, of
+             shape (samples, features).
 
-  COLUMN holds the class of each sample: strings or whole numbers. Every other
-  column is a feature: numbers as they are, dates in days, text as categories,
-  of which the rarest count as one beyond 20. Numbers and dates may be missing,
-  and are left out of what is learned and measured; a missing category is one
-  more category. Samples without a class are left out. Columns that number or
-  name the rows are refused, for they give away the order of the file. Two of
-  the classes need 17 samples, and the others two, to be both trained on and
-  measured.
+  COLUMN holds the class of each sample, as text or whole numbers. Every other
+  column is a feature. Numbers stay as they are, dates become days, and text
+  becomes categories: at most 20 in a column, where the last one stands for all
+  rarer ones. Numbers and dates may be missing; training and figures ignore
+  missing values. A missing category counts as one more category. Samples
+  without a class are left out. Columns that number or name the rows are
+  refused, because they reveal the order of the file. At least two classes need
+  17 samples each, and every other class needs 2, so that all can be trained on
+  and measured.
 
-  Where a spreadsheet would take text for a formula, table.csv and roles.csv
-  have an apostrophe before it.
+  Text in table.csv and roles.csv that a spreadsheet would take for a formula
+  begins with an apostrophe.
 
 several processes:
   torchrun --nproc_per_node N -m sklearn_classvsc trains in N processes
-  together, the first of which prints and writes; needs
-  pip install "sklearn-classvsc[distributed]"
+  together. The first process prints and writes. Needs
+  pip install "sklearn-classvsc[distributed]".
 
 exit status:
-  0 for success; 2 for arguments or data that cannot be used, with one line on
-  the standard error stream that says why
+  0 for success. 2 if the arguments or the data cannot be used; one line on the
+  standard error stream says why.
 
 examples:
   python -m sklearn_classvsc
@@ -63,36 +66,38 @@ examples:
 """
 
 LEGEND = """\
-All figures are of held-out data. A dimension is active where its code is not 0.
-  explained variance   of a feature decoded from codes, on average: 1 is best
-  active dimensions    per sample, on average: fewer is a shorter explanation
-  dead dimensions      used by no class: 0 is best
+All figures are of held-out data. A dimension is active if its number is not 0.
+  explained variance   of the features decoded from the codes, mean over
+                       features: 1 is best
+  active dimensions    of a sample, on average: fewer are easier to explain
+  dead dimensions      unused by all classes: 0 is best
   class consistency    share of the active dimensions of a sample that another
-                       of its class has too: 0 to 1 (1 if all are active)
+                       sample of its class has too: 0 to 1 (1 if all are active)
   class sharing        the same for two samples of different classes
-  nonglobal contrast   consistency minus sharing, without dimensions that every
-                       class has: -1 to 1, high if the others tell classes apart
+  nonglobal contrast   consistency minus sharing, without the dimensions that
+                       every class activates: -1 to 1, high if the others tell
+                       classes apart
   logistic accuracy    of a logistic regression on standardised codes: 0 to 1
 """
 
-#: Name of the page on ClassVSC.
+#: File name of the page on ClassVSC.
 REPORT = "factor_report.html"
-#: Fraction of the samples that is measured, and not trained on.
+#: Fraction of the samples that is held out from training and measured.
 HELD_OUT = 0.3
-#: Samples of which enough are held out: the metrics leave a class of fewer than five out.
+#: Size of a class of which five samples are held out, the fewest that the metrics count.
 ENOUGH = 17
-#: What torchrun tells each of its processes.
+#: Variables that torchrun sets in each of its processes.
 LAUNCH = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-#: Text that a spreadsheet computes, some after trimming it; a number is none.
+#: Text that a spreadsheet computes, some of them after trimming it; numbers do not match.
 FORMULA = re.compile(
     r"(?!\s*[-+]?[\d.]+(e[-+]?\d+)?\s*$)(\s*[=+@＝＋－＠-]|[\t\r\n])", re.IGNORECASE
 )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return 0, or 2 where arguments or data cannot be used.
+    """Run the command line; return 0, or 2 if arguments or data cannot be used.
 
-    `argv` are the arguments; None takes those of the process. SystemExit is argparse's.
+    `argv` holds the arguments; None takes the arguments of the process. argparse raises SystemExit.
     """
     launched = all(name in os.environ for name in LAUNCH)
     rank, size = (int(os.environ[name]) for name in LAUNCH[:2]) if launched else (0, 1)
@@ -104,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 stack.enter_context(redirect_stderr(nowhere))
             run(make_parser().parse_args(argv), rank, size)
     except (ValueError, FloatingPointError, OSError, MemoryError) as error:
-        # All processes raise the same, but each knows alone that it cannot reach the others.
+        # All processes raise the same error, except where one cannot reach the others.
         if not rank or isinstance(error, ConnectionError):
             print(f"error: {_one_line(error)}.", file=sys.stderr)
         return 2
@@ -112,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Describe the arguments."""
+    """Return the parser of the arguments."""
     parser = argparse.ArgumentParser(
         prog="python -m sklearn_classvsc",
         description=DESCRIPTION,
@@ -121,28 +126,42 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add, positive, tab = parser.add_argument, _integer(1), methodcaller("replace", r"\t", "\t")
     several: dict[str, Any] = {"action": "append", "default": [], "metavar": "NAME"}
-    default = "(default: the estimators')"
+    default = "(default: each estimator's own)"
     files = f"{REPORT}, table.csv and roles.csv"
-    no_out = "the page alone, into the current folder"
+    no_out = "only the page, into the current folder"
     add("--data", type=Path, metavar="FILE", help=".csv, .tsv, .parquet or .npz (default: digits)")
     add("--target", metavar="COLUMN", help="column, or array, of FILE that holds the classes")
-    add("--drop", **several, help="leave this column out (may be repeated)")
-    add("--keep", **several, help="a feature, though it looks like an index (may be repeated)")
-    add("--sep", type=tab, metavar="C", help="separates columns of text (default: , or tab)")
-    add("--decimal", type=tab, metavar="C", help="decimal point of text (default: .)")
-    add("--encoding", metavar="NAME", help="of text (default: utf-8)")
-    add("--missing", metavar="TEXT", help="what stands for a missing value, beside nothing and NA")
+    add("--drop", **several, help="leave out this column (may be repeated)")
+    add("--keep", **several, help="use this column though it looks like an index (may be repeated)")
+    add("--sep", type=tab, metavar="C", help="separator of columns in text (default: , or tab)")
+    add("--decimal", type=tab, metavar="C", help="decimal point in text (default: .)")
+    add("--encoding", metavar="NAME", help="encoding of text (default: utf-8)")
+    add("--missing", metavar="TEXT", help="text of a missing value, in addition to nothing and NA")
     add("--out", type=Path, metavar="DIR", help=f"write {files} into DIR (default: {no_out})")
     add("--n-components", type=positive, metavar="N", help=f"dimensions of the codes {default}")
     add("--max-epochs", type=positive, metavar="N", help=f"passes over the data {default}")
-    add("--seed", type=_integer(0), default=0, metavar="N", help="of split and fits (default: 0)")
-    add("--threads", type=positive, default=1, metavar="N", help="to compute with (default: 1)")
-    add("--verbose", action="store_true", help="show progress where standard error is no terminal")
+    add(
+        "--seed",
+        type=_integer(0),
+        default=0,
+        metavar="N",
+        help="seed of split and fits (default: 0)",
+    )
+    add(
+        "--threads",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="threads to compute with (default: 1)",
+    )
+    add(
+        "--verbose", action="store_true", help="show progress even if standard error is no terminal"
+    )
     return parser
 
 
 def run(args: argparse.Namespace, rank: int, size: int) -> None:
-    """Load, compare, print, write; in the process `rank` of `size`, of which the first writes."""
+    """Load, compare, print and write, in process `rank` of `size`; only the first one writes."""
     from threadpoolctl import threadpool_limits
 
     from sklearn_classvsc._files import check_writable, replacing
@@ -151,11 +170,11 @@ def run(args: argparse.Namespace, rank: int, size: int) -> None:
 
     name = "digits" if args.data is None else args.data.name
     tables = [] if args.out is None else [args.out / "table.csv", args.out / "roles.csv"]
-    # After torch, whose threads are limited too.
+    # Imports have loaded torch by now, so that its threads are limited too.
     with threadpool_limits(args.threads), _together(size):
         X, y = load(args)
         _, X_test, y_train, y_test = split = split_data(X, y, args.seed)
-        for path in tables:  # before the work, not after
+        for path in tables:  # fail before the work, not after it
             path.parent.mkdir(parents=True, exist_ok=True)
             check_writable(path)
         print(
@@ -179,7 +198,7 @@ def run(args: argparse.Namespace, rank: int, size: int) -> None:
         try:
             report = factor_report(pipe, X_test, y_test, title=title, image_shape=shape)
             tables.append(report.save((args.out or Path.cwd()) / REPORT))
-        except (ImportError, OSError) as error:  # the table is what was asked for first
+        except (ImportError, OSError) as error:  # the table is done; the page is an extra
             print(f"warning: no {REPORT}: {_one_line(error)}.", file=sys.stderr)
         if tables:
             print(f"Written: {', '.join(map(str, tables))}")
@@ -187,7 +206,7 @@ def run(args: argparse.Namespace, rank: int, size: int) -> None:
 
 @contextmanager
 def _together(size: int) -> Iterator[None]:
-    """Fit in all processes that torchrun has started; an error of one is raised in all."""
+    """Fit in all processes that torchrun has started; all raise the error of one."""
     if size == 1:
         yield
         return
@@ -209,13 +228,13 @@ def _together(size: int) -> Iterator[None]:
 def load(args: argparse.Namespace) -> tuple[pd.DataFrame, NDArray[Any]]:
     """Return the features and labels of a file, or of the digits.
 
-    A ValueError or OSError says why a file cannot be used.
+    A ValueError or an OSError says why a file cannot be used.
     """
     names = {"sep": "sep", "decimal": "decimal", "encoding": "encoding", "missing": "na_values"}
     text = {names[x]: getattr(args, x) for x in names if getattr(args, x) is not None}
     if args.data is None:
         if unused := [f"--{x}" for x in ("target", "drop", "keep", *names) if getattr(args, x)]:
-            raise ValueError(f"{', '.join(unused)} needs a file: give it with --data.")
+            raise ValueError(f"{', '.join(unused)} needs a file: name it with --data.")
         from sklearn.datasets import load_digits
 
         digits = load_digits(as_frame=True)
@@ -225,14 +244,14 @@ def load(args: argparse.Namespace) -> tuple[pd.DataFrame, NDArray[Any]]:
     table = read_table(args.data, args.target, **text)
     X, y = take_columns(args.data, table, args.target, args.keep, args.drop)
     if len(y) < len(table):
-        print(f"warning: left out {len(table) - len(y)} samples without a class.", file=sys.stderr)
+        print(f"warning: left out samples without a class: {len(table) - len(y)}.", file=sys.stderr)
     return X, y
 
 
 def split_data(X: pd.DataFrame, y: NDArray[Any], seed: int) -> list[Any]:
-    """Return X and y to train on and held out, 30 % of each class, as `train_test_split` does.
+    """Split X and y like `train_test_split`, with 30 % of each class held out.
 
-    A column that holds nothing in the rows to train on is left out, with a warning.
+    Leaves out columns without a value in the training samples, with a warning.
     """
     import numpy as np
     from sklearn.model_selection import train_test_split
@@ -248,7 +267,7 @@ def split_data(X: pd.DataFrame, y: NDArray[Any], seed: int) -> list[Any]:
     if problem:
         raise ValueError(
             f"{len(y)} samples of {len(classes)} classes, {listing(classes)}, are too few to hold "
-            f"30 % out: {problem}. Add samples, merge or remove rare classes, or name the right "
+            f"out 30 %: {problem}. Add samples, merge or remove rare classes, or name another "
             "column with --target."
         )
     X_train, X_test, *labels = train_test_split(
@@ -256,10 +275,12 @@ def split_data(X: pd.DataFrame, y: NDArray[Any], seed: int) -> list[Any]:
     )
     empty = X.columns[X_train.isna().all()]
     if len(empty) == X.shape[1]:
-        raise ValueError("No row to train on has any value: add samples, or choose another --seed.")
+        raise ValueError(
+            "The training samples have no values: add samples, or choose another --seed."
+        )
     if len(empty):
         print(
-            f"warning: left out columns without a value in the rows to train on: {listing(empty)}.",
+            f"warning: left out columns without a value in the training samples: {listing(empty)}.",
             file=sys.stderr,
         )
     return [X_train.drop(columns=empty), X_test.drop(columns=empty), *labels]
@@ -269,10 +290,10 @@ def split_data(X: pd.DataFrame, y: NDArray[Any], seed: int) -> list[Any]:
 
 
 def compare(split: Sequence[Any], **params: Any) -> tuple[pd.DataFrame, Any]:
-    """Train the three transformers, behind an encoder of the columns.
+    """Train the three transformers, each behind an encoder of the columns.
 
-    Return their figures, a row each, and the fitted pipeline of ClassVSC. Warnings go to the
-    standard error stream, with the name of the system.
+    Return a table of their figures, with a row for each, and the fitted pipeline of ClassVSC. Print
+    warnings to the standard error stream, with the name of the transformer.
     """
     import pandas as pd
     from sklearn.pipeline import make_pipeline
@@ -294,7 +315,7 @@ def compare(split: Sequence[Any], **params: Any) -> tuple[pd.DataFrame, Any]:
 
 
 def measure(pipe: Any, split: Sequence[Any]) -> dict[str, float]:
-    """Fit, and return the figures of the held-out data, in the table's order."""
+    """Fit, and return the figures of the held-out data in the order of the table."""
     import numpy as np
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -321,10 +342,10 @@ def measure(pipe: Any, split: Sequence[Any]) -> dict[str, float]:
 
 
 def to_csv(table: pd.DataFrame) -> str:
-    """Return a table as CSV of which a spreadsheet computes nothing.
+    """Return a table as CSV in which a spreadsheet finds no formula.
 
-    An apostrophe precedes text that it would take for a formula, in names and cells, and after
-    each ";", at which some split.
+    An apostrophe precedes text that it would take for a formula, in names, in cells, and after each
+    ";", where some spreadsheets split a cell.
     """
 
     def plain(cell: Any) -> Any:
@@ -338,7 +359,7 @@ def to_csv(table: pd.DataFrame) -> str:
 
 
 def format_table(table: pd.DataFrame) -> str:
-    """Lay the table out narrowly, the names of the figures in two lines."""
+    """Format the table for 80 columns, with the names of the figures in two lines."""
     import pandas as pd
 
     columns = pd.MultiIndex.from_tuples([tuple(name.split("_")) for name in table.columns])
@@ -347,7 +368,7 @@ def format_table(table: pd.DataFrame) -> str:
 
 
 def _integer(low: int) -> Callable[[str], int]:
-    """Return a reader of integers of at least `low`, within 32 bits."""
+    """Return a parser of integers from `low` to 2**32 - 1."""
 
     def integer(text: str) -> int:
         if not low <= (value := int(text)) < 2**32:
@@ -358,7 +379,7 @@ def _integer(low: int) -> Callable[[str], int]:
 
 
 def _one_line(message: object) -> str:
-    """Return the message without line breaks and the full stop."""
+    """Return the message on one line, without its full stop."""
     return " ".join(str(message).split()).rstrip(".")
 
 

@@ -1,4 +1,4 @@
-"""What effects of different features are compared by, and classes compared by their codes."""
+"""Units that make effects on features comparable, and differences between classes by codes."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from .editing import profile_of, with_support_of
 from .metrics._counts import balanced_rows, check_labels, check_matrix, class_sums, split_missing
 from .metrics._fidelity import is_counts, sums_of
 
-#: What `top_features` calls the measure of counts.
+#: Name of the measure of counts in `top_features`.
 FOLD_CHANGE = "log2 fold change"
 
-# Decoded samples are held about this many values at a time (32 MB of float64).
+# Most decoded values that are held at a time (32 MB of float64).
 _BATCH_ELEMENTS = 2**22
 
 
 def relative_effects(
     effects: pd.DataFrame, scale: ArrayLike | None = None
 ) -> tuple[NDArray[np.float64], str]:
-    """Return effects as features are compared by them, and the name of that measure."""
+    """Return effects in comparable units, and the name of the measure."""
     values = effects.to_numpy(dtype=np.float64)
     levels = effects.attrs.get("level", {})
     if scale is None and levels and all(name in levels for name in effects.columns):
@@ -39,17 +39,17 @@ def relative_effects(
 def fold_change(
     change: NDArray[np.float64], level: NDArray[np.float64], pseudo: float
 ) -> NDArray[np.float64]:
-    """Return log2 of how many times their mean counts are, each with `pseudo` counts more."""
+    """Return the log2 fold change of counts, with `pseudo` counts added on both sides."""
     pseudo = max(pseudo, 1e-12)
     return np.log2((np.maximum(level + change, 0) + pseudo) / (level + pseudo))
 
 
 def differences_by_codes(est: Any, X: Any, Z: Any, y: Any, max_samples: int = 200) -> pd.DataFrame:
-    """Compare classes by samples whose codes are known, as CSR."""
+    """Return the DataFrame of `class_differences` from samples and their codes, as CSR."""
     classes, labels = check_labels(y, Z)
     if len(classes) < 2:
         raise ValueError(
-            f"y has one class, {brief(classes[0])}, but classes are told apart: pass at least two."
+            f"y has one class, {brief(classes[0])}, but classes are compared: pass at least two."
         )
     profile = profile_of(Z, y)
     first = np.asarray(est.inverse_transform(Z[[0]].toarray()))
@@ -77,7 +77,7 @@ def differences_by_codes(est: Any, X: Any, Z: Any, y: Any, max_samples: int = 20
 
 
 def _class_means(data: Any, labels: NDArray[np.intp], n_classes: int) -> NDArray[np.float64]:
-    """Return the mean of each feature in each class, missing values left out."""
+    """Return the mean of each feature in each class, without missing values."""
     missing, known = split_missing(data)
     n_known = np.bincount(labels)[:, None] - class_sums(
         missing.astype(np.float64), labels, n_classes
@@ -87,7 +87,7 @@ def _class_means(data: Any, labels: NDArray[np.intp], n_classes: int) -> NDArray
 
 
 def first_of_each(order: NDArray[np.intp], of: list[str], k: int) -> list[int]:
-    """Return the first `k` columns in an order, one of each column of the table."""
+    """Return the first `k` features in an order, at most one for each column of the table."""
     picked: dict[str, int] = {}
     for column in order.tolist():
         picked.setdefault(of[column], column)
@@ -99,8 +99,8 @@ def first_of_each(order: NDArray[np.intp], of: list[str], k: int) -> list[int]:
 def named_effects(
     est: Any, X: Any, effects: NDArray[np.float64], index: pd.Index[Any]
 ) -> pd.DataFrame:
-    """Return effects with the names of features, and what these are compared by."""
-    # As objects: pandas' own strings must be valid UTF-8, names need not be.
+    """Return effects as a DataFrame with the names and the scales of the features."""
+    # Names as objects, since they need not be valid UTF-8 as pandas' strings must be.
     names = feature_names(est, effects.shape[1])
     X = check_matrix(X, "X", missing=True)
     frame = pd.DataFrame(effects, index=index, columns=pd.Index(names, dtype=object))
@@ -121,7 +121,7 @@ def _zero_code(est: Any) -> NDArray[np.float32]:
 
 
 def at_total(X: Any, total: float) -> Any:
-    """Return counts at a total that is the same for all samples."""
+    """Return counts scaled to the same total in all samples."""
     X = X if hasattr(X, "tocsr") else np.asarray(X, dtype=np.float64)
     sizes = np.asarray(sums_of(X, 1), dtype=np.float64).reshape(-1, 1)
     weight = total / np.maximum(sizes, 1e-12)
@@ -134,7 +134,7 @@ def _check_scale(effects: pd.DataFrame, scale: ArrayLike | None) -> NDArray[np.f
         if missing := [name for name in effects.columns if name not in kept]:
             raise ValueError(
                 f"scale is None, but effects.attrs has no scale of {brief(missing[0])}: pass the "
-                "standard deviations of the features, or scale=1 to compare effects as they are."
+                "standard deviations of the features, or scale=1 to compare effects unscaled."
             )
         scale = [kept[name] for name in effects.columns]
     checked = np.asarray(scale, dtype=np.float64)

@@ -1,4 +1,4 @@
-"""Names that a user has given to dimensions: in the page of a report, or in code."""
+"""Names of dimensions that users give, in the page of a report or in code."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ def read_names(names: Names, n_components: int) -> dict[int, str]:
     Parameters
     ----------
     names : mapping, path or None
-        From the number of a dimension, or that number as a string, to a name; or a JSON file of
-        that, as the page of a report exports it.
+        Mapping from the index of a dimension, as an integer or a string, to a name, or the JSON
+        file that the page of a report exports.
     n_components : int
-        How many dimensions there are.
+        Number of dimensions.
 
     Raises
     ------
     ValueError
-        If it is no such mapping, or names a dimension that there is not.
+        If it is not such a mapping, or names a dimension that does not exist.
     OSError
         If the file cannot be read.
     """
@@ -40,7 +40,7 @@ def read_names(names: Names, n_components: int) -> dict[int, str]:
             given = json.loads(Path(names).read_text(encoding="utf-8"))
         except ValueError as error:
             raise ValueError(
-                f"names is the file {brief(str(names))}, which holds no JSON ({error}): pass the "
+                f"names is the file {brief(str(names))}, which is not JSON ({error}): pass the "
                 "file that the page exports."
             ) from error
     if not isinstance(given, Mapping):

@@ -1,8 +1,8 @@
-"""A Pipeline as its transformer of this package sees it, in the columns of what goes in.
+"""Pipelines around a transformer of this package, described in the columns of their input.
 
-What takes (est, X, y) begins with `unroll`: of a Pipeline, or a search over one, it returns an
-estimator that encodes and decodes, and the X for it. What the steps before make of a column is read
-from these fitted steps: dummies know their column and category, scaled columns their units.
+Functions of (est, X, y) begin with `unroll`: for a Pipeline, it returns an estimator that encodes
+and decodes, and the X for it. The fitted steps say what becomes of each column: one-hot columns
+know their category, and scaled columns their units.
 """
 
 from __future__ import annotations
@@ -27,40 +27,41 @@ from sklearn.preprocessing import (
 )
 from sklearn.utils.validation import check_is_fitted
 
-#: Seconds of a day: dates are told in days.
+#: Seconds of a day, the unit of dates.
 DAY = 86_400.0
 
 
 class Column(NamedTuple):
-    """A column that goes into the transformer: value * scale + offset is in the units of `name`."""
+    """Input column of the transformer; value * scale + offset is in the units of `name`."""
 
     name: str  # "island = Biscoe"
     origin: str  # "island", the column of the table
     scale: float = 1.0
     offset: float = 0.0
-    known: bool = True  # whether it was read what it is of
-    kind: str = "number"  # or "category": 1 for it and else 0; or "date": days since 1970
+    known: bool = True  # whether the steps say what it means
+    kind: str = "number"  # or "category" (0 or 1), or "date" (days since 1970)
 
 
 def unroll(est: Any, X: Any) -> tuple[Any, Any]:
-    """Return an estimator that encodes and decodes samples, and the samples as it takes them.
+    """Return an estimator that encodes and decodes samples, and the samples for it.
 
     Parameters
     ----------
     est : estimator
-        A Pipeline, or a search over one, that holds one transformer of this package, with steps
-        before it and after it; any other estimator is returned as it is.
+        A Pipeline with one transformer of this package and any steps before and after it, or a
+        search over one. Any other estimator is returned unchanged.
     X : array-like
-        What `est` takes: whatever its first step does.
+        Input of `est`.
 
     Returns
     -------
     est : estimator
-        With `transform`, `inverse_transform` and `feature_names_in_`; `core_of` says which
-        transformer it is of.
+        Has `transform`, `inverse_transform` and `feature_names_in_`. `core_of` returns its
+        transformer.
     X : array, CSR or DataFrame
-        Samples in the columns that `est` names. They are those of the table if the steps before
-        can be undone, else what these make of them: numbers in their own units, and dummies.
+        Samples in the columns that `est` names. If the first steps can be undone, these are the
+        columns of the table. Otherwise they are the columns that the steps make: numbers in their
+        own units, and one-hot columns.
     """
     steps = _steps(est)
     if steps is None:
@@ -79,20 +80,20 @@ def unroll(est: Any, X: Any) -> tuple[Any, Any]:
 
 
 def sparse_codes(est: Any, X: Any) -> Any:
-    """Return the codes as CSR, whatever `transform` returns."""
+    """Return the codes as CSR, in whatever format `transform` returns them."""
     check_is_fitted(est)
     Z = est.transform(X)
     return csr_array(Z if hasattr(Z, "toarray") else np.asarray(Z))
 
 
 def feature_names(est: Any, n_features: int) -> list[str]:
-    """Return the names the estimator was fitted with, or x0, x1 ... as scikit-learn has them."""
+    """Return the names that the estimator was fitted with, or x0, x1 and so on."""
     names = getattr(est, "feature_names_in_", None)
     return [f"x{i}" for i in range(n_features)] if names is None else [str(name) for name in names]
 
 
 def named_as(core: Any, X: Any) -> Any:
-    """Return an array with the names that a transformer was fitted to, if it was to any."""
+    """Return an array with the feature names of a fitted transformer, if it has any."""
     names = getattr(core, "feature_names_in_", None)
     if names is None or hasattr(X, "columns") or hasattr(X, "tocsr"):
         return X
@@ -100,7 +101,7 @@ def named_as(core: Any, X: Any) -> Any:
 
 
 def core_of(est: Any) -> Any:
-    """Return the transformer of this package in a Pipeline or search, or `est` as it is."""
+    """Return the transformer of this package in a Pipeline or a search, or else `est`."""
     steps = _steps(est)
     return (
         getattr(est, "core", getattr(est, "best_estimator_", est)) if steps is None else steps[-1]
@@ -108,17 +109,17 @@ def core_of(est: Any) -> Any:
 
 
 class Through:
-    """A transformer behind other steps, that encodes and decodes what is shown of the samples.
+    """A transformer behind other steps, which encodes and decodes samples as users see them.
 
     Parameters
     ----------
     core : estimator
-        The transformer; attributes that this does not have are those of it.
+        The transformer. Other attributes are read from it.
     names, origins, kinds : sequence
-        Of what is shown: the columns, which columns of the table they are of, and whether they are
-        numbers, categories or dates.
+        Names of the visible columns, the columns of the table that they come from, and their kinds
+        ("number", "category" or "date").
     into, out : callable
-        From the samples that are shown to those of the transformer, and back.
+        Map visible samples to samples of the transformer, and back.
     """
 
     n_features_in_: int
@@ -138,7 +139,7 @@ class Through:
 
     @classmethod
     def undone(cls, core: Any, head: Pipeline, X: Any) -> Through:
-        """Show the samples as they are: the steps before are done and undone."""
+        """Show the columns of the table: the first steps are applied and undone."""
         names = getattr(head, "feature_names_in_", getattr(X, "columns", None))
         through = cls(core, names, None, None, head.transform, head.inverse_transform)
         through.n_features_in_ = head.n_features_in_
@@ -146,7 +147,7 @@ class Through:
 
     @classmethod
     def folded(cls, core: Any, columns: list[Column]) -> Through:
-        """Show what the steps before have made of them, in the units that it has in the table."""
+        """Show the columns that the first steps make, in the units of the table."""
         scale = np.array([column.scale for column in columns])
         offset = np.array([column.offset for column in columns])
         if (scale == 1).all() and not offset.any():
@@ -168,17 +169,17 @@ class Through:
         return through
 
     def around(self, core: Any) -> Through:
-        """Return the same of another transformer that takes the same samples."""
+        """Return the same with another transformer of the same samples."""
         other = copy(self)
         other.core = core
         return other
 
     def into(self, X: Any) -> Any:
-        """Return samples that are shown as the transformer takes them."""
+        """Return visible samples as the transformer takes them."""
         return named_as(self.core, self._into(X))
 
     def shown(self, X: Any) -> Any:
-        """Return samples of the transformer as they are shown."""
+        """Return samples of the transformer as users see them."""
         return self._out(X.tocsr() if hasattr(X, "tocsr") else np.asarray(X))
 
     def transform(self, X: Any) -> Any:
@@ -186,7 +187,7 @@ class Through:
         return self.core.transform(self.into(X))
 
     def inverse_transform(self, Z: Any) -> Any:
-        """Decode codes into samples as they are shown."""
+        """Decode codes into visible samples."""
         return self._out(self.core.inverse_transform(Z))
 
     def score(self, X: Any, y: Any = None) -> float:
@@ -194,8 +195,8 @@ class Through:
         return float(self.core.score(self.into(X)))
 
     def __getattr__(self, name: str) -> Any:
-        """Return what the transformer has."""
-        if name == "core":  # of a copy that is still empty
+        """Return an attribute of the transformer."""
+        if name == "core":  # a copy is empty at first
             raise AttributeError(name)
         return getattr(self.core, name)
 
@@ -205,19 +206,19 @@ class Through:
 
 
 def origins_of(est: Any, names: Sequence[str]) -> list[str]:
-    """Return which column of the table each feature is of, by the estimator that `unroll` gave."""
+    """Return the column of the table of each feature, for an estimator of `unroll`."""
     origins = est.origins if isinstance(est, Through) else None
     return list(names) if origins is None else list(origins)
 
 
 def kinds_of(est: Any, n_features: int) -> list[str]:
-    """Return whether features are numbers, categories or dates, by the estimator of `unroll`."""
+    """Return whether features are numbers, categories or dates, for an estimator of `unroll`."""
     kinds = est.kinds if isinstance(est, Through) else None
     return ["number"] * n_features if kinds is None else list(kinds)
 
 
 def _steps(est: Any) -> list[Any] | None:
-    """Return the steps up to the one transformer of this package; None if that is no part of it."""
+    """Return the steps up to the transformer of this package, or None if there is none."""
     est = getattr(est, "best_estimator_", est)
     if not isinstance(est, Pipeline):
         return None
@@ -228,7 +229,7 @@ def _steps(est: Any) -> list[Any] | None:
     if len(ours) > 1:
         raise ValueError(
             f"est is a Pipeline with {len(ours)} transformers of this package, but must have one: "
-            "pass the part of it that ends with the one to look at."
+            "pass the part that ends with the one to inspect."
         )
     return [step for step in steps[: ours[0] + 1] if step not in (None, "passthrough")]
 
@@ -247,20 +248,20 @@ def _times(X: Any, scale: NDArray[np.float64]) -> Any:
 
 
 def _invertible(head: Pipeline, core: Any) -> bool:
-    """Return whether the steps before can be undone, to numbers."""
+    """Return whether the first steps can be undone, with numbers as the result."""
     try:
         undone = head.inverse_transform(np.zeros((1, core.n_features_in_)))
         return bool(np.asarray(undone).dtype.kind == "f" and hasattr(head, "n_features_in_"))
-    # A step has no inverse, or none of numbers; what it raises then is for its author to choose.
+    # Authors of steps choose what a step without an inverse raises.
     except (AttributeError, ValueError, TypeError, NotImplementedError):
         return False
 
 
-# -- what steps make of columns --------------------------------------------------------------------
+# -- columns after fitted steps --------------------------------------------------------------------
 
 
 def _first_columns(head: Pipeline, X: Any) -> list[Column] | None:
-    """Return the columns of the table; None if X is none, but texts for example."""
+    """Return the columns of the table, or None if X is not a table, but texts for example."""
     names = getattr(head, "feature_names_in_", getattr(X, "columns", None))
     if names is None:
         shape = np.shape(X) if not hasattr(X, "shape") else X.shape
@@ -275,7 +276,7 @@ def _columns(steps: list[Any], columns: list[Column] | None) -> list[Column] | N
 
 
 def _after(step: Any, columns: list[Column] | None) -> list[Column] | None:
-    """Return what a fitted step makes of columns; None if it does not say."""
+    """Return the columns after a fitted step, or None if the step does not say."""
     if step in (None, "passthrough"):
         return columns
     if isinstance(step, FunctionTransformer) and step.func is None:
@@ -312,7 +313,7 @@ def _after(step: Any, columns: list[Column] | None) -> list[Column] | None:
 
 
 def _names_in(step: Any, columns: list[Column]) -> list[str]:
-    """Return what a step calls its columns: as the step before has named them, or as shown."""
+    """Return the names of the input columns of a step."""
     names = getattr(step, "feature_names_in_", None)
     if names is not None and len(names) == len(columns):
         return [str(name) for name in names]
@@ -345,13 +346,13 @@ def _of_column_transformer(step: ColumnTransformer, columns: list[Column]) -> li
 
 
 def _of_table_vectorizer(step: Any, columns: list[Column]) -> list[Column]:
-    """Read which outputs each input has, and of which fitted transformer."""
+    """Return the columns after a TableVectorizer, by the fitted transformer of each input."""
     made: dict[str, Column] = {}
     for name, column in zip(_names_in(step, columns), columns, strict=True):
         outputs = step.input_to_outputs_.get(name, [])
         after = _after(step.transformers_.get(name), [column])
         if after is None or len(after) != len(outputs) or not all(c.known for c in after):
-            # It keeps the column, or makes topics or n-grams of it.
+            # It keeps the column, or makes topics or n-grams from it.
             alone = len(outputs) == 1
             after = [Column(column.name if alone else o, column.origin) for o in outputs]
         made |= dict(zip(outputs, after, strict=True))
@@ -376,7 +377,7 @@ def _units(step: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
 
 
 def _levels(step: OneHotEncoder) -> list[list[Any]]:
-    """Return the categories that have a column, of each input."""
+    """Return the categories that have a column, for each input."""
     rare = getattr(step, "infrequent_categories_", None)
     levels = []
     for i, categories in enumerate(step.categories_):
@@ -395,7 +396,7 @@ def _of_date(column: Column, part: str) -> Column:
 
 
 def _by_names(step: Any, columns: list[Column] | None) -> list[Column] | None:
-    """Return the columns of a step that says no more than their names, if it does that."""
+    """Return the columns after a step that only names them, or None if it does not."""
     given = None if columns is None else _names_in(step, columns)
     try:
         wanted = None if hasattr(step, "feature_names_in_") else given
@@ -406,11 +407,11 @@ def _by_names(step: Any, columns: list[Column] | None) -> list[Column] | None:
         return [Column(name, name) for name in names]
     if columns is None or given is None:
         return _fresh(names)
-    # A column that keeps its name keeps its meaning, as imputed ones do.
+    # Columns that keep their names keep their meaning, such as imputed ones.
     of_names = dict(zip(given, columns, strict=True))
     kept = [of_names.get(name, Column(name, name, known=False)) for name in names]
     is_imputer = hasattr(step, "statistics_") or hasattr(step, "indicator_")
-    # Whatever else a step does, the values are its own.
+    # Other steps may change the values.
     return kept if is_imputer else [c._replace(scale=1.0, offset=0.0, known=False) for c in kept]
 
 

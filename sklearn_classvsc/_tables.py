@@ -1,6 +1,6 @@
-"""What can be passed as X, a table of shape (n_samples, n_features), and what to pass instead.
+"""Checks of X as a table of shape (n_samples, n_features), with advice on what to pass instead.
 
-Only kinds and shapes are looked at, so that an object that is refused is refused at once.
+They look only at types and shapes, so that unsuitable objects are refused at once.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from torch import Tensor
 
 from ._messages import brief
 
-#: What says that an object is an array or a DataFrame.
+#: Attributes of arrays and DataFrames.
 PROTOCOLS = "__array__", "__array_interface__", "__array_struct__", "__dlpack__", "__dataframe__"
-#: How to get one from an object that has this attribute.
+#: How to get an array from an object that has this attribute.
 WAYS = {
     "X": "{0}.X",  # AnnData
     "to_scipy_sparse": "{0}.to_scipy_sparse()",  # sparse
@@ -38,34 +38,34 @@ WAYS = {
 
 
 def as_table(X: Any, name: str = "X", chunk: bool = False) -> Any:
-    """Return a table that scikit-learn can read; tensors and unmasked arrays become arrays.
+    """Return a table that scikit-learn can read, with tensors and masked arrays as arrays.
 
     Parameters
     ----------
     X : object
-        What a user passed.
+        Argument of the user.
     name : str
-        The argument it was passed as.
+        Name of the argument.
     chunk : bool
-        Whether X is what a source yields, which may be empty.
+        Whether X is a chunk that a source yields, which may be empty.
 
     Raises
     ------
     TypeError
-        If X is no array, DataFrame, sparse matrix, or list of rows. The message says what to pass
-        instead.
+        If X is not an array, DataFrame, sparse matrix or list of rows. The message says what to
+        pass instead.
     ValueError
-        If values are masked, complex or times, or if X has not two dimensions.
+        If values are masked, complex or dates, or if X does not have two axes.
     """
     who = f"A chunk of {name}" if chunk else name
     X = to_numpy(X, who)
     if (way := _way_on(X, name)) is not None:
         raise TypeError(
-            f"{who} is {brief(X)} ({type(X).__name__}), which is no array, DataFrame or sparse "
+            f"{who} is {brief(X)} ({type(X).__name__}), which is not an array, DataFrame or sparse "
             f"matrix: {way}."
         )
     if not hasattr(X, "shape") and not isinstance(X, Sequence):
-        X = np.asarray(X)  # it has no more than a protocol
+        X = np.asarray(X)  # it supports a protocol of arrays, and nothing else
     if isinstance(X, np.ndarray) and X.dtype.names:
         raise ValueError(
             f"{who} is a structured array of the fields {brief(X.dtype.names)}: pass "
@@ -90,14 +90,14 @@ def as_table(X: Any, name: str = "X", chunk: bool = False) -> Any:
 
 
 def to_numpy(value: Any, name: str) -> Any:
-    """Return tensors and masked arrays, or a list of some, as arrays, and all else as it is.
+    """Return tensors and masked arrays, or lists of them, as arrays, and the rest unchanged.
 
     Raises
     ------
     TypeError
         If NumPy cannot hold the tensor.
     ValueError
-        If values are masked: what lies under a mask is no data.
+        If values are masked, since these are not data.
     """
     if isinstance(value, list | tuple) and any(
         isinstance(item, Tensor | np.ma.MaskedArray) for item in value
@@ -119,7 +119,7 @@ def _from_tensor(tensor: Tensor, name: str) -> NDArray[Any]:
         tensor = tensor.float()  # NumPy has no bfloat16
     try:
         array: NDArray[Any] = tensor.numpy(force=True)
-    except (RuntimeError, TypeError) as error:  # a layout or dtype that NumPy does not have
+    except (RuntimeError, TypeError) as error:  # NumPy lacks the layout or dtype
         kind = f"{tensor.layout} on {tensor.device}"
         raise TypeError(
             f"{name} is a tensor of {kind}: pass a dense one, {name}.to_dense()."
@@ -128,10 +128,10 @@ def _from_tensor(tensor: Tensor, name: str) -> NDArray[Any]:
 
 
 def _way_on(X: Any, name: str) -> str | None:
-    """Return what to pass in the place of X if it is neither an array nor a list of rows."""
+    """Return what to pass instead of X if it is neither an array nor a list of rows."""
     if isinstance(X, type):
         return f"pass an instance, {X.__name__}(...)"
-    if sparse.issparse(X):  # one of its formats is a mapping
+    if sparse.issparse(X):  # before mappings, since one sparse format is a mapping
         return None
     if isinstance(X, str | bytes | PathLike):
         return "read the file first, by pandas.read_csv or numpy.load"
@@ -147,7 +147,7 @@ def _way_on(X: Any, name: str) -> str | None:
 
 
 def _not_two_dimensional(X: Any, name: str, who: str, chunk: bool) -> str:
-    """Say how to make a table of X, which has not two dimensions."""
+    """Say how to make a table from X, which does not have two axes."""
     n, is_list = n_dims(X), isinstance(X, list | tuple)
     found = f"has the shape {brief(shape_of(X))}"
     if is_list:
@@ -156,7 +156,7 @@ def _not_two_dimensional(X: Any, name: str, who: str, chunk: bool) -> str:
     if n > 2:
         array = f"numpy.asarray({name})" if is_list else name
         way = f"flatten each sample, {array}.reshape(len({name}), -1)"
-        chunks = f"; if it holds chunks, put them together, or pass lambda: {name}"
+        chunks = f"; if it holds chunks, join them, or pass lambda: {name}"
         chunks *= is_list and name == "X"
         return f"{what}: {way}{chunks}."
     if chunk:
@@ -170,7 +170,7 @@ def _not_two_dimensional(X: Any, name: str, who: str, chunk: bool) -> str:
 
 @contextmanager
 def columns_named(X: Any) -> Iterator[None]:
-    """Name the columns of a DataFrame that are no numbers, if the block cannot read it."""
+    """Name the columns of a DataFrame that are not numbers if the block fails to read it."""
     try:
         yield
     except (TypeError, ValueError) as error:
@@ -182,7 +182,7 @@ def columns_named(X: Any) -> Iterator[None]:
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(
             f"X has columns that cannot be read as real numbers: {', '.join(found[:5])}{more}. "
-            f"Encode them, fill what is missing, or drop them. {error}"[:400]
+            f"Encode them, fill missing values, or drop them. {error}"[:400]
         ) from error
 
 
@@ -206,12 +206,12 @@ def shape_of(X: Any) -> tuple[Any, ...]:
 
 
 def n_dims(X: Any) -> int:
-    """Return the number of dimensions."""
+    """Return the number of axes."""
     return len(shape_of(X))
 
 
 def positive_integers(value: Any) -> list[int] | None:
-    """Return what a sequence of positive integers holds; None if it holds anything else."""
+    """Return a sequence of positive integers as a list, or None if it is anything else."""
     is_sequence = isinstance(value, Sequence | np.ndarray) and not isinstance(value, str)
     if not is_sequence or not all(isinstance(x, Integral) and int(x) > 0 for x in value):
         return None
@@ -219,13 +219,13 @@ def positive_integers(value: Any) -> list[int] | None:
 
 
 def check_image_shape(image_shape: Sequence[int] | None, n_features: int) -> tuple[int, ...] | None:
-    """Return the shape of grey or colour images of so many values, or None if none is given."""
+    """Return the shape of grey or colour images with so many features, or None if not given."""
     if image_shape is None:
         return None
     shape = tuple(positive_integers(image_shape) or ())
     if len(shape) not in (2, 3) or shape[2:] not in ((), (3,)) or math.prod(shape) != n_features:
         raise ValueError(
             f"image_shape is {brief(image_shape)}, but must be (height, width) or (height, width, "
-            f"3) of the {n_features} features: leave it out if X holds no images."
+            f"3) of the {n_features} features. Leave it out if X does not hold images."
         )
     return shape

@@ -1,6 +1,6 @@
-"""Cells as AnnData: counts and labels are read by name, codes and genes written beside them.
+"""`AnnDataVSC`: fit transformers to an AnnData, which receives the codes and the marker genes.
 
-What is needed of an AnnData is what it holds, so the package itself is not imported.
+This module does not import anndata; it only uses the attributes of the object.
 """
 
 from __future__ import annotations
@@ -23,45 +23,44 @@ from .metrics._counts import to_dense
 
 __all__ = ["AnnDataVSC"]
 
-#: Counts of a gene that the prior of its batch factors is worth: of rare genes they are near 1.
+#: Counts that the prior of the batch factors of a gene is worth; it keeps rare genes near 1.
 PRIOR_COUNTS = 5.0
 
 
 class AnnDataVSC(BaseEstimator):
-    r"""Fit a transformer to an AnnData, and write there what it finds.
+    r"""Fit a transformer to an AnnData, and write the results into it.
 
-    `fit` writes, with the key "classvsc",
+    `fit` writes, with the default key,
 
     - ``obsm["X_classvsc"]``: the codes of the cells, for neighbours, UMAP and clustering;
-    - ``varm["classvsc"]``: of each gene and dimension, the log2 fold change when this is on;
-    - ``varm["classvsc_batches"]``: of each gene and batch, the factor of the next paragraph;
-    - ``uns["classvsc"]``: the roles of the dimensions, and which keys were read.
+    - ``varm["classvsc"]``: for each gene and dimension, the log2 fold change if it is active;
+    - ``varm["classvsc_batches"]``: for each gene and batch, the batch factor (see below);
+    - ``uns["classvsc"]``: the roles of the dimensions, and the keys that were read.
 
-    With `batch_key` the decoder knows the batch and the code does not. The mean of gene j in cell i
-    of batch b is :math:`\mu_j(z_i) \, f_{bj}`, with factors f that all classes share: a Poisson
-    regression on class and batch gives them before the fit, so that a class that only one batch has
-    stays as it is. The code is then to be that of a cell whatever its batch. For that, counts are
-    thinned: gene j keeps each molecule with the probability :math:`\min_c f_{cj} / f_{bj}`. A
-    negative binomial or Poisson count that is thinned is one again, with a smaller mean and the
-    same dispersion, so under this model cells of one kind are alike in all batches, and nothing
-    is left for the code to carry. The price is molecules of the deeper batches. What a batch does
-    to one class only stays in the code.
+    With `batch_key`, the codes do not depend on the batch. The mean of gene j in cell i of batch b
+    is :math:`\mu_j(z_i) \, f_{bj}`, with batch factors f that all classes share. A Poisson
+    regression on class and batch estimates them before the fit, so that a class that only one batch
+    has does not change. Counts are then thinned: gene j keeps each molecule with the probability
+    :math:`\min_c f_{cj} / f_{bj}`, where c runs over the batches. A thinned negative binomial or
+    Poisson count has the same distribution, with a smaller mean and the same dispersion. Under this
+    model, cells of one kind are therefore alike in all batches. The price is lost molecules in
+    batches of greater depth. Effects of a batch on a single class remain in the code.
 
     Parameters
     ----------
     estimator : transformer of this package
-        Copied, and not fitted itself. ``likelihood="negative_binomial"`` suits counts.
+        The transformer to fit; `fit` fits a clone. ``likelihood="negative_binomial"`` suits counts.
     layer : str, default=None
-        Layer with the counts; None: `X`.
+        Layer with the counts. None takes ``adata.X``.
     label_key : str, default=None
-        Column of `obs` with the classes. Needed by `ClassVSCTransformer`.
+        Column of `obs` with the classes. `ClassVSCTransformer` needs it.
     batch_key : str, default=None
-        Column of `obs` with the batches. Needs raw counts, a likelihood of counts, and a class that
-        two batches share.
+        Column of `obs` with the batches. It needs raw counts, a likelihood of counts, and at least
+        one class that two batches share.
     key : str, default="classvsc"
-        Under which results are written.
+        Key of the results.
     random_state : int, RandomState instance or None, default=0
-        Of the thinning alone. The same cells in another order are thinned otherwise.
+        Draws the thinning, and nothing else. It depends on the order of the cells.
 
     Attributes
     ----------
@@ -70,12 +69,17 @@ class AnnDataVSC(BaseEstimator):
     genes_ : ndarray of shape (n_genes,)
         Names of the genes.
     batch_factors_ : DataFrame of shape (n_batches, n_genes), or None
-        The factors, relative to the mean of the classes.
+        The batch factors, relative to the mean of the classes.
+
+    See Also
+    --------
+    sklearn_classvsc.ClassVSCTransformer : A transformer to fit.
+    sklearn_classvsc.inspection.class_differences : What marks each class.
 
     References
     ----------
     Lopez, Regier, Cole, Jordan, Yosef: Deep generative modeling for single-cell transcriptomics,
-    Nature Methods 2018, whose decoder is told the batch.
+    Nature Methods 2018.
 
     Examples
     --------
@@ -107,24 +111,24 @@ class AnnDataVSC(BaseEstimator):
         self.random_state = random_state
 
     def fit(self, adata: Any) -> AnnDataVSC:
-        """Fit to the cells, and write the results.
+        """Fit to cells, and write the results into the AnnData.
 
         Parameters
         ----------
         adata : AnnData of n_cells and n_genes
-            In memory.
+            Cells, in memory.
 
         Returns
         -------
         self : AnnDataVSC
-            Fitted.
+            The fitted estimator.
 
         Raises
         ------
         KeyError
-            If `layer`, `label_key` or `batch_key` is not there.
+            If `adata` lacks `layer`, `label_key` or `batch_key`.
         ValueError
-            If the data do not suit the batch's model, or the estimator.
+            If `adata` is backed by a file, or if its data do not suit the estimator or `batch_key`.
         """
         X, y = self._counts(adata), self._column(adata, "label_key")
         batches = self._column(adata, "batch_key")
@@ -141,7 +145,7 @@ class AnnDataVSC(BaseEstimator):
         return self
 
     def transform(self, adata: Any) -> NDArray[Any]:
-        """Encode cells, of batches that the fit has seen, and write their codes.
+        """Encode cells of the batches of the fit, and write their codes into the AnnData.
 
         Parameters
         ----------
@@ -151,7 +155,16 @@ class AnnDataVSC(BaseEstimator):
         Returns
         -------
         codes : ndarray of shape (n_cells, n_components)
-            As in ``obsm["X_classvsc"]``.
+            The codes, also in ``obsm["X_classvsc"]``.
+
+        Raises
+        ------
+        NotFittedError
+            If `fit` was not called.
+        KeyError
+            If `adata` lacks `layer` or `batch_key`.
+        ValueError
+            If `adata` lacks a gene of the fit, or has a batch that the fit has not seen.
         """
         codes = self._codes(self._read(adata))
         adata.obsm[f"X_{self.key}"] = codes
@@ -160,26 +173,35 @@ class AnnDataVSC(BaseEstimator):
     def marker_genes(self, adata: Any, k: int = 10) -> pd.DataFrame:
         """List the genes that mark each class.
 
-        Cells of the other classes are decoded with the dimensions of the class switched on, and
-        those that it lacks off. Genes are ranked by how many times as much that gives.
+        Cells of the other classes are decoded with the support of the class. Genes are ranked by
+        their fold change.
 
         Parameters
         ----------
         adata : AnnData
-            Cells with labels, best of another sample than those of the fit.
+            Cells with labels. Pass held-out cells.
         k : int, default=10
-            Number of genes.
+            Number of genes for each class.
 
         Returns
         -------
         markers : DataFrame of n_classes * k rows
-            `class`, `rank`, `gene`, and as `inspection.top_features` has them `effect`,
-            `relative_effect`, which genes are ranked by, and `measure`: "log2 fold change" of a
-            model of counts.
+            Columns `class`, `rank`, `gene`, and those of
+            :func:`~sklearn_classvsc.inspection.top_features`: `effect`, `relative_effect`, which
+            ranks the genes, and `measure`, which is "log2 fold change" for a model of counts.
+
+        Raises
+        ------
+        NotFittedError
+            If `fit` was not called.
+        ValueError
+            If `label_key` is None, or for the reasons of `transform`.
         """
         y = self._column(adata, "label_key")
         if y is None:
-            raise ValueError("label_key is None, but markers are those of classes: name a column.")
+            raise ValueError(
+                "label_key is None, but marker genes need classes: name a column of adata.obs."
+            )
         differences = class_differences(self.estimator_, self._read(adata), y)
         kinds = differences.index.get_level_values("kind")
         top = top_features(differences[kinds == "counterfactual"], k)
@@ -202,7 +224,7 @@ class AnnDataVSC(BaseEstimator):
             return None
         if name not in adata.obs:
             raise KeyError(
-                f"{parameter}={name!r} is no column of adata.obs: {brief(list(adata.obs))}."
+                f"{parameter}={name!r} is not a column of adata.obs: {brief(list(adata.obs))}."
             )
         return np.asarray(adata.obs[name])
 
@@ -217,12 +239,12 @@ class AnnDataVSC(BaseEstimator):
         if not np.all((values >= 0) & (values % 1 == 0)):
             where = "adata.X" if self.layer is None else f"layer {self.layer!r}"
             raise ValueError(
-                f"batch_key={self.batch_key!r} needs raw counts, but {where} holds others: name "
-                "the layer of counts with layer=."
+                f"batch_key={self.batch_key!r} needs raw counts, but {where} holds other numbers: "
+                "name the layer of counts with layer=."
             )
 
     def _read(self, adata: Any) -> Any:
-        """Return the counts of the genes of the fit, thinned to those of no batch."""
+        """Return the counts of the genes of the fit, thinned if there are batches."""
         check_is_fitted(self)
         X, names = self._counts(adata), np.asarray(adata.var_names, dtype=str)
         if not np.array_equal(names, self.genes_):
@@ -246,7 +268,7 @@ class AnnDataVSC(BaseEstimator):
         return self._thinned(X, batches, factors)
 
     def _thinned(self, X: Any, batches: NDArray[Any], factors: pd.DataFrame) -> Any:
-        """Return counts as each batch would have them that has least of the gene."""
+        """Return counts of each gene thinned to the level of the batch with the smallest factor."""
         keep = (factors.min() / factors).to_numpy()
         counts = csr_array(X)
         rows = np.repeat(factors.index.get_indexer(pd.Index(batches)), np.diff(counts.indptr))
@@ -292,15 +314,15 @@ class AnnDataVSC(BaseEstimator):
 def batch_factors(
     X: Any, labels: NDArray[Any], batches: NDArray[Any], n_iter: int = 50
 ) -> tuple[pd.Index[Any], NDArray[np.float64]]:
-    """Return the batches, and of each gene how many times as much of it they have.
+    """Return the batches, and their factors for each gene.
 
-    The mean count of gene j in class c and batch b is a[c, j] f[b, j], a Poisson regression, fitted
-    by iterative proportional scaling; a gamma prior keeps f of rare genes near 1.
+    The mean count of gene j in class c and batch b is a[c, j] f[b, j]. Iterative proportional
+    scaling fits this Poisson regression. A gamma prior keeps the factors of rare genes near 1.
     """
     of_class, classes = pd.factorize(labels)
     of_batch, names = pd.factorize(batches, sort=True)
     if (of_batch < 0).any():
-        raise ValueError("batch_key has cells without a batch: leave them out, or name one.")
+        raise ValueError("batch_key has cells without a batch: leave them out, or give them one.")
     group, n_groups = of_class * len(names) + of_batch, len(classes) * len(names)
     labeled = np.flatnonzero(of_class >= 0)
     one_hot: Any = csr_array(
@@ -310,8 +332,8 @@ def batch_factors(
     sizes: NDArray[np.float64] = np.asarray(one_hot.sum(axis=1)).reshape(shape)
     if len(names) > 1 and (np.count_nonzero(sizes, axis=1) < 2).all():
         raise ValueError(
-            "no class is in two batches, so what a batch does to genes cannot be told from what a "
-            "class does: leave batch_key out."
+            "No class is in two batches, so effects of batches and classes cannot be separated: "
+            "leave out batch_key."
         )
     sums: NDArray[np.float64] = (one_hot @ csr_array(X)).toarray().reshape(*shape, -1)
     of_classes, of_batches = sums.sum(axis=1), sums.sum(axis=0) + PRIOR_COUNTS

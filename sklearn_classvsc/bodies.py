@@ -1,15 +1,15 @@
-"""Bodies of the encoder and the decoder: convolutions, residual blocks, and any of your own.
+"""Bodies of the encoder and the decoder: convolutions, residual blocks, or your own module.
 
-A *body* maps (n, n_in) to (n, n_hidden); the heads, from there to the parameters of the posterior
-and of the likelihood, are the model's. `encoder=` and `decoder=` take
+A *body* maps (n, n_in) to (n, n_hidden). The model adds the heads, which map the hidden features to
+the parameters of the posterior and of the likelihood. `encoder=` and `decoder=` take
 
-- a *recipe*: an object with `build(n_in, generator)`, which returns a new `nn.Module` whose weights
-  are drawn from that `torch.Generator`. Every fit builds one, so its `random_state` is all that the
-  weights depend on. The classes here are recipes;
-- an `nn.Module`: every fit starts from a copy of it, with its weights as they are.
+- a *recipe*, an object with `build(n_in, generator)`, which returns a new `nn.Module` whose weights
+  are drawn from that `torch.Generator`. Every fit builds a new module, so that the weights depend
+  only on its `random_state`. The classes of this module are recipes;
+- an `nn.Module`. Every fit starts from a copy of it, with its present weights.
 
-A decoder's module that has ``makes_theta = True`` returns the likelihood's parameter itself,
-(n, n_features), and gets no head. `testing.check_body` says whether a body of your own will do.
+The module of a decoder with ``makes_theta = True`` returns the parameter of the likelihood itself,
+(n, n_features), and has no head. `testing.check_body` checks your own bodies.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ from ._tables import positive_integers
 
 __all__ = ["ConvDecoder", "ConvEncoder", "Linear", "ResidualMLP"]
 
-#: Largest output of a layer, in numbers for one sample: 4 GB for a batch of 256.
+#: Largest output of a layer for one sample, in numbers: 4 GB for a batch of 256.
 LARGEST = 2**22
-#: Width, stride and padding of a convolution that halves an image, or doubles it. The stride
-#: divides the width, so that all pixels are made of as many others: no checkerboards.
+#: Width, stride and padding of a convolution that halves or doubles an image. The stride divides
+#: the width, so that every pixel depends on as many others: this avoids checkerboard patterns.
 HALVING = 4, 2, 1
-#: Of layers that only say what is to be made; single precision, whatever torch's default is.
+#: Settings of layers without memory, in single precision whatever torch's default is.
 META: dict[str, Any] = {"device": "meta", "dtype": torch.float32}
 
 
 class Body(BaseEstimator):
-    """What the bodies here share. Equal recipes build equal layers.
+    """Base class of the recipes. Equal recipes build equal layers.
 
-    Parameters are scikit-learn's: a search reaches them as ``encoder__channels``.
+    Recipes have parameters in the sense of scikit-learn: a search sets ``encoder__channels``.
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
@@ -52,23 +52,24 @@ class Body(BaseEstimator):
     }
 
     def build(self, n_in: int, generator: torch.Generator) -> nn.Module:
-        """Return new layers.
+        """Return new layers with random weights.
 
         Parameters
         ----------
         n_in : int
-            Width of what they are given: n_features for an encoder, n_components for a decoder.
+            Width of the input: n_features for an encoder, n_components for a decoder.
         generator : torch.Generator
-            Where their weights are drawn from, as for the layers of the MLP.
+            Draws the weights.
 
         Returns
         -------
         module : nn.Module
+            The layers.
 
         Raises
         ------
         ValueError
-            If a parameter is not as described, or does not go with `n_in`.
+            If a parameter is not as described, or does not fit `n_in`.
         """
         module = self.layers(n_in).to_empty(device="cpu")
         for layer in module.modules():
@@ -82,7 +83,7 @@ class Body(BaseEstimator):
         return module
 
     def layers(self, n_in: int) -> Layers:
-        """Return the layers on torch's meta device: without memory, and without a draw."""
+        """Return the layers on torch's meta device, without memory or weights."""
         raise NotImplementedError
 
     def __eq__(self, other: object) -> bool:
@@ -92,28 +93,28 @@ class Body(BaseEstimator):
 
 
 class Layers(nn.Sequential):
-    """Layers that know their width, and whether they make theta."""
+    """Sequence of layers with their output width, and whether they make theta."""
 
     n_out: int
     makes_theta: bool = False
 
     @classmethod
     def of(cls, layers: list[nn.Module], n_out: int, makes_theta: bool = False) -> Layers:
-        """Return them in a row. The constructor stays torch's, which slices use."""
+        """Return a sequence of layers. The constructor stays torch's, since slices call it."""
         self = cls(*layers)
         self.n_out, self.makes_theta = n_out, makes_theta
         return self
 
 
 class _Images(Body):
-    """Recipes for images. Features are their pixels, channel by channel and row by row."""
+    """Recipe for images, whose features are pixels channel by channel and row by row."""
 
     image_shape: Sequence[int]
     channels: Sequence[int]
     activation: str
 
     def _stages(self) -> tuple[list[int], list[tuple[int, int]]]:
-        """Return channels and sizes of the images before the first halving and after each."""
+        """Return channels and sizes of the images, before the first halving and after each."""
         self._validate_params()
         shape = _positive(self, "image_shape", 3)
         channels = [shape[0], *_positive(self, "channels")]
@@ -121,8 +122,8 @@ class _Images(Body):
         if not min(sizes[-1]):
             raise ValueError(
                 f"image_shape={brief(self.image_shape)} is too small to be halved "
-                f"{len(channels) - 1} times, as channels={brief(self.channels)} of "
-                f"{type(self).__name__} says: leave some channels out."
+                f"{len(channels) - 1} times, once for each of channels={brief(self.channels)} of "
+                f"{type(self).__name__}: pass fewer channels."
             )
         for c, (height, width) in zip(channels, sizes, strict=True):
             _small_enough(self, c * height * width, f"{c} channels of {height} x {width}")
@@ -130,7 +131,7 @@ class _Images(Body):
             raise ValueError(
                 f"image_shape={self.image_shape!r} and channels={self.channels!r} of "
                 f"{type(self).__name__} leave one number of every sample, which normalisation "
-                "makes 0: raise the last of channels, or leave it out."
+                "sets to 0: raise the last of channels, or leave it out."
             )
         return channels, sizes
 
@@ -138,21 +139,21 @@ class _Images(Body):
 class ConvEncoder(_Images):
     """Convolutional body of an encoder of images.
 
-    Each of its layers, a convolution with GroupNorm and an activation, halves the image's sides.
+    Each layer is a convolution with GroupNorm and an activation, and halves the sides of the image.
 
     Parameters
     ----------
     image_shape : (int, int, int), default=(1, 28, 28)
-        Channels, height and width of a sample, whose product is the number of features. The
-        features are in this order, as ``images.reshape(n, -1)`` has them.
+        Channels, height and width of a sample. Their product is the number of features, which are
+        in the order of ``images.reshape(n, -1)``.
     channels : sequence of int, default=(32, 64)
-        Channels that each layer makes. The image must stand so many halvings.
+        Output channels of each layer. The image must be large enough for so many halvings.
     activation : {"relu", "gelu", "silu", "tanh"}, default="relu"
         Activation of the layers.
 
     See Also
     --------
-    ConvDecoder : The way back.
+    ConvDecoder : The decoder that mirrors it.
 
     Examples
     --------
@@ -205,22 +206,23 @@ class ConvEncoder(_Images):
 class ConvDecoder(_Images):
     """Convolutional body of a decoder of images, the mirror of `ConvEncoder`.
 
-    A linear layer, then transposed convolutions, each of which doubles the image's sides, with
-    GroupNorm and an activation before it. The last makes theta, so that there is no head: a
-    linear layer from all pixels to all pixels would cost more than the rest.
+    A linear layer is followed by transposed convolutions. Each doubles the sides of the image, and
+    has GroupNorm and an activation before it. The last one makes theta, so that there is no head:
+    a linear layer from all pixels to all pixels would cost more than all other layers.
 
     Parameters
     ----------
     image_shape : (int, int, int), default=(1, 28, 28)
         Channels, height and width of a sample, as for `ConvEncoder`.
     channels : sequence of int, default=(32, 64)
-        Channels of the images between the layers, in the encoder's order, the last one first.
+        Channels of the images between the layers, in the order of `ConvEncoder`. The decoder uses
+        them from last to first.
     activation : {"relu", "gelu", "silu", "tanh"}, default="relu"
         Activation of the layers.
 
     See Also
     --------
-    ConvEncoder : The way there.
+    ConvEncoder : The encoder that it mirrors.
 
     Examples
     --------
@@ -263,11 +265,15 @@ class ConvDecoder(_Images):
 
 
 class Linear(Body):
-    """No body at all: what is left is the head, a linear layer.
+    """Empty body: encoder or decoder is only its head, a linear layer.
 
-    As a decoder it reads best. A dimension that is one higher moves theta by one row of
-    ``est.module_.decoder_head.weight.T``, whatever the other dimensions are: of counts, the
-    logarithms of the words' rates, and of standardised features, their means.
+    A linear decoder is the easiest to interpret. If a dimension rises by 1, theta changes by one
+    row of ``est.module_.decoder_head.weight.T``, whatever the other dimensions are. For counts,
+    theta holds the logarithms of the rates; for standardised features, their means.
+
+    See Also
+    --------
+    ResidualMLP : A deep body.
 
     Examples
     --------
@@ -289,12 +295,12 @@ class Linear(Body):
 
 
 class ResidualMLP(Body):
-    """Body of residual blocks: depth that stays easy to train, for an encoder or a decoder.
+    """Body of residual blocks for an encoder or a decoder, deep but easy to train.
 
-    A linear layer with LayerNorm and an activation makes `width` features h, and each block adds
-    LayerNorm(W2 activation(LayerNorm(W1 h))). As every matrix is normalised after, its weights may
-    grow as they like; with LayerNorm before the matrices only, training collapses at the
-    estimators' learning rate.
+    A linear layer with LayerNorm and an activation makes `width` features h. Each block adds
+    LayerNorm(W2 activation(LayerNorm(W1 h))) to h. LayerNorm follows every matrix, so that the
+    size of the weights does not matter. With LayerNorm only before the matrices, training
+    collapses at the learning rate of the estimators.
 
     Parameters
     ----------
@@ -304,6 +310,10 @@ class ResidualMLP(Body):
         Number of blocks, from 1 to 1,000.
     activation : {"relu", "gelu", "silu", "tanh"}, default="relu"
         Activation of the layers.
+
+    See Also
+    --------
+    Linear : No hidden layers.
 
     Examples
     --------
@@ -344,17 +354,17 @@ def _normalized(n_in: int, n_out: int) -> list[nn.Module]:
 
 
 def _fan_in(layer: nn.Linear | nn.Conv2d | nn.ConvTranspose2d) -> int:
-    """Return how many inputs an output is a sum of."""
+    """Return the number of inputs that an output sums."""
     if isinstance(layer, nn.Linear):
         return layer.in_features
     taps = math.prod(layer.kernel_size)
-    if isinstance(layer, nn.ConvTranspose2d):  # a pixel is reached by every second tap of a row
+    if isinstance(layer, nn.ConvTranspose2d):  # only every second weight of a row reaches a pixel
         taps //= math.prod(layer.stride)
     return layer.in_channels * taps
 
 
 def _positive(recipe: Body, name: str, length: int | None = None) -> list[int]:
-    """Return a parameter that must hold positive integers."""
+    """Return a parameter that must hold positive integers, as a list."""
     value = getattr(recipe, name)
     numbers = positive_integers(value)
     if not numbers or (length and len(numbers) != length):
@@ -366,18 +376,18 @@ def _positive(recipe: Body, name: str, length: int | None = None) -> list[int]:
 def _small_enough(recipe: Body, size: int, what: str) -> None:
     if size > LARGEST:
         raise ValueError(
-            f"{recipe!r} makes {what} of every sample: {size} numbers, of {LARGEST} at most. Use "
-            "smaller images, or fewer channels."
+            f"{recipe!r} makes {what} of every sample, which are {size} numbers, but at most "
+            f"{LARGEST} are allowed: use smaller images or fewer channels."
         )
 
 
 def _plain(recipe: Body) -> dict[str, Any]:
-    """Return the parameters, sequences of any kind as lists."""
+    """Return the parameters, with all sequences as lists."""
     params = recipe.get_params(deep=False).items()
     return {name: x if isinstance(x, str) or not np.ndim(x) else list(x) for name, x in params}
 
 
 def recipes() -> dict[str, type[Body]]:
-    """Return the bodies of this file by name: those that a model file may name."""
+    """Return the recipes of this module by name, which a model file may name."""
     found = {name: globals()[name] for name in __all__}
     return {name: kind for name, kind in found.items() if issubclass(kind, Body)}

@@ -1,4 +1,4 @@
-"""Data with known class factors or topics, and the image sets of the benchmarks."""
+"""Generators of data with known class factors or topics, and a loader of image data sets."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ._tables import positive_integers
 
 __all__ = ["fetch_images", "make_class_factors", "make_class_topics"]
 
-# Folder of the IDX files of each set, and the four files themselves.
+# Folder of the IDX files of each data set, and the names of the files.
 _FOLDERS = {"Fashion-MNIST": "fashion-mnist", "mnist_784": "mnist"}
 _IDX_FILES = {
     "X_train": "train-images-idx3-ubyte.gz",
@@ -48,72 +48,80 @@ def make_class_factors(
     return_X_y: bool = False,
     random_state: int | RandomState | None = None,
 ) -> Bunch | tuple[NDArray[np.float64], NDArray[np.intp]]:
-    r"""Generate samples of sparse factors that all, some or single classes have.
+    r"""Generate samples from sparse factors that all, some or single classes have.
 
-    Each class c has a set of factors, the row :math:`s_c` of `supports`: the global ones, some
-    of the shared ones, and its own. A sample of class c is
+    Each class c has a set of factors, the row :math:`s_c` of `supports`: all global factors, some
+    shared factors, and its class-specific factors. A sample of class c is
 
     .. math:: x = D^\top z + \varepsilon, \quad z_f = s_{cf} \, b_f \, v_f, \quad
               b_f \sim \operatorname{Bern}(\text{activity}), \quad
               v_f \sim \operatorname{Gamma}(4, 1/4), \quad
               \varepsilon \sim N(0, \text{noise}^2 I),
 
-    so that an active factor has a positive value of mean 1 and standard deviation 0.5, and the
-    codes z are exactly 0 elsewhere. Every factor has its own features, the row of the dictionary
-    D, and values of its own: hence factors can be told apart even when the same classes have them.
+    so that an active factor has a positive value of mean 1 and standard deviation 0.5, and all
+    other codes z are exactly 0. Every factor has its own features, which are a row of the
+    dictionary D, and its own values. A code can therefore separate factors of the same classes.
 
     Parameters
     ----------
     n_samples : int, default=1000
         Number of samples.
     n_features : int, default=64
-        Number of features, at least as many as factors. Ignored with `image_shape`.
+        Number of features, at least the number of factors. Ignored with `image_shape`.
     n_classes : int, default=5
         Number of classes, at least two.
     n_global : int, default=2
         Number of factors that every class has.
     n_shared : int, default=3
-        Number of factors that `classes_per_shared` classes have, each its own set of classes.
+        Number of factors that `classes_per_shared` classes have. Each has another set of classes.
     n_specific : int, default=1
-        Number of factors *of each class* that no other has.
+        Number of class-specific factors *of each class*.
     classes_per_shared : int, default=2
-        Classes that have a shared factor; at least two, and few enough for the factor not to
-        count as global (see :func:`~sklearn_classvsc.metrics.dimension_roles`).
+        Number of classes that have a shared factor: at least two, and so few that the factor is not
+        global (see :func:`~sklearn_classvsc.metrics.dimension_roles`).
     activity : float, default=1.0
-        Probability that a factor of its class is active in a sample. The class consistency of the
-        true codes is this figure in expectation.
+        Probability that a factor of the class is active in a sample. It is the expected class
+        consistency of the true codes.
     noise : float, default=0.1
         Standard deviation of the noise.
     n_labels : float, default=1.0
-        Mean number of classes that a sample is of. Above 1, it is of each class beside its first
-        with the same probability, has the factors of them all, and `target` is an indicator.
+        Mean number of classes of a sample. Above 1, a sample has one class for certain and each
+        other class with the same probability. It has the factors of all its classes, and `target`
+        is an indicator.
     weights : array-like of shape (n_classes,), default=None
-        Proportions of the classes, positive, up to a factor. By default they are equal. Class
-        sizes differ from them by rounding alone.
+        Positive proportions of the classes; only their ratios matter. None means equal. Class sizes
+        differ from them only by rounding.
     image_shape : tuple of (height, width), default=None
-        By default the data are a table: each factor has a disjoint set of features, with weights of
-        either sign and magnitude 0.5 to 1.5. With a shape they are flattened images in [0, 1]: each
-        factor is a bright blob, on a grid so that blobs hardly overlap, and samples are clipped.
+        None makes a table: each factor has a disjoint set of features, with weights of either sign
+        and magnitude 0.5 to 1.5. A shape makes flattened images in [0, 1]: each factor is a bright
+        blob on a grid, where blobs hardly overlap, and samples are clipped.
     return_X_y : bool, default=False
         Return ``(data, target)`` instead of the Bunch.
     random_state : int, RandomState instance or None, default=None
-        Draws everything.
+        Draws all random numbers.
 
     Returns
     -------
     data : Bunch
         - `data`: ndarray of shape (n_samples, n_features);
-        - `target`: ndarray of shape (n_samples,), classes 0 to n_classes - 1; of several labels
-          an indicator of shape (n_samples, n_classes);
+        - `target`: ndarray of shape (n_samples,), classes 0 to n_classes - 1, or an indicator of
+          shape (n_samples, n_classes) if `n_labels` is above 1;
         - `supports`: boolean ndarray of shape (n_classes, n_factors), which factors a class has;
         - `codes`: ndarray of shape (n_samples, n_factors), the true z;
         - `dictionary`: ndarray of shape (n_factors, n_features), D;
         - `roles`: ndarray of shape (n_factors,), "global", "shared" or "class-specific", in this
           order.
 
+    Raises
+    ------
+    ValueError
+        If an argument is out of range, or if the classes, features or pixels are too few for the
+        factors.
+
     See Also
     --------
-    sklearn_classvsc.metrics.role_recovery_score : Scores a code against `supports`.
+    make_class_topics : Counts of words instead of real numbers.
+    sklearn_classvsc.metrics.role_recovery_score : Compare a code with `supports`.
 
     Examples
     --------
@@ -188,48 +196,50 @@ def make_class_topics(
     return_X_y: bool = False,
     random_state: int | RandomState | None = None,
 ) -> Bunch | tuple[csr_matrix, NDArray[np.intp]]:
-    r"""Generate counts of words, as texts have them, of topics that classes have or share.
+    r"""Generate counts of words in texts, from topics that classes have or share.
 
-    Classes have topics as they have factors in :func:`make_class_factors`. A text of class c has
+    Classes have topics as they have factors in :func:`make_class_factors`. The counts x of a text
+    of class c are drawn by
 
     .. math:: \text{length} \sim 1 + \operatorname{NegBin}, \quad
               x \sim \operatorname{Multinomial}\Big(\text{length},\ b \, w_0 + (1 - b)
               \sum_f z_f w_f / \sum_f z_f \Big), \quad
               z_f = s_{cf} \, b_f \, v_f,
 
-    with :math:`b_f` and :math:`v_f` as there. The words w_0 of the language fall off as 1 / rank
-    (Zipf); half of all words belong to a topic, each to one, and a topic w_f is its words, as
-    frequent among themselves as in the language. Texts without an active topic are background.
+    with :math:`b_f` and :math:`v_f` as there. The frequencies :math:`w_0` of the words in the
+    language are proportional to 1 / rank (Zipf's law). Half of all words belong to one topic each.
+    The frequencies :math:`w_f` of the words of a topic have the same ratios as in the language.
+    Texts without an active topic are drawn from the language.
 
     Parameters
     ----------
     n_samples : int, default=1000
         Number of texts.
     n_features : int, default=2000
-        Number of words, at least two for each topic. Of newsgroups there are about 100,000.
+        Number of words, at least two for each topic. The 20 newsgroups have about 100,000.
     n_classes : int, default=5
         Number of classes, at least two.
     n_global : int, default=2
         Number of topics that every class has.
     n_shared : int, default=3
-        Number of topics that `classes_per_shared` classes have, each its own set of classes.
+        Number of topics that `classes_per_shared` classes have. Each has another set of classes.
     n_specific : int, default=1
-        Number of topics *of each class* that no other has.
+        Number of class-specific topics *of each class*.
     classes_per_shared : int, default=2
-        Classes that have a shared topic.
+        Number of classes that have a shared topic.
     activity : float, default=1.0
-        Probability that a topic of its class is active in a text.
+        Probability that a topic of the class is active in a text.
     background : float, default=0.5
-        Fraction b of words that are from no topic, in [0, 1).
+        Fraction b of words that come from the language and not from a topic, in [0, 1).
     length : float, default=100.0
-        Mean number of words in a text, at least 1; their standard deviation is half of it, and
-        texts have one word at least.
+        Mean number of words in a text, at least 1. For long texts, its standard deviation is half
+        of the mean. Every text has at least one word.
     weights : array-like of shape (n_classes,), default=None
-        Proportions of the classes, positive, up to a factor. By default they are equal.
+        Positive proportions of the classes; only their ratios matter. None means equal.
     return_X_y : bool, default=False
         Return ``(data, target)`` instead of the Bunch.
     random_state : int, RandomState instance or None, default=None
-        Draws everything.
+        Draws all random numbers.
 
     Returns
     -------
@@ -240,14 +250,19 @@ def make_class_topics(
         - `codes`: ndarray of shape (n_samples, n_topics), the true z;
         - `dictionary`: ndarray of shape (n_topics, n_features), the probabilities w_f;
         - `language`: ndarray of shape (n_features,), the probabilities w_0;
-        - `feature_names`: ndarray of shape (n_features,): "t3w0" for the most frequent word of
-          topic 3, "w0" for the most frequent one of none;
+        - `feature_names`: ndarray of shape (n_features,), such as "t3w0" for the most frequent word
+          of topic 3, and "w0" for the most frequent word without a topic;
         - `roles`: ndarray of shape (n_topics,), "global", "shared" or "class-specific", in this
           order.
 
+    Raises
+    ------
+    ValueError
+        If an argument is out of range, or if the classes or words are too few for the topics.
+
     See Also
     --------
-    make_class_factors : The same for real-valued features, and images.
+    make_class_factors : Real-valued features and images.
     sklearn.datasets.fetch_20newsgroups_vectorized : Real texts in this form, with
         ``normalize=False``.
 
@@ -282,13 +297,13 @@ def make_class_topics(
     rank = rng.permutation(n_features)  # of each word, from 0
     language = 1 / (1 + rank)
     language /= language.sum()
-    # Neighbours in rank go to different topics, so that all have frequent words.
+    # Words of neighbouring ranks belong to different topics, so that all have frequent words.
     owner = np.where(rank % 2 == 0, rank // 2 % n_topics, -1)
-    # The language is drawn from too, as the last topic.
+    # The language is the last topic.
     shares = codes / np.maximum(codes.sum(axis=1, keepdims=True), np.finfo(float).tiny)
     shares = np.c_[(1 - background) * shares, np.zeros(n_samples)]
     shares[:, -1] = 1 - shares.sum(axis=1)
-    # Poisson of a gamma rate of shape 4: for long texts a standard deviation of half the mean.
+    # Gamma rates of shape 4 give long texts a standard deviation of half the mean.
     lengths = 1 + rng.poisson((length - 1) * rng.gamma(4, 1 / 4, size=n_samples))
     texts = np.repeat(np.arange(n_samples), lengths)
     bounds = shares.cumsum(axis=1)
@@ -306,7 +321,9 @@ def make_class_topics(
     data.sum_duplicates()
     if return_X_y:
         return data, target
-    place = np.where(owner >= 0, rank // 2 // n_topics, rank // 2).astype(str)  # among its own
+    place = np.where(owner >= 0, rank // 2 // n_topics, rank // 2).astype(
+        str
+    )  # rank within its topic
     prefix = np.where(owner >= 0, np.char.add("t", owner.astype(str)), "")
     return Bunch(
         data=data,
@@ -355,10 +372,10 @@ def _supports(
     classes_per_shared: int,
     rng: RandomState,
 ) -> NDArray[np.bool_]:
-    """Which factors each class has, (n_classes, n_factors)."""
+    """Draw which factors each class has, (n_classes, n_factors)."""
     if not n_global + n_shared + n_specific:
         raise ValueError(
-            "n_global, n_shared and n_specific are all 0, but there must be a factor: raise one."
+            "n_global, n_shared and n_specific are all 0, but at least one must be positive."
         )
     most = ceil(0.9 * n_classes) - 1
     if n_shared and classes_per_shared > most:
@@ -394,13 +411,13 @@ def _labels(
             f"weights is {brief(weights)}, but must be {n_classes} positive numbers, one for each "
             "class."
         )
-    # Evenly spaced quantiles: each class gets its share of the samples, rounded.
+    # Evenly spaced quantiles give each class its share of the samples, rounded.
     share = np.cumsum(w) / w.sum()
     target = np.searchsorted(share, (np.arange(n_samples) + 0.5) / n_samples)
     if (n_drawn := len(np.unique(target))) < n_classes:
         raise ValueError(
             f"n_samples is {n_samples}, so few that {n_classes - n_drawn} of the {n_classes} "
-            "classes get no sample: raise n_samples, or the smallest of weights."
+            "classes get no sample: raise n_samples, or the smallest weights."
         )
     return rng.permutation(target)
 
@@ -408,8 +425,8 @@ def _labels(
 def _disjoint_patterns(n_factors: int, n_features: int, rng: RandomState) -> NDArray[np.float64]:
     if n_features < n_factors:
         raise ValueError(
-            f"n_features is {n_features}, but each of the {n_factors} factors needs one of its "
-            "own: raise n_features, or lower the number of factors."
+            f"n_features is {n_features}, but each of the {n_factors} factors needs its own: raise "
+            "n_features, or lower the number of factors."
         )
     owner = rng.permutation(n_features) % n_factors
     sign = rng.choice([-1.0, 1.0], size=n_features)
@@ -418,7 +435,7 @@ def _disjoint_patterns(n_factors: int, n_features: int, rng: RandomState) -> NDA
 
 
 def _blobs(n_factors: int, image_shape: list[int]) -> NDArray[np.float64]:
-    """Gaussian bumps on the cells of the smallest square grid that holds them, flattened."""
+    """Return flattened Gaussian bumps on the cells of the smallest square grid that holds them."""
     height, width = image_shape
     n_cells = ceil(n_factors**0.5)
     if min(height, width) < n_cells:
@@ -433,7 +450,7 @@ def _blobs(n_factors: int, image_shape: list[int]) -> NDArray[np.float64]:
         bumps: NDArray[np.float64] = np.exp(-8 * np.square(position - (cell[:, None] + 0.5)))
         return bumps
 
-    # Half of full brightness, so that few values of mean 1 are clipped.
+    # Half brightness, so that few images of codes of mean 1 are clipped.
     blobs = 0.5 * bump(row, height)[:, :, None] * bump(column, width)[:, None, :]
     return blobs.reshape(n_factors, height * width)
 
@@ -441,16 +458,16 @@ def _blobs(n_factors: int, image_shape: list[int]) -> NDArray[np.float64]:
 def fetch_images(
     name: str = "Fashion-MNIST", *, data_dir: str | PathLike[str] | None = None
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
-    """Load Fashion-MNIST or MNIST, with the customary split.
+    """Load Fashion-MNIST or MNIST with its usual split into training and test data.
 
     Parameters
     ----------
     name : {"Fashion-MNIST", "mnist_784"}, default="Fashion-MNIST"
-        The set, by its name on OpenML.
+        Name of the data set on OpenML.
     data_dir : path-like, default=None
-        Directory of the IDX files (``train-images-idx3-ubyte.gz`` and so on), or one that holds
-        them in ``fashion-mnist/`` or ``mnist/``. By default the set is downloaded by
-        :func:`~sklearn.datasets.fetch_openml`, and kept in scikit-learn's data home.
+        Directory of the IDX files (``train-images-idx3-ubyte.gz`` and so on), or its parent with
+        the files in ``fashion-mnist/`` or ``mnist/``. None downloads the data set by
+        :func:`~sklearn.datasets.fetch_openml` and keeps it in scikit-learn's data home.
 
     Returns
     -------
@@ -464,7 +481,7 @@ def fetch_images(
     FileNotFoundError
         If a file is missing in `data_dir`.
     ValueError
-        If `name` is unknown, or a file is not what it should be.
+        If `name` is unknown, or if a file is not a complete IDX file.
 
     Examples
     --------
@@ -503,8 +520,8 @@ def _find(data_dir: Path, folder: str, file: str) -> Path:
         if path.is_file():
             return path
     raise FileNotFoundError(
-        f"data_dir is {str(data_dir)!r}, but has neither {folder}/{file} nor {file}: point it to "
-        "the IDX files, or leave it out to download them from OpenML."
+        f"data_dir is {str(data_dir)!r}, but has neither {folder}/{file} nor {file}: name the "
+        "folder of the IDX files, or leave it out to download them from OpenML."
     )
 
 
@@ -514,14 +531,14 @@ def _read_idx(path: Path) -> NDArray[np.uint8]:
         content = file.read()
     if content[:3] != b"\0\0\x08":
         raise ValueError(
-            f"{path} starts with {content[:3]!r}, but IDX bytes start with 0, 0, 8: it is another "
+            f"{path} starts with {content[:3]!r}, but IDX bytes start with 0, 0, 8: name another "
             "file."
         )
     start = 4 + 4 * sum(content[3:4])
     shape = [int.from_bytes(content[i : i + 4], "big") for i in range(4, start, 4)]
     if not shape or len(content) != start + prod(shape):
         raise ValueError(
-            f"{path} holds {len(content)} bytes, but its header says {start} and the values of an "
-            f"array of shape {shape}: it is damaged, fetch it again."
+            f"{path} holds {len(content)} bytes, but its header needs {start} and an array of "
+            f"shape {shape}: it is damaged, so download it again."
         )
     return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape)

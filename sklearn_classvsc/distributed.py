@@ -1,12 +1,8 @@
-"""Several processes, on one machine or many, that fit one estimator: data-parallel training.
+"""Data-parallel training: several processes, on one machine or many, fit one estimator.
 
-The processes are started by ``torchrun``; Hugging Face Accelerate tells each which it is, and
-connects them. Every process has all the data and the same model, and takes its part of each batch;
-what the loss is made of, and then its gradients, are summed over the processes, so that N of them
-optimise what one would.
-
-`Alone` is one process, whose batches are whole already; `Processes` are several. The net asks the
-one that `current` returns, and knows no more of it.
+``torchrun`` starts the processes, and Hugging Face Accelerate connects them. Every process has all
+the data and the same model, and takes its part of each batch. The terms of the loss, and then the
+gradients, are summed over the processes, so that N processes optimise the same loss as one.
 """
 
 from __future__ import annotations
@@ -31,47 +27,51 @@ if TYPE_CHECKING:
 __all__ = ["ProcessLostError", "data_parallel"]
 
 T = TypeVar("T")
-LOST = "The processes are no longer connected, since one failed or was lost: start all again."
+LOST = "The processes are no longer connected, since one failed or was lost: restart all of them."
 
 
 class ProcessLostError(RuntimeError):
-    """Another process has failed or is out of reach; the message says what to do."""
+    """Another process has failed or cannot be reached; the message says what to do."""
 
 
 @contextmanager
 def data_parallel(timeout: float = 50.0) -> Iterator[Accelerator]:
     """Let the processes that ``torchrun`` has started fit each estimator together.
 
-    Within the context, `fit` and `partial_fit` train one model in all processes, to the result
-    that one process would reach, but for the noise that each draws: `batch_size` is that of all
-    together. Each must call them with the same data and parameters. Afterwards each has the same,
-    ordinary fitted estimator. Other methods are not affected, nor is any other thread.
+    Within the context, `fit` and `partial_fit` train one model in all processes. Each process must
+    call them with the same data and parameters. The result is that of one process, except for the
+    noise that each draws; `batch_size` is the size of a batch over all processes. Afterwards, every
+    process has the same fitted estimator. Other methods and other threads are not affected.
 
-    Outside ``torchrun`` there is one process, and `fit` trains as usual. The processes stay
-    connected when the context ends, for the next one.
+    Without ``torchrun`` there is one process, and `fit` trains as usual. The processes stay
+    connected after the context, for the next one.
 
     Parameters
     ----------
     timeout : float, default=50.0
-        Seconds that a process waits for the others before it takes one of them for lost. The
-        first context decides.
+        Seconds that a process waits for the others before it counts one of them as lost. The value
+        of the first context applies to all contexts.
 
     Yields
     ------
     accelerator : accelerate.Accelerator
-        Knows which process this is (`is_main_process`), and prints in the first alone (`print`),
-        after the context too.
+        Says which process this is (`is_main_process`), and prints only in the first (`print`),
+        also after the context.
 
     Raises
     ------
     ImportError
         If Accelerate is not installed.
     RuntimeError
-        If fewer processes were connected than were asked for.
+        If fewer processes are connected than ``torchrun`` was asked for.
     ProcessLostError
-        If another process fails in training, or is killed.
+        If another process fails in training or is killed.
     Exception
-        Whatever another process raised between two trainings.
+        Any exception that another process raises between two trainings.
+
+    See Also
+    --------
+    sklearn_classvsc.ClassVSCTransformer : An estimator that processes can fit together.
 
     Examples
     --------
@@ -98,7 +98,7 @@ def data_parallel(timeout: float = 50.0) -> Iterator[Accelerator]:
 
 
 def _connect(timeout: float) -> Accelerator:
-    """Return an accelerator that is connected to all processes."""
+    """Connect the processes, and return the accelerator."""
     try:
         from accelerate import Accelerator
         from accelerate.state import is_initialized
@@ -111,19 +111,19 @@ def _connect(timeout: float) -> Accelerator:
     launch = "torchrun --nproc_per_node N (python -m torch.distributed.run) starts N."
     if "WORLD_SIZE" not in os.environ and "MASTER_ADDR" in os.environ:
         raise RuntimeError(
-            "MASTER_ADDR is set, so several processes were asked for, but there is one, and "
-            f"WORLD_SIZE is missing (`accelerate launch --cpu` does that): {launch}"
+            "MASTER_ADDR is set, which asks for several processes, but WORLD_SIZE is missing and "
+            f"there is one process (`accelerate launch --cpu` does that): {launch}"
         )
-    # Imported once a group is there, it would hold it for good, in default arguments.
+    # Imported after the group exists, this module would hold it forever in default arguments.
     importlib.import_module("torch.distributed.nn")
     connected = dist.is_initialized()
     if asked > 1 and is_initialized() and not connected:
         raise ProcessLostError(LOST)
-    # A process without a GPU of its own computes on the processor.
+    # If not every process has its own GPU, all compute on the CPU.
     cpu = torch.cuda.device_count() < int(os.environ.get("LOCAL_WORLD_SIZE", asked))
     options: dict[str, Any] = {"timeout": timedelta(seconds=timeout)}
     if not cpu:
-        options["backend"] = "cpu:gloo,cuda:nccl"  # an estimator may still say device="cpu"
+        options["backend"] = "cpu:gloo,cuda:nccl"  # an estimator may still have device="cpu"
     accelerator = Accelerator(
         cpu=cpu and not is_initialized(), kwargs_handlers=[InitProcessGroupKwargs(**options)]
     )
@@ -132,47 +132,47 @@ def _connect(timeout: float) -> Accelerator:
             f"WORLD_SIZE={asked} processes were asked for, but Accelerate has connected "
             f"{accelerator.num_processes}: {launch}"
         )
-    if dist.is_initialized() and not connected:  # and could not be again
+    if dist.is_initialized() and not connected:
         atexit.register(_disconnect)
     return accelerator
 
 
 def _disconnect() -> None:
-    # The group's threads end with its last reference. Had Python gone before them, they would
-    # abort the process (pytorch/pytorch#179291).
+    # Threads of the group end with its last reference. If Python ended first, they would abort the
+    # process (pytorch/pytorch#179291).
     if dist.is_initialized():
         dist.destroy_process_group()
 
 
+# `Alone` stands for one process, and `Processes` for several. The net calls what `current` returns.
 class Alone:
-    """One process: what is summed over all is whole already."""
+    """One process, in which sums over processes need no work."""
 
     rank, size = 0, 1
 
     def total(self, part: Tensor) -> Tensor:
-        """Return the sum of the processes' parts, tensors of one shape."""
+        """Return the sum over processes of tensors of one shape."""
         return part
 
     def gather(self, rows: Tensor) -> Tensor:
-        """Return the rows of all processes, one below the other; differentiable by the own rows.
+        """Return the rows of all processes, stacked; differentiable by the rows of this process.
 
-        The loss is the same function of the same rows everywhere, so that each process knows the
-        derivative by its own without asking, and the sum of the processes' gradients is the
-        gradient.
+        The loss is the same function of the same rows in every process. Each process therefore
+        knows the derivative by its own rows, and the gradient is the sum over the processes.
         """
         return rows
 
     def alike(self, tensor: Tensor) -> Tensor:
-        """Return what all processes have alike; its gradient is divided by their number."""
+        """Return a tensor that all processes have; its gradient is divided by their number."""
         return tensor
 
     def add_gradients(self, parameters: Iterable[Tensor]) -> None:
-        """Replace the gradients by their sums over the processes."""
+        """Replace gradients by their sums over the processes."""
 
     def generator(self, shared: torch.Generator, own: torch.Generator) -> torch.Generator:
-        """Return where this process draws noise from: seeded by `shared`, on the device of `own`.
+        """Return the noise generator of this process, seeded by `shared`, on the device of `own`.
 
-        The state of `shared`, the same everywhere, is all that must be kept to draw it again.
+        The state of `shared` is the same in all processes, and enough to draw the noise again.
         """
         return own
 
@@ -182,29 +182,29 @@ class Alone:
         yield
 
     def from_rank_0(self, make: Callable[[], T]) -> T:
-        """Return what `make` returns in the first process, which alone calls it."""
+        """Call `make` in the first process only, and return its result in all."""
         return make()
 
     def differing(self, said: dict[str, Any]) -> dict[str, int]:
-        """Return which values are not everywhere as in the first process, and where not."""
+        """Return the names of values that differ from the first process, and a process where."""
         return {}
 
     def leave(self, error: BaseException) -> None:
-        """Leave the others, unless all raise this error, so that they do not wait in vain."""
+        """Disconnect, unless all raise this error, so that the others do not wait in vain."""
 
 
 ALONE = Alone()
 
 
 class Processes(Alone):
-    """Several processes, which take the same steps in the same order.
+    """Several processes that take the same steps in the same order.
 
     Parameters
     ----------
     rank : int
-        Which of them this is.
+        Index of this process.
     size : int
-        How many there are.
+        Number of processes.
     """
 
     def __init__(self, rank: int, size: int) -> None:
@@ -225,9 +225,9 @@ class Processes(Alone):
         return same
 
     def add_gradients(self, parameters: Iterable[Tensor]) -> None:
-        # At once: beside the latency of each, the time of one sum over all is small. A wrapper
-        # that overlaps them with the backward pass is no faster for models of these sizes, and
-        # leaves hooks on the parameters where a process is lost.
+        # One sum of all gradients, since the latency of each sum dominates. A wrapper that overlaps
+        # sums with the backward pass is not faster at these sizes, and leaves hooks on the
+        # parameters if a process is lost.
         gradients = [x.grad for x in parameters if x.grad is not None]
         flat = torch.cat([x.flatten() for x in gradients])
         self.add_up(flat)
@@ -236,7 +236,7 @@ class Processes(Alone):
             gradient.copy_(part.view_as(gradient))
 
     def generator(self, shared: torch.Generator, own: torch.Generator) -> torch.Generator:
-        twin = torch.Generator().set_state(shared.get_state())  # leaves the shuffle as it is
+        twin = torch.Generator().set_state(shared.get_state())  # does not advance the shuffle
         seeds = torch.randint(2**62, (self.size,), generator=twin)
         return torch.Generator(own.device).manual_seed(int(seeds[self.rank]))
 
@@ -245,7 +245,7 @@ class Processes(Alone):
         error: BaseException | None = None
         try:
             yield
-        except BaseException as raised:  # Ctrl-C as well: nobody should wait for this process
+        except BaseException as raised:  # Ctrl-C too: no process should wait for this one
             if not self.size or raised is self._shared or isinstance(raised, ProcessLostError):
                 raise
             error = raised
@@ -271,13 +271,13 @@ class Processes(Alone):
         }
 
     def leave(self, error: BaseException) -> None:
-        # The loss is the same everywhere, and so is the error that it is not finite.
+        # All processes raise the FloatingPointError of a loss, which is the same in all.
         if error is not self._shared and not isinstance(error, FloatingPointError):
             self.size = 0
             _disconnect()
 
     def add_up(self, tensor: Tensor) -> None:
-        """Replace a tensor by its sum over the processes, the same bits everywhere."""
+        """Replace a tensor by its sum over the processes, with the same bits in all."""
         with self._talking():
             dist.all_reduce(tensor)
 
@@ -293,7 +293,7 @@ class Processes(Alone):
         return [part[:n] for part, n in zip(found, sizes, strict=True)]
 
     def _ask(self, answer: Any, error: BaseException | None = None) -> list[Any]:
-        """Return all processes' answers; if one has an error instead, raise it in all."""
+        """Return the answers of all processes; if one has an error instead, raise it in all."""
         said: list[Any] = [None] * self.size
         with self._talking():
             dist.all_gather_object(said, (answer, error and _portable(error)))
@@ -304,7 +304,7 @@ class Processes(Alone):
                 self._shared = error
                 raise error
             self._shared = failure
-            place = RuntimeError(f"The error is of process {rank}; this is {self.rank}.")
+            place = RuntimeError(f"Process {rank} raised the error; this is process {self.rank}.")
             raise failure from (error or place)
         return [answer for answer, _ in said]
 
@@ -316,9 +316,10 @@ class Processes(Alone):
             yield
         except RuntimeError as error:
             raise ProcessLostError(
-                f"Process {self.rank} of {self.size} has lost another, or has waited too long for "
-                f"it ({str(error).splitlines()[0]}). Look for that process's own message, and "
-                "start all again; with checkpoint=..., fit(..., resume=True) goes on."
+                f"Process {self.rank} of {self.size} has lost another process, or has waited for "
+                f"it too long ({str(error).splitlines()[0]}). Look for the message of that "
+                "process, and restart all of them. With checkpoint=..., fit(..., resume=True) "
+                "continues."
             ) from error
 
 
@@ -326,7 +327,7 @@ _CURRENT: ContextVar[Alone] = ContextVar("processes", default=ALONE)
 
 
 def current() -> Alone:
-    """Return the processes that train together here and now."""
+    """Return the processes of the present context."""
     return _CURRENT.get()
 
 
@@ -354,8 +355,8 @@ class _Gather(torch.autograd.Function):
 
 
 def _portable(error: BaseException) -> BaseException:
-    """Return the error, or one that says as much, if it is none for another process."""
-    if isinstance(error, Exception | KeyboardInterrupt):  # and no sys.exit(0) of this process alone
+    """Return the error, or a RuntimeError with its repr if it cannot be sent."""
+    if isinstance(error, Exception | KeyboardInterrupt):  # SystemExit ends only this process
         try:
             pickle.loads(pickle.dumps(error))
             return error

@@ -1,4 +1,4 @@
-"""What a code is good for: edit its factors, and go from one class or sample to another."""
+"""Edit samples by their codes: set a dimension, change the class, or interpolate."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ __all__ = [
 
 
 class ClassProfile(NamedTuple):
-    """What the samples of each class have active, and how strongly. See `class_profile`."""
+    """Activity and typical values of each dimension in each class. See :func:`class_profile`."""
 
     classes: NDArray[Any]  # (n_classes,), sorted
     n_samples: NDArray[np.float64]  # (n_classes,)
-    activity: NDArray[np.float64]  # (n_classes, n_components), fraction that has it active
-    typical: NDArray[np.float64]  # (n_classes, n_components), mean active value; NaN: never active
+    activity: NDArray[np.float64]  # (n_classes, n_components), fraction of active samples
+    typical: NDArray[np.float64]  # (n_classes, n_components), mean of active values, or NaN
 
     def log_likelihood(self, activations: ArrayLike) -> NDArray[np.float64]:
-        r"""Return the log-probability of supports in each class, dimensions independent.
+        r"""Return the log-probability of supports in each class, with independent dimensions.
 
         .. math:: \sum_j a_j \log p_{cj} + (1 - a_j) \log (1 - p_{cj})
 
-        with :math:`p_{cj}` the activity, each class counted as one sample more, of which every
-        dimension is half active: nothing that was never seen is impossible.
+        :math:`p_{cj}` is the activity. It counts one more sample in each class, in which every
+        dimension is half active, so that no support has probability zero.
 
         Parameters
         ----------
@@ -51,6 +51,11 @@ class ClassProfile(NamedTuple):
         -------
         log_likelihood : ndarray of shape (n_samples, n_classes)
             In nats, at most 0.
+
+        Raises
+        ------
+        ValueError
+            If `activations` is not a finite 2-D array of n_components columns.
         """
         A = check_array(activations, dtype=np.float64, input_name="activations")
         n = self.n_samples[:, None]
@@ -60,33 +65,33 @@ class ClassProfile(NamedTuple):
 
 
 class Edit(NamedTuple):
-    """Samples decoded before and after their codes were changed. See `edit`, `counterfactual`."""
+    """Samples decoded before and after an edit. See :func:`edit` and :func:`counterfactual`."""
 
-    codes: NDArray[Any]  # (n_samples, n_components), as the samples have them
-    edited: NDArray[Any]  # (n_samples, n_components), changed
-    X_hat: NDArray[Any]  # (n_samples, n_features), decoded from `codes`, in X's units
+    codes: NDArray[Any]  # (n_samples, n_components), of the samples
+    edited: NDArray[Any]  # (n_samples, n_components), after the edit
+    X_hat: NDArray[Any]  # (n_samples, n_features), decoded from `codes`, in the units of X
     X_edited: NDArray[Any]  # (n_samples, n_features), decoded from `edited`
-    change: pd.DataFrame  # X_edited - X_hat, columns by the names of the features
+    change: pd.DataFrame  # X_edited - X_hat, with the names of the features
 
 
 class Interpolation(NamedTuple):
-    """The way from one sample's code to another's, decoded. See `interpolate`."""
+    """Decoded steps from one sample to another. See :func:`interpolate`."""
 
     weights: NDArray[np.float64]  # (n_steps,), from 0 at the first sample to 1 at the second
     codes: NDArray[Any]  # (n_steps, n_components)
-    X_hat: NDArray[Any]  # (n_steps, n_features), in X's units
+    X_hat: NDArray[Any]  # (n_steps, n_features), in the units of X
 
 
 def class_profile(est: Any, X: MatrixLike, y: ArrayLike) -> ClassProfile:
-    """Measure what the samples of each class have active, and how strongly.
+    """Measure how often each class activates each dimension, and its typical values there.
 
     Parameters
     ----------
     est : estimator
-        Fitted, with `transform`: a transformer of this package, a pipeline that holds one, or
-        any other whose zeros mean "not active".
+        Fitted, with `transform`: a transformer of this package, a Pipeline that holds one, or any
+        other transformer whose zeros mean "not active".
     X : {array-like, sparse matrix} of shape (n_samples, n_features)
-        Samples; those of the fit, or held out.
+        Training or held-out samples.
     y : array-like of shape (n_samples,)
         Class labels, as the estimator reads them. Samples without a label are left out.
 
@@ -97,20 +102,20 @@ def class_profile(est: Any, X: MatrixLike, y: ArrayLike) -> ClassProfile:
 
         - `classes`: ndarray of shape (n_classes,), sorted;
         - `n_samples`: ndarray of shape (n_classes,);
-        - `activity`: ndarray of shape (n_classes, n_components), the fraction of the class's
-          samples that have a dimension active;
-        - `typical`: ndarray of shape (n_classes, n_components), the mean of its values where it
-          is active, NaN where it never is.
+        - `activity`: ndarray of shape (n_classes, n_components), the fraction of the samples of a
+          class in which a dimension is active;
+        - `typical`: ndarray of shape (n_classes, n_components), the mean of the active values of a
+          dimension in a class, NaN if it is never active there.
 
     Raises
     ------
     ValueError
-        If `y` does not fit `X`, or no sample has a label.
+        If `y` does not fit `X`, or if no sample has a label.
 
     See Also
     --------
-    counterfactual : Uses it.
-    sklearn_classvsc.metrics.dimension_roles : Which dimensions are of which classes.
+    counterfactual : Change samples into another class, by a profile.
+    sklearn_classvsc.metrics.dimension_roles : Which classes activate each dimension.
 
     Examples
     --------
@@ -127,7 +132,7 @@ def class_profile(est: Any, X: MatrixLike, y: ArrayLike) -> ClassProfile:
 
 
 def profile_of(Z: Any, y: Any) -> ClassProfile:
-    """Measure what classes have active, by their codes."""
+    """Return the profile of classes from codes."""
     classes, labels = check_labels(y, Z)
     n = np.bincount(labels, minlength=len(classes)).astype(np.float64)
     active = class_sums(Z, labels, len(classes), of_support=True)
@@ -145,27 +150,27 @@ def edit(
     profile: ClassProfile | None = None,
     label: Any = None,
 ) -> Edit:
-    """Set one dimension of the samples' codes, and see what changes in the samples.
+    """Set one dimension in the codes of samples, and decode them before and after.
 
-    The other dimensions stay as they are: what was off stays exactly 0.
+    The other dimensions keep their values. Inactive dimensions stay exactly 0.
 
     Parameters
     ----------
     est : estimator
-        Fitted, with `transform` and `inverse_transform`: a transformer of this package, a pipeline
-        that holds one, or any other whose zeros mean "not active".
+        Fitted, with `transform` and `inverse_transform`: a transformer of this package, a Pipeline
+        that holds one, or any other transformer whose zeros mean "not active".
     X : {array-like, sparse matrix} of shape (n_samples, n_features)
         Samples.
     dimension : int
         The dimension to set.
     value : float or "typical", default="typical"
-        What to set it to; 0 switches it off. "typical" is the mean of its active values: in the
-        class `label` of `profile`, in all classes of `profile` if `label` is None, or in `X` if
-        there is no `profile`.
+        New value; 0 makes the dimension inactive. "typical" is the mean of its active values: in
+        the class `label` of `profile`, in all classes of `profile` if `label` is None, or in `X` if
+        `profile` is None.
     profile : ClassProfile or None, default=None
-        What `class_profile` returns: where a typical value comes from.
+        Result of `class_profile`, from which a typical value comes.
     label : object, default=None
-        One of the profile's classes.
+        A class of the profile.
 
     Returns
     -------
@@ -173,21 +178,21 @@ def edit(
         Named tuple:
 
         - `codes`, `edited`: ndarrays of shape (n_samples, n_components), before and after;
-        - `X_hat`, `X_edited`: ndarrays of shape (n_samples, n_features), both decoded, in X's
-          units. The difference is that of the edit alone, without the error of reconstruction;
+        - `X_hat`, `X_edited`: ndarrays of shape (n_samples, n_features), decoded from both, in the
+          units of X. Their difference comes only from the edit, without reconstruction error;
         - `change`: DataFrame of shape (n_samples, n_features), `X_edited - X_hat`, with the names
-          of the features, and X's index if it is a DataFrame.
+          of the features, and the index of X if X is a DataFrame.
 
     Raises
     ------
     ValueError
-        If the dimension is never active where its typical value is asked for, or another argument
-        is not as described.
+        If the dimension has no typical value because it is never active, or another argument is
+        not as described.
 
     See Also
     --------
-    counterfactual : Sets all dimensions in which two classes differ.
-    sklearn_classvsc.inspection.top_features : Lists the features of `change` that move most.
+    counterfactual : Set all dimensions in which a sample and a class differ.
+    sklearn_classvsc.inspection.top_features : List the features of `change` that change most.
 
     Examples
     --------
@@ -208,8 +213,8 @@ def edit(
     check_scalar(dimension, "dimension", Integral, min_val=0, max_val=codes.shape[1] - 1)
     if label is not None and (profile is None or value != "typical"):
         raise ValueError(
-            f"label is {brief(label)}, which is for value='typical' with a profile: "
-            f"value is {brief(value)} and profile {'None' if profile is None else 'given'}."
+            f"label is {brief(label)}, which is for value='typical' with a profile, but value is "
+            f"{brief(value)} and profile is {'None' if profile is None else 'given'}."
         )
     if isinstance(value, str):
         if value != "typical":
@@ -226,43 +231,44 @@ def edit(
 def counterfactual(
     est: Any, X: MatrixLike, profile: ClassProfile, *, to: Any, min_activity: float = 0.5
 ) -> Edit:
-    """Make samples into those of another class.
+    """Give samples the support of another class, and decode them before and after.
 
     What would make this sneaker a boot? A class *has* the dimensions that are active in at least
-    `min_activity` of its samples. Those that a sample has active and the class `to` has not are
-    switched off; those that the class has and the sample has not are switched on, at their typical
-    value in the class. What both have stays as it is in the sample: of all ways to the support of
-    the class, it is the one that changes the fewest dimensions. Between classes of the same support
-    nothing is switched, and nothing changes.
+    `min_activity` of its samples. Dimensions that the class `to` does not have become inactive.
+    Dimensions that the class has and the sample lacks become active, at their typical value in the
+    class. Dimensions that both have keep their values. This is the smallest number of dimensions
+    that must change to reach the support of the class. If the supports are the same, nothing
+    changes.
 
     Parameters
     ----------
     est : estimator
-        Fitted, with `transform` and `inverse_transform`: a transformer of this package, a pipeline
-        that holds one, or any other whose zeros mean "not active".
+        Fitted, with `transform` and `inverse_transform`: a transformer of this package, a Pipeline
+        that holds one, or any other transformer whose zeros mean "not active".
     X : {array-like, sparse matrix} of shape (n_samples, n_features)
         Samples, of any classes.
     profile : ClassProfile
-        What `class_profile` returns for the same estimator.
+        Result of `class_profile` for the same estimator.
     to : object
-        The class to go to, one of the profile's.
+        The new class, one of the profile.
     min_activity : float, default=0.5
-        Fraction of a class's samples, in (0, 1].
+        Fraction of the samples of a class, in (0, 1].
 
     Returns
     -------
     counterfactual : Edit
-        Named tuple, see `edit`. A dimension was switched where one of ``codes != 0`` and
-        ``edited != 0`` is true. `change` says what would have to differ, in X's units.
+        Named tuple, as `edit` returns. A dimension was switched where ``codes != 0`` and
+        ``edited != 0`` differ. `change` is in the units of X.
 
     Raises
     ------
     ValueError
-        If `to` is none of the profile's classes, or the profile is of another code.
+        If `to` is not a class of the profile, or if the profile has another number of dimensions.
 
     See Also
     --------
-    edit : Sets one dimension.
+    edit : Set one dimension.
+    sklearn_classvsc.inspection.class_differences : The mean change for each class.
 
     Examples
     --------
@@ -290,44 +296,48 @@ def counterfactual(
 def with_support_of(
     codes: NDArray[Any], profile: ClassProfile, c: int, min_activity: float = 0.5
 ) -> NDArray[Any]:
-    """Return codes with the dimensions that class number `c` has, and no others."""
+    """Return codes with the support of class number `c`."""
     has = profile.activity[c] >= min_activity
     on = np.where(codes != 0, codes, np.nan_to_num(profile.typical[c]).astype(codes.dtype))
     return np.where(has, on, codes.dtype.type(0))
 
 
 def interpolate(est: Any, a: ArrayLike, b: ArrayLike, n_steps: int = 9) -> Interpolation:
-    """Decode the way from one sample to another.
+    """Decode steps from one sample to another.
 
-    A dimension that is active in both moves evenly from the one value to the other. A dimension
-    that is active in one only keeps its value there, and is switched once, in the middle: off on
-    the other sample's half, and off at the midpoint itself, which has what both have. So every
-    step has a support that a sample has, and no value between "off" and "on", where no sample is.
-    Samples of one class share most of their support, and little is switched between them.
+    A dimension that is active in both samples changes evenly from one value to the other. A
+    dimension that is active in only one sample keeps its value on the half of that sample, and is
+    inactive on the other half and at the midpoint. Every step has the support of one of the
+    samples, or at the midpoint their common support: no dimension takes a value between inactive
+    and active, where there are no samples.
 
     Parameters
     ----------
     est : estimator
-        Fitted, with `transform` and `inverse_transform`: a transformer of this package, a pipeline
-        that holds one, or any other whose zeros mean "not active".
+        Fitted, with `transform` and `inverse_transform`: a transformer of this package, a Pipeline
+        that holds one, or any other transformer whose zeros mean "not active".
     a, b : array-like of shape (n_features,) or (1, n_features)
-        Two samples; rows of a DataFrame as ``X.iloc[[0]]``.
+        The two samples. Pass rows of a DataFrame as ``X.iloc[[0]]``.
     n_steps : int, default=9
-        Number of steps with both ends, at least two.
+        Number of steps, including both ends; at least two.
 
     Returns
     -------
     interpolation : Interpolation
         Named tuple:
 
-        - `weights`: ndarray of shape (n_steps,), evenly from 0 to 1;
-        - `codes`: ndarray of shape (n_steps, n_components), that of `a` first, of `b` last;
-        - `X_hat`: ndarray of shape (n_steps, n_features), the codes decoded, in X's units.
+        - `weights`: ndarray of shape (n_steps,), evenly from 0 (`a`) to 1 (`b`);
+        - `codes`: ndarray of shape (n_steps, n_components), from the code of `a` to that of `b`;
+        - `X_hat`: ndarray of shape (n_steps, n_features), the decoded codes, in the units of X.
 
     Raises
     ------
     ValueError
         If an argument is not as described.
+
+    See Also
+    --------
+    sklearn_classvsc.inspection.traverse : Decode a sweep of one dimension.
 
     Examples
     --------
@@ -389,7 +399,7 @@ def _check_width(profile: ClassProfile, n_components: int) -> None:
     if profile.activity.shape[1] != n_components:
         raise ValueError(
             f"profile has {profile.activity.shape[1]} dimensions, but est makes codes of "
-            f"{n_components}: pass the class_profile of this estimator."
+            f"{n_components}: pass a class_profile of this estimator."
         )
 
 

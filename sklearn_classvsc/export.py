@@ -1,4 +1,4 @@
-"""ONNX: what a fitted model computes, as a graph that needs neither Python nor torch to run."""
+"""Export fitted models to ONNX, as graphs that run without Python and torch."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ __all__ = ["register_converters", "to_onnx"]
 
 Method: TypeAlias = Literal["transform", "activation_proba", "inverse_transform"]
 
-#: The version of ONNX's operators: onnxruntime 1.14, of 2023, and later run it.
+#: Version of the ONNX operators, which onnxruntime 1.14 (2023) and later run.
 OPSET = 18
 #: Input and output of each method.
 _ENDS = {
@@ -55,53 +55,55 @@ def to_onnx(
 ) -> ModelProto:
     """Return a method of a fitted estimator as an ONNX model, for any number of samples.
 
-    The model has the standardisation of the features inside, in the precision that the estimator
-    does it in, so that features far from 0 keep their digits; codes have exact zeros, as dense
-    arrays. Results are those of the estimator up to the rounding of float32. A gate whose
-    probability is within that of `threshold`, some 1e-6, may fall on the other side of it, as it
-    may from one processor to another. NaN is a missing value, as it is for
-    the estimator. Infinity, which that refuses, comes out as NaN.
+    The model contains the standardisation of the features, in the precision of the estimator, so
+    that features far from 0 keep their digits. Codes are dense arrays with exact zeros. Results
+    agree with the estimator up to the rounding of float32. If the probability of a gate is within
+    about 1e-6 of `threshold`, the dimension may be active in one and inactive in the other, as
+    between two processors. NaN is a missing value, as for the estimator. The estimator refuses
+    infinity; the ONNX model returns NaN for it.
 
     Parameters
     ----------
     est : estimator
-        A fitted transformer of this package. For a pipeline, see `register_converters`.
+        A fitted transformer of this package. For a Pipeline, use `register_converters`.
     path : str, path-like or None, default=None
-        A file to write the model to; by convention it ends in ".onnx".
+        File to write the model to; by convention it ends in ".onnx". None writes no file.
     method : {"transform", "activation_proba", "inverse_transform"}, default="transform"
-        What the model computes. Its input is called "X", its output "Z" or "gamma"; of
-        "inverse_transform", "Z" and "X_hat".
+        Method that the model computes. Input and output are called "X" and "Z" for "transform", "X"
+        and "gamma" for "activation_proba", and "Z" and "X_hat" for "inverse_transform".
     dtype : {np.float32, np.float64} or None, default=None
-        Type of the input, which ONNX wants to know. None: float64 for samples if the estimator
-        standardises and was fitted to float64, for else float32 might lose the digits that
-        matter; float32 otherwise, and for codes.
+        Type of the input. None means float64 for samples if the estimator standardises and was
+        fitted to float64, since float32 might lose digits that matter. Otherwise, and for codes, it
+        means float32.
 
     Returns
     -------
     model : onnx.ModelProto
-        Of opset 18. Its `metadata_props` have the estimator's class, `method`, the version of
-        this package, likelihood and threshold and, as JSON, the names of features, dimensions and
-        classes.
+        Model of opset 18. Its `metadata_props` hold the class of the estimator, `method`, the
+        version of this package, likelihood, threshold and, as JSON, the names of features,
+        dimensions and classes.
 
     Raises
     ------
     ImportError
         If onnx is not installed.
     ValueError
-        If an argument is not as described, a body of the user's own cannot be exported, or the
-        model is larger than the 2 GiB that an ONNX file holds.
+        If an argument is not as described, if a custom body cannot be exported, or if the model is
+        larger than the 2 GiB that an ONNX file holds.
+    NotFittedError
+        If `est` is not fitted.
     OSError
-        If the file cannot be written. A file that was there is then as it was.
+        If the file cannot be written. An existing file then stays as it was.
 
     See Also
     --------
-    register_converters : For pipelines.
+    register_converters : Convert Pipelines.
 
     Notes
     -----
-    The graph is written node by node, which takes milliseconds and needs onnx alone. A body of
-    the user's own is translated by torch's exporter, which needs onnxscript and some seconds, is
-    less quiet, and may want at least one sample.
+    The graph is written node by node, which takes milliseconds and needs only onnx. For a custom
+    body, torch's exporter translates the body. It needs onnxscript and some seconds, may print
+    messages, and its result may need at least one sample.
 
     Examples
     --------
@@ -117,8 +119,8 @@ def to_onnx(
     onnx = _import("onnx")
     if not isinstance(est, SpikeSlabTransformer):
         raise ValueError(
-            f"est is {type(est).__name__}, but must be a transformer of this package: convert a "
-            "pipeline by skl2onnx, after sklearn_classvsc.export.register_converters()."
+            f"est is {type(est).__name__}, but must be a transformer of this package. Convert a "
+            "Pipeline with skl2onnx, after sklearn_classvsc.export.register_converters()."
         )
     check_is_fitted(est)
     if method not in _ENDS:
@@ -151,7 +153,7 @@ def to_onnx(
     if size > onnx.checker.MAXIMUM_PROTOBUF:
         raise ValueError(
             f"est has {size} bytes of weights, but an ONNX file holds "
-            f"{onnx.checker.MAXIMUM_PROTOBUF}: fit it with narrower layers, or save it by est.save."
+            f"{onnx.checker.MAXIMUM_PROTOBUF}: fit narrower layers, or save it with est.save."
         )
     onnx.checker.check_model(onnx_model, full_check=True)
     if path is not None:
@@ -161,10 +163,10 @@ def to_onnx(
 
 
 def register_converters() -> None:
-    """Let skl2onnx convert pipelines that have a transformer of this package as a step.
+    """Let skl2onnx convert Pipelines with a transformer of this package.
 
-    To be called once, before `skl2onnx.to_onnx` or `skl2onnx.convert_sklearn`, with a target opset
-    of at least 18. It adds the three transformers to skl2onnx's registry of converters.
+    Call it once, before `skl2onnx.to_onnx` or `skl2onnx.convert_sklearn`, whose target opset must
+    be at least 18. It adds the three transformers to the converters of skl2onnx.
 
     Raises
     ------
@@ -173,7 +175,7 @@ def register_converters() -> None:
 
     See Also
     --------
-    to_onnx : Converts a transformer, its `inverse_transform` too.
+    to_onnx : Convert one transformer, including its `inverse_transform`.
 
     Examples
     --------
@@ -194,7 +196,7 @@ def register_converters() -> None:
         skl2onnx.update_registered_converter(cls, f"Classvsc{cls.__name__}", _infer_shape, _convert)
 
 
-# -- what the model computes -------------------------------------------------------------------
+# -- the computation ---------------------------------------------------------------------------
 
 
 def _encode(
@@ -233,7 +235,7 @@ def _encode(
         gamma = graph.add("Exp", graph.add("Mul", mu, graph.constant(np.float32(0))))
     if method == "activation_proba":
         return gamma, SINGLE
-    # Not `Where(gamma > threshold, mu, 0)`: NaN is not off.
+    # `Where(gamma > threshold, mu, 0)` would return 0 for NaN.
     off = graph.add("LessOrEqual", gamma, graph.constant(np.float32(threshold)))
     return graph.add("Where", off, graph.constant(np.float32(0)), mu), SINGLE
 
@@ -245,7 +247,7 @@ def _decode(graph: _Graph, model: Model, z: str, kind: np.dtype[Any]) -> tuple[s
     hidden = _add_body(graph, model, "decoder", z)
     if module.decoder_passes_codes:
         hidden = graph.add("Concat", hidden, z, axis=1)
-    head = module.decoder_head  # none, of a decoder that makes theta itself
+    head = module.decoder_head  # the identity, if the decoder makes theta itself
     x = graph.linear(hidden, head.weight, head.bias) if isinstance(head, nn.Linear) else hidden
     if module.likelihood.counts:
         size = graph.constant(module.likelihood.library_size)
@@ -266,7 +268,7 @@ def _decode(graph: _Graph, model: Model, z: str, kind: np.dtype[Any]) -> tuple[s
 
 
 def _add_gates(graph: _Graph, gates: CrossFittedGates, x: str) -> str:
-    """Add the probability of each dimension to be on, see `CrossFittedGates`."""
+    """Add the probability that each dimension is active, see `CrossFittedGates`."""
 
     def number(value: float, dtype: Any = np.float32) -> str:
         return graph.constant(np.array(value, dtype))
@@ -315,7 +317,7 @@ def _add_gates(graph: _Graph, gates: CrossFittedGates, x: str) -> str:
 
 
 def _add_strength(graph: _Graph, gamma: str) -> str:
-    """Add how strong the slabs are behind these gates, see `strength`."""
+    """Add the strength of the slabs behind these gates, see `strength`."""
     one, quarter, rest = (graph.constant(np.float32(x)) for x in (1, 0.25, 0.75))
     on, off = graph.add("Sqrt", gamma), graph.add("Sqrt", graph.add("Sub", one, gamma))
     sure = graph.add("Div", graph.add("Sub", on, off), graph.add("Add", on, off))
@@ -339,7 +341,7 @@ def _chain(graph: _Graph, layers: Any, x: str) -> str:
 
 
 def _translated(body: nn.Module, width: int, name: str) -> Any:
-    """Return a body as torch's exporter translates it, an ONNX model."""
+    """Return the ONNX graph of a body, from torch's exporter."""
     _import("onnxscript")
     try:
         with own_settings(gradients=True):
@@ -353,7 +355,7 @@ def _translated(body: nn.Module, width: int, name: str) -> Any:
             )
         assert program is not None
         model = program.model_proto
-    except Exception as error:  # a user's code, and the exporter, may raise anything
+    except Exception as error:  # a custom body and the exporter may raise anything
         raise ValueError(
             f"{name}={brief(body)} cannot be exported: torch.onnx.export raised {error!r}."
         ) from error
@@ -362,7 +364,7 @@ def _translated(body: nn.Module, width: int, name: str) -> Any:
     if foreign or nested:
         raise ValueError(
             f"{name}={brief(body)} cannot be exported: it needs {foreign + nested}, which are not "
-            "plain operators of ONNX."
+            "plain ONNX operators."
         )
     return model.graph
 
@@ -415,7 +417,7 @@ def _conv(graph: _Graph, layer: Any, x: str) -> str:
 
 
 def _group_norm(graph: _Graph, layer: Any, x: str) -> str:
-    """Add the norm of one group, which all pixels and channels are."""
+    """Add a GroupNorm whose single group has all pixels and channels."""
     axes = graph.constant(np.array([1, 2, 3]))
     x = graph.add("Sub", x, graph.add("ReduceMean", x, axes))
     variance = graph.add("ReduceMean", graph.add("Mul", x, x), axes)
@@ -433,7 +435,7 @@ def _flatten(graph: _Graph, layer: Any, x: str) -> str:
     return graph.add("Flatten", x, axis=1)
 
 
-#: The layers of our own bodies.
+#: Layers of the bodies of this package.
 _LAYERS: dict[type[nn.Module], Callable[[_Graph, Any, str], str]] = {
     Residual: _residual,
     nn.Linear: _linear,
@@ -454,7 +456,7 @@ _LAYERS: dict[type[nn.Module], Callable[[_Graph, Any, str], str]] = {
 
 
 class _Graph:
-    """Nodes and constants, which go by the names of their results."""
+    """Nodes and constants of a graph, referred to by the names of their results."""
 
     def __init__(self) -> None:
         self.nodes: list[Any] = []
@@ -481,7 +483,7 @@ class _Graph:
         return self.add("Gemm", x, self.constant(weight), self.constant(bias), transB=1)
 
     def include(self, other: Any, x: str) -> str:
-        """Add another graph, an ONNX one of one input and output, as a function of x."""
+        """Add an ONNX graph of one input and one output as a function of x."""
         prefix, given = f"body_{len(self.nodes)}/", other.input[0].name
 
         def rename(name: str) -> str:
@@ -496,13 +498,13 @@ class _Graph:
 def _renamed(
     initializers: Any, nodes: Any, rename: Callable[[str], str]
 ) -> tuple[list[Any], list[Any]]:
-    """Return copies whose results go by other names."""
+    """Return copies whose results have other names."""
     initializers, nodes = copy.deepcopy([list(initializers), list(nodes)])
     for tensor in initializers:
         tensor.name = rename(tensor.name)
     for node in nodes:
         for names in (node.input, node.output):
-            names[:] = [name and rename(name) for name in names]  # "": an input left out
+            names[:] = [name and rename(name) for name in names]  # "" is an input left out
         node.name = node.output[0]
     return initializers, nodes
 
@@ -511,7 +513,7 @@ def _renamed(
 
 
 def _infer_shape(operator: Any) -> None:
-    """Tell skl2onnx what `transform` returns: what comes in as float64 goes on as float64."""
+    """Tell skl2onnx the type of `transform`: float64 for float64, else float32."""
     kinds = import_module("skl2onnx.common.data_types")
     given = operator.inputs[0].type
     kind = kinds.DoubleTensorType if _is_double(operator) else kinds.FloatTensorType
@@ -523,7 +525,7 @@ def _is_double(operator: Any) -> bool:
 
 
 def _convert(scope: Any, operator: Any, container: Any) -> None:
-    """Add `transform` to the graph that skl2onnx makes."""
+    """Add `transform` to the graph of skl2onnx."""
     if container.target_opset_onnx < OPSET:
         raise ValueError(
             f"target_opset is {container.target_opset_onnx}, but must be at least {OPSET}."
@@ -535,7 +537,7 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
     x, *more = names
     if more:
         x = graph.add("Concat", x, *more, axis=1)
-    if not single:  # whole numbers, too
+    if not single:  # integers too
         x = graph.add("Cast", x, to=_tensor_type(kind))
     est = operator.raw_operator
     result, _ = _encode(graph, est._now().model, est._threshold(), "transform", x, kind)
@@ -566,12 +568,12 @@ def _import(package: str) -> Any:
         return import_module(package)
     except ImportError as error:
         raise ImportError(
-            f"{package} is needed for this, but is not installed: pip install {package}"
+            f"{package} is needed for this but not installed: pip install {package}"
         ) from error
 
 
 def _check_dtype(dtype: Any, standardization: Standardization | None) -> np.dtype[Any]:
-    """Return the type of the input."""
+    """Return the type of the input, or its default."""
     if dtype is None:
         return SINGLE if standardization is None else standardization.offset.dtype
     kind = np.dtype(dtype)
@@ -585,7 +587,7 @@ def _tensor_type(kind: np.dtype[Any]) -> int:
 
 
 def _metadata(est: Any, model: Model, threshold: float, method: str) -> dict[str, str]:
-    """Return what stands in the model beside its graph."""
+    """Return the metadata of the model."""
     names = {
         "feature_names_in": getattr(est, "feature_names_in_", None),
         "feature_names_out": est.get_feature_names_out(),

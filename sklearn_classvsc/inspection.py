@@ -1,4 +1,4 @@
-"""What a latent dimension does to the features, what marks a class, and samples that show it."""
+"""Effects of dimensions on features, differences between classes, and samples that show them."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ __all__ = [
 
 Kind: TypeAlias = Literal["range", "presence"]
 
-# Decoded samples are held about this many values at a time (32 MB of float64).
+# Most decoded values that are held at a time (32 MB of float64).
 _BATCH_ELEMENTS = 2**22
 
 
 class Traversal(NamedTuple):
-    """A real sample, decoded while one of its active dimensions is swept. See `traverse`."""
+    """Sweep of one dimension of a sample, decoded. See :func:`traverse`."""
 
-    dimension: int  # which is swept
-    label: Any  # the class within which; None: all samples
+    dimension: int  # that is swept
+    label: Any  # class of the samples; None: all samples
     quantiles: NDArray[np.float64]  # (n_steps,), of the dimension's non-zero values
-    values: NDArray[np.float64]  # (n_steps,), that the dimension takes
+    values: NDArray[np.float64]  # (n_steps,), of the dimension
     sample: int  # row of X that the sweep starts from
-    codes: NDArray[Any]  # (n_steps, n_components), those of the sample but for the dimension
+    codes: NDArray[Any]  # (n_steps, n_components), the code of the sample with these values
     X_hat: NDArray[Any]  # (n_steps, n_features), decoded, in X's units
 
 
@@ -62,28 +62,29 @@ def traverse(
 ) -> Traversal:
     """Decode a typical sample while one of its active dimensions runs through its usual values.
 
-    The values are quantiles of the dimension's non-zero values among the samples of a class, so
-    that no step leaves what the data have. The other dimensions stay as they are in the sample,
-    which is the most typical of the class: of the samples with the dimension active, the one
-    whose code is closest to their mean.
+    The values are quantiles of the non-zero values of the dimension in the samples of a class, so
+    that all steps lie within the data. The other dimensions keep their values. The sample is the
+    most typical one: of the samples in which the dimension is active, its code is closest to their
+    mean.
 
     Parameters
     ----------
     est : estimator
-        Fitted, with `transform` and `inverse_transform`: a transformer of this package, a pipeline
-        that holds one, or any other whose zeros mean "not active".
+        Fitted, with `transform` and `inverse_transform`: a transformer of this package, a Pipeline
+        that holds one, or any other transformer whose zeros mean "not active".
     X : {array-like, sparse matrix} of shape (n_samples, n_features)
         Samples.
     y : array-like of shape (n_samples,), default=None
-        Class labels, as the estimator reads them. Needed with `label` alone.
+        Class labels, as the estimator reads them. Only needed with `label`.
     dimension : int
         The dimension to sweep.
     label : object, default=None
-        The class to stay within, one of those in `y`. None: all samples.
+        A class in `y`: only its samples are used. None uses all samples.
     n_steps : int, default=9
         Number of values, at least two.
     quantiles : tuple of (lowest, highest), default=(0.05, 0.95)
-        Where the sweep starts and ends, in [0, 1]; the steps between are evenly spaced quantiles.
+        Quantiles at the start and the end of the sweep, in [0, 1]. Steps are evenly spaced
+        quantiles.
 
     Returns
     -------
@@ -91,21 +92,21 @@ def traverse(
         Named tuple:
 
         - `dimension`, `label`: as given;
-        - `quantiles`, `values`: ndarrays of shape (n_steps,), the quantiles and the values there;
-        - `sample`: row of X the sweep starts from;
+        - `quantiles`, `values`: ndarrays of shape (n_steps,), the quantiles and their values;
+        - `sample`: row of X of the sample;
         - `codes`: ndarray of shape (n_steps, n_components);
-        - `X_hat`: ndarray of shape (n_steps, n_features), the codes decoded, in X's units.
+        - `X_hat`: ndarray of shape (n_steps, n_features), the decoded codes, in the units of X.
 
     Raises
     ------
     ValueError
-        If no sample of the class has the dimension active, `label` is no class of `y`, or another
-        argument is not as described.
+        If the dimension is active in no sample of the class, if `label` is not a class of `y`, or
+        if another argument is not as described.
 
     See Also
     --------
-    feature_effects : The same, averaged over samples, for all dimensions.
-    sklearn_classvsc.displays.TraversalDisplay : Draws it.
+    feature_effects : Effects of all dimensions, averaged over samples.
+    sklearn_classvsc.displays.TraversalDisplay : A picture of the sweep.
 
     Examples
     --------
@@ -141,10 +142,10 @@ def traverse(
 def traverse_classes(
     est: Any, X: Any, y: Any, dimension: int, n_steps: int, quantiles: tuple[float, float]
 ) -> list[Traversal]:
-    """Traverse a dimension in each class that has it, all over the same values.
+    """Traverse a dimension in each class that activates it, over the same values.
 
-    A class has it that activates it in at least half of its samples; if none does, the classes that
-    have it active at all are taken.
+    If no class activates it in at least half of its samples, take all classes in which it is ever
+    active.
     """
     overall = traverse(est, X, dimension=dimension, n_steps=n_steps, quantiles=quantiles)
     active = sparse_codes(est, X)[:, [dimension]].toarray()[:, 0] != 0
@@ -171,43 +172,45 @@ def feature_effects(
     kind: Kind = "range",
     max_samples: int = 100,
 ) -> pd.DataFrame:
-    r"""Measure how much each feature moves, in its own units, when a dimension changes.
+    r"""Measure how much each feature changes, in its own units, when a dimension changes.
 
-    For dimension j, with :math:`A_j` the samples in which it is active and D the decoder,
+    The effect of dimension j, with :math:`A_j` the samples in which it is active and D the decoder,
+    is
 
     .. math:: \frac{1}{|A_j|} \sum_{i \in A_j} D(z_i \text{ with } z_{ij} = b)
               - D(z_i \text{ with } z_{ij} = a),
 
-    with a and b the 10 % and 90 % quantiles of the dimension's non-zero values (`kind="range"`:
-    what do its usual values do?), or zero and their median (`kind="presence"`: what does it do to
-    be on at all?). All is taken over all samples or, with `y`, within each class.
+    With ``kind="range"``, a and b are the 10 % and 90 % quantiles of the non-zero values of the
+    dimension. With ``kind="presence"``, they are zero and the median of these values. Samples are
+    all samples or, with `y`, the samples of each class.
 
     Parameters
     ----------
     est : estimator
-        Fitted, with `transform` and `inverse_transform`: a transformer of this package, a pipeline
-        that holds one, or any other whose zeros mean "not active".
+        Fitted, with `transform` and `inverse_transform`: a transformer of this package, a Pipeline
+        that holds one, or any other transformer whose zeros mean "not active".
     X : {array-like, sparse matrix} of shape (n_samples, n_features)
         Samples.
     y : array-like of shape (n_samples,), default=None
-        Class labels, as the estimator reads them. Samples without a label are left out. None: one
-        effect of each dimension, over all samples.
+        Class labels, as the estimator reads them. Samples without a label are left out. None
+        measures one effect of each dimension, over all samples.
     kind : {"range", "presence"}, default="range"
-        The change. "presence" suits a dimension that a class has and others lack.
+        "range" compares low with high values of the dimension, and "presence" compares inactive
+        with active. Use "presence" for a dimension that only some classes activate.
     max_samples : int, default=100
-        The mean is over so many of the samples at most, drawn at random, the same at every call;
-        quantiles are of all.
+        The mean uses at most so many samples, drawn at random, the same at every call. Quantiles
+        use all samples.
 
     Returns
     -------
     effects : DataFrame of n_components rows and n_features columns
-        Indexed by `dimension`; with `y` by (`class`, `dimension`), n_classes * n_components rows.
-        Columns are the names of the features, "x0" and so on where X had none. Rows of dimensions
-        that are never active are NaN. ``effects.attrs["scale"]`` keeps the standard deviation of
-        each feature in these samples (1 for constant ones), by which `top_features` compares them;
-        of a model of counts, ``attrs["level"]`` has their means. Of a pipeline, columns are those
-        of the table: numbers in their own units if the steps before say so, and of a category
-        "island = Biscoe" as the share of it; ``attrs["origin"]`` has the columns that these are of.
+        Indexed by `dimension`; with `y` by (`class`, `dimension`), with n_classes * n_components
+        rows. Columns have the names of the features, or "x0" and so on. Rows of dimensions that are
+        never active are NaN. ``effects.attrs["scale"]`` holds the standard deviation of each
+        feature in these samples (1 for constant ones), which `top_features` uses. For a model of
+        counts, ``attrs["level"]`` holds the means. For a Pipeline, columns are the columns of its
+        table: numbers in their own units if the first steps can be undone, and a category as
+        "island = Biscoe" with its share; ``attrs["origin"]`` holds the columns of the table.
 
     Raises
     ------
@@ -216,8 +219,8 @@ def feature_effects(
 
     See Also
     --------
-    top_features : The features that each dimension moves most.
-    traverse : One sample, step by step.
+    top_features : The features that each dimension changes most.
+    traverse : Decode one sample, step by step.
 
     Examples
     --------
@@ -258,42 +261,47 @@ def feature_effects(
 def top_features(
     effects: pd.DataFrame, k: int = 5, *, scale: ArrayLike | None = None
 ) -> pd.DataFrame:
-    r"""List the features that each dimension, or class, moves most.
+    r"""List the features that each dimension, or each class, changes most.
 
-    Features are ranked by what an effect e is relative to the feature: :math:`|e| / s`, with s its
-    standard deviation. Of a model of counts, by the logarithmic fold change
-    :math:`\log_2 \frac{m + e + c}{m + c}`, with m the mean count of the feature and c that of all
-    features, so that a rare word needs more than a word of many occurrences; those that rise come
-    before those that fall, since what a sample has says more than what it lacks.
+    Features are ranked by the effect e relative to the standard deviation s of the feature,
+    :math:`|e| / s`. For a model of counts, they are ranked by the logarithmic fold change
+    :math:`\log_2 \frac{m + e + c}{m + c}`. Here m is the mean count of the feature and c the mean
+    count of all features, so that rare words do not dominate. Words that rise come before words
+    that fall, since the words that a document has say more than the words that it lacks.
 
     Parameters
     ----------
     effects : DataFrame of shape (n_rows, n_features)
-        From `feature_effects` or `class_differences`; all of it or some of its rows and columns.
+        All rows and columns of `feature_effects` or `class_differences`, or some of them.
     k : int, default=5
-        Number of features for each row of `effects`. Of dummies of one column, that which moves
-        most stands for all.
+        Number of features for each row of `effects`. Of the categories of one column, only the one
+        that changes most is listed.
     scale : float or array-like of shape (n_features,), default=None
-        What an effect is divided by to be compared across features. None: the standard deviation
-        of the feature, from ``effects.attrs``, or for counts the fold change. 1 compares the
-        effects as they are, which serves features of one unit, such as pixels.
+        Divisor of the effects, which makes features comparable. None takes the standard deviations
+        from ``effects.attrs``, or the fold change for counts. 1 compares the effects as they are,
+        for features of one unit such as pixels.
 
     Returns
     -------
     top : DataFrame of at most n_rows * k rows
-        - the index of `effects`: `class`, where it has that, and `dimension` or `kind`;
-        - `rank`: 1 for the feature that moves most;
-        - `feature`: its name;
-        - `effect`: in the feature's units, signed;
-        - `relative_effect`: what features are ranked by, signed;
-        - `measure`: what that is, "SD", "log2 fold change", or "scaled" by `scale`.
+        - the index of `effects`: `class`, if it has one, and `dimension` or `kind`;
+        - `rank`: 1 for the feature that changes most;
+        - `feature`: name of the feature;
+        - `effect`: signed, in the units of the feature;
+        - `relative_effect`: signed, the quantity that ranks the features;
+        - `measure`: unit of `relative_effect`, "SD", "log2 fold change", or "scaled" by `scale`.
 
-        Dimensions without effects, because they are never active, have no rows.
+        Dimensions that are never active have no rows.
 
     Raises
     ------
     ValueError
-        If `scale` is None and `effects` has lost its own, or it is not positive.
+        If `scale` is not positive, or if it is None and ``effects.attrs`` has no scale.
+
+    See Also
+    --------
+    feature_effects : Effects of dimensions.
+    class_differences : Differences between classes.
 
     Examples
     --------
@@ -309,7 +317,7 @@ def top_features(
     present = effects.dropna(how="all")
     relative, measure = relative_effects(present, scale)
     order = np.argsort(-np.abs(relative), axis=1, kind="stable")
-    if measure == FOLD_CHANGE:  # those that rise first
+    if measure == FOLD_CHANGE:  # rising words first
         falling = np.take_along_axis(relative, order, axis=1) <= 0
         order = np.take_along_axis(order, np.argsort(falling, axis=1, kind="stable"), axis=1)
     origins = effects.attrs.get("origin", {})
@@ -330,42 +338,43 @@ def top_features(
 def class_differences(
     est: Any, X: MatrixLike, y: ArrayLike, *, max_samples: int = 200
 ) -> pd.DataFrame:
-    r"""Compare what the code says marks a class with what the data say.
+    r"""Compare what marks a class by the code with what marks it by the data.
 
-    A class has a block of dimensions, and a sample has all of them or few. So the whole block is
-    switched: samples of the other classes are decoded as they are, and with the support of the
-    class, as :func:`~sklearn_classvsc.editing.counterfactual` gives it. The mean change is the
-    *counterfactual*. Beside it stands the plain *difference* in the data, the mean of the class
-    minus the mean of the means of the other classes, without any model.
+    The *counterfactual* is the mean change of samples of the other classes if they are decoded with
+    the support of the class, as by :func:`~sklearn_classvsc.editing.counterfactual`. All dimensions
+    of the class change together, since its samples have most of them or few. The *difference* is
+    the mean of the class in the data minus the mean of the means of the other classes. It needs no
+    model.
 
     Parameters
     ----------
     est : estimator
-        Fitted, with `transform` and `inverse_transform`: a transformer of this package, a pipeline
-        that holds one, or any other whose zeros mean "not active".
+        Fitted, with `transform` and `inverse_transform`: a transformer of this package, a Pipeline
+        that holds one, or any other transformer whose zeros mean "not active".
     X : {array-like, sparse matrix} of shape (n_samples, n_features)
         Samples.
     y : array-like of shape (n_samples,)
-        Class labels, of at least two classes, as the estimator reads them.
+        Labels of at least two classes, as the estimator reads them.
     max_samples : int, default=200
-        So many samples are made into each class at most, equally many of each other class, drawn
-        at random, the same at every call. The difference is that of all samples.
+        The counterfactual of a class uses at most so many samples, equally many of each other
+        class. They are drawn at random, the same at every call. The difference uses all samples.
 
     Returns
     -------
     differences : DataFrame of 2 * n_classes rows and n_features columns
-        Indexed by `class` and `kind`, "counterfactual" or "difference"; in X's units. Counts of a
-        model of counts are those of samples of the total that the model decodes. ``attrs`` are as
-        those of `feature_effects`, so that `top_features` takes it.
+        Indexed by `class` and `kind`, "counterfactual" or "difference", in the units of X. For a
+        model of counts, samples are scaled to the total that the model decodes. ``attrs`` are those
+        of `feature_effects`, so that `top_features` takes the DataFrame.
 
     Raises
     ------
     ValueError
-        If `y` has one class only, or another argument is not as described.
+        If `y` has only one class, or another argument is not as described.
 
     See Also
     --------
     top_features : The features that mark each class most.
+    sklearn_classvsc.editing.counterfactual : The change of each sample.
 
     Examples
     --------
@@ -390,13 +399,13 @@ def top_samples(
 ) -> pd.DataFrame:
     """List the samples in which a dimension has its lowest and its highest values.
 
-    Real samples, side by side, often say at once what a dimension stands for.
+    Samples at the two ends often show what a dimension stands for.
 
     Parameters
     ----------
     est : estimator
-        Fitted, with `transform`: a transformer of this package, a pipeline that holds one, or any
-        other whose zeros mean "not active".
+        Fitted, with `transform`: a transformer of this package, a Pipeline that holds one, or any
+        other transformer whose zeros mean "not active".
     X : {array-like, sparse matrix} of shape (n_samples, n_features)
         Samples.
     y : array-like of shape (n_samples,), default=None
@@ -404,22 +413,23 @@ def top_samples(
     factor : int
         The dimension.
     k : int, default=5
-        Number of samples of each end; fewer if it is active in fewer than 2 k.
+        Number of samples at each end. It is less if the dimension is active in fewer than 2 k
+        samples.
 
     Returns
     -------
     top : DataFrame of at most 2 * k rows
-        From the lowest to the highest value of those in which the dimension is active: `end`,
-        "lowest" or "highest"; `sample`, its row in X; `class`, if y is given; and `value`.
+        Samples in which the dimension is active, from the lowest to the highest value: `end`
+        ("lowest" or "highest"), `sample` (row in X), `class` if `y` is given, and `value`.
 
     Raises
     ------
     ValueError
-        If the dimension is active in none, or another argument is not as described.
+        If the dimension is active in no sample, or another argument is not as described.
 
     See Also
     --------
-    sklearn_classvsc.displays.FactorDisplay : Draws them.
+    sklearn_classvsc.displays.FactorDisplay : A picture of the samples.
 
     Examples
     --------
@@ -437,14 +447,14 @@ def top_samples(
 
 
 def samples_at_ends(est: Any, Z: Any, y: ArrayLike | None, factor: int, k: int) -> pd.DataFrame:
-    """Return what `top_samples` does, of codes Z, CSR, of all samples."""
+    """Return the DataFrame of `top_samples` from the codes of all samples, as CSR."""
     check_scalar(factor, "factor", Integral, min_val=0, max_val=Z.shape[1] - 1)
     values = Z[:, [factor]].toarray()[:, 0]
     rows, labels = np.arange(len(values)), None
     if y is not None:
         rows, labels = labeled_rows(est, rows, y)
         if np.ndim(labels) != 1:
-            check_labels(labels, rows)  # names the indicator
+            check_labels(labels, rows)  # refuses the indicator, with its shape
     active = rows[_where_active(values[rows] != 0, factor, "factor")]
     ordered = active[np.argsort(values[active], kind="stable")]
     n_low = min(k, (len(ordered) + 1) // 2)
@@ -459,7 +469,7 @@ def samples_at_ends(est: Any, Z: Any, y: ArrayLike | None, factor: int, k: int) 
 def _where_active(
     active: NDArray[np.bool_], dimension: int, name: str = "dimension"
 ) -> NDArray[np.intp]:
-    """Rows in which the dimension is active."""
+    """Return the rows in which the dimension is active."""
     if not active.any():
         raise ValueError(f"{name} is {dimension}, which is never active in X: choose another.")
     return np.flatnonzero(active)
@@ -468,7 +478,7 @@ def _where_active(
 def _where_active_in_class(
     est: Any, active: NDArray[np.bool_], y: ArrayLike | None, dimension: int, label: Any
 ) -> tuple[Any, NDArray[np.intp]]:
-    """Return the label as Python has it, and the rows of its class with the dimension active."""
+    """Return the label as a Python object, and the rows of its class in which it is active."""
     if y is None:
         raise ValueError(f"label is {label!r}, but y is None: pass the labels of X as y.")
     rows, y = labeled_rows(est, np.arange(len(active)), y)
@@ -484,20 +494,21 @@ def _where_active_in_class(
         if not having.any():
             raise ValueError(f"{message}, nor elsewhere in X with a label: choose another.")
         raise ValueError(
-            f"{message}: choose another, or as label one of the classes that have it, "
+            f"{message}: choose another, or a label of the classes where it is active, "
             f"{brief(classes[np.unique(labels[having])])}."
         )
     return label, of_class
 
 
 def _most_typical(Z: Any) -> int:
-    """Position of the code nearest to the mean of all, up to the mean's own square."""
+    """Return the position of the code that is nearest to the mean."""
+    # Without the square of the mean, which is the same for all.
     distance = Z.multiply(Z).sum(axis=1) - 2 * (Z @ Z.mean(axis=0))
     return int(np.argmin(distance))
 
 
 def effects_of_dimension(est: Any, X: Any, Z: Any, dimension: int) -> pd.DataFrame:
-    """Return the row of `feature_effects` of one dimension, of samples whose codes are known."""
+    """Return the row of `feature_effects` of one dimension, from samples and their codes."""
     effects = _mean_effects(est, Z, "range", 100, only=dimension)[[dimension]]
     return named_effects(est, X, effects, pd.Index([dimension], name="dimension"))
 
@@ -505,7 +516,7 @@ def effects_of_dimension(est: Any, X: Any, Z: Any, dimension: int) -> pd.DataFra
 def _mean_effects(
     est: Any, Z: Any, kind: Kind, max_samples: int, only: int | None = None
 ) -> NDArray[np.float64]:
-    """Mean effect of each dimension, (n_components, n_features), NaN where never active."""
+    """Return the mean effect of each dimension, (n_components, n_features), NaN if never active."""
     n_features = np.asarray(est.inverse_transform(Z[[0]].toarray())).shape[1]
     batch_size = max(1, _BATCH_ELEMENTS // n_features)
     columns = Z.tocsc()
@@ -527,7 +538,7 @@ def _mean_effects(
 def _decoded_sum(
     est: Any, codes: NDArray[Any], dimension: int, value: float
 ) -> NDArray[np.float64]:
-    """Sum over samples of what they decode to with the dimension at a value, (n_features,)."""
+    """Return the sum of the samples decoded with the dimension at a value, (n_features,)."""
     codes = codes.copy()
     codes[:, dimension] = value
     total: NDArray[np.float64] = np.asarray(est.inverse_transform(codes)).sum(axis=0, dtype=float)

@@ -1,4 +1,4 @@
-"""What y says of each sample, read in one way by all that takes it, and hierarchies of classes."""
+"""Hierarchies of classes, and the reading of labels that the whole package shares."""
 
 from __future__ import annotations
 
@@ -21,31 +21,35 @@ __all__ = ["with_parents"]
 def with_parents(
     y: ArrayLike, parents: Mapping[Hashable, Hashable], *, unlabeled: Any = None
 ) -> pd.DataFrame:
-    """Return an indicator of the classes of samples and of the groups that these belong to.
+    """Return an indicator of the classes of samples and of the groups of these classes.
 
-    Fitted to it, :class:`~sklearn_classvsc.ClassVSCTransformer` makes the samples of a group share
-    dimensions too, beside those of each class.
+    :class:`~sklearn_classvsc.ClassVSCTransformer`, fitted to this indicator, lets the samples of a
+    group share dimensions, as it does for the samples of a class.
 
     Parameters
     ----------
     y : array-like of shape (n_samples,)
-        Class labels, one of each sample.
+        Class labels, one for each sample.
     parents : mapping
-        The group of a class, and the group of a group if it has one: ``{"boot": "footwear"}``. A
-        class that is not named has none.
+        The group of a class, such as ``{"boot": "footwear"}``. A group may belong to a group too. A
+        class that is not a key has no group.
     unlabeled : object, default=None
-        The value in `y` that means "no label": a row of zeros.
+        The value in `y` that means "no label". Such samples have a row of zeros.
 
     Returns
     -------
     indicator : DataFrame of shape (n_samples, n_labels)
-        Of 0 and 1, a column for each class in sorted order and then for each group.
+        Holds 0 and 1, with a column for each class in sorted order and then for each group.
 
     Raises
     ------
     ValueError
-        If a class is, by way of its groups, a group of itself, if `y` is no vector of labels, or
-        if it cannot hold `unlabeled`.
+        If a class belongs to itself through its groups, if `y` is not a vector of labels, or if `y`
+        cannot hold `unlabeled`.
+
+    See Also
+    --------
+    sklearn_classvsc.metrics.category_sharing_test : Test whether groups share dimensions.
 
     Examples
     --------
@@ -59,8 +63,8 @@ def with_parents(
     checked = check_y(y)
     if isinstance(checked, Indicator):
         raise ValueError(
-            f"y is an indicator of {checked.members.shape[1]} labels, but the groups are those of "
-            "one class of each sample: pass a vector of classes."
+            f"y is an indicator of {checked.members.shape[1]} labels, but each sample must have "
+            "one class here: pass a vector of classes."
         )
     classes, index = np.unique(checked, return_inverse=True)
     labels = classes[has_label(classes, unlabeled)].tolist()
@@ -73,34 +77,34 @@ def with_parents(
 
 
 def _line(label: Hashable, parents: Mapping[Hashable, Hashable]) -> list[Hashable]:
-    """Return a class and the groups it is in, from small to large."""
+    """Return a class and its groups, from small to large."""
     line = [label]
     while line[-1] in parents:
         line.append(parents[line[-1]])
         if line[-1] in line[:-1]:
             circle = cut(" -> ".join(map(str, line)))
             raise ValueError(
-                f"parents leads from {brief(label)} in a circle, {circle}: let the "
-                "largest group have none."
+                f"parents leads from {brief(label)} in a circle, {circle}: remove the parent of "
+                "the largest group."
             )
     return line
 
 
 class Indicator(NamedTuple):
-    """Which labels each sample has, where it may have several."""
+    """The labels of samples that may have several."""
 
     members: NDArray[np.bool_]  # (n, C)
-    names: NDArray[Any] | None  # of the labels, (C,), if the columns have some
+    names: NDArray[Any] | None  # (C,), if the columns have names
 
 
 def as_indicator(y: Any) -> Indicator | None:
-    """Return which labels samples have, if y has a column for each label, else None."""
+    """Return y as an indicator if it has a column for each label, else None."""
     try:
         shape = y.shape if hasattr(y, "shape") else np.asarray(y).shape
     except ValueError as error:
         raise ValueError(
-            f"y is no array of labels ({error}): pass one label for each sample, or an indicator "
-            "(MultiLabelBinarizer makes it of lists of labels)."
+            f"y is not an array of labels ({error}): pass one label for each sample, or an "
+            "indicator (MultiLabelBinarizer makes it from lists of labels)."
         ) from error
     if len(shape) > 2:
         raise ValueError(
@@ -113,8 +117,8 @@ def as_indicator(y: Any) -> Indicator | None:
     other = values[~(members | (values == 0))]
     if other.size:
         raise ValueError(
-            f"y has the shape {shape} and holds {brief(other[0])}, but several columns must be "
-            "an indicator, 1 where a sample has the label of the column and else 0: pass such "
+            f"y has the shape {shape} and holds {brief(other[0])}, but several columns must be an "
+            "indicator: 1 if a sample has the label of the column, else 0. Pass an indicator "
             "(MultiLabelBinarizer makes it), or a vector of one label for each sample."
         )
     return Indicator(members, np.asarray(y.columns) if hasattr(y, "columns") else None)
@@ -128,21 +132,21 @@ def pick(y: Any, rows: Any) -> Any:
 def check_y(
     y: Any, n_samples: int | None = None, *, warn: bool = False
 ) -> NDArray[Any] | Indicator:
-    """Return y as a vector, one label for each sample, or as the indicator that it is.
+    """Return y as a vector with one label for each sample, or as an indicator.
 
-    Every check of labels beside their samples begins here, so that `fit` and what judges a fit
-    read them alike. `warn` says so of a column, as `fit` of scikit-learn does.
+    `fit`, metrics and displays all read labels by this function, so that they read them alike. With
+    `warn`, a column vector gives the warning of scikit-learn's `fit`.
     """
     indicator = as_indicator(y)
     if indicator is None:
         if isinstance(y, pd.Series | ExtensionArray) and pd.api.types.is_bool_dtype(y):
-            y = np.asarray(y, dtype=object)  # scikit-learn makes numbers of pandas' own booleans.
+            y = np.asarray(y, dtype=object)  # scikit-learn would turn pandas' booleans into numbers
         y = column_or_1d(y, warn=warn)
         assert_all_finite(y, input_name="y")
         if (missing := y[pd.isna(y)]).size:
             raise ValueError(
-                f"y holds {brief(missing[0])}, which is no label ({missing.size} missing "
-                "labels): leave such samples out, or give them a label that unlabeled names."
+                f"y holds {brief(missing[0])}, which is not a label ({missing.size} missing "
+                "labels): leave such samples out, or give them the label that unlabeled names."
             )
         if y.dtype.kind == "O":
             y = _of_one_kind(y)
@@ -155,13 +159,13 @@ def check_y(
 
 
 def _of_one_kind(y: NDArray[Any]) -> NDArray[Any]:
-    """Return objects as integers or booleans, if all of them are; check that they are labels."""
+    """Return objects as integers or booleans if all of them are; check that they are labels."""
     if pd.api.types.infer_dtype(y, skipna=False) in ("integer", "boolean"):
         return pd.Series(y).infer_objects().to_numpy()
     for label in y:
         if not isinstance(label, str | bytes | Number | np.generic):
             raise ValueError(
-                f"y holds {brief(label)}, of the type {type(label).__name__}, which is no label: "
+                f"y holds {brief(label)} of type {type(label).__name__}, which is not a label: "
                 "pass strings or integers, such as y.astype(str) or pandas.factorize(y)[0]."
             )
     return y
@@ -170,25 +174,25 @@ def _of_one_kind(y: NDArray[Any]) -> NDArray[Any]:
 def labeled_rows(est: Any, X: Any, y: Any) -> tuple[Any, Any]:
     """Return the rows of X that have a label, and their labels, as an estimator reads them.
 
-    What takes (est, X, y) reads y by this. Which label means "no label" is for the estimator that
-    takes labels to say: `est`, or a part of it, as of a pipeline or a search. Labels that it has
-    not seen are labels like others.
+    All functions of (est, X, y) read y by this function. The estimator that takes labels, which is
+    `est` or a part of it, says which label means "no label". Labels that it has not seen are valid.
 
     Parameters
     ----------
     est : estimator
-        Any. All samples have a label if no part of it takes labels, but for rows of zeros.
+        Any estimator. If no part of it takes labels, all samples have a label, except rows of
+        zeros in an indicator.
     X : array, sparse matrix, DataFrame or list
-        Anything with a row for each sample: samples, their codes or their numbers.
+        Anything with a row for each sample: samples, codes or indices.
     y : array-like of shape (n_samples,) or (n_samples, n_labels)
-        Labels, or an indicator of them.
+        Labels, or an indicator of several labels.
 
     Returns
     -------
     X : array, CSR or DataFrame
         The rows with a label.
     y : ndarray of shape (n_labeled,), or DataFrame of shape (n_labeled, n_labels)
-        Their labels; of an indicator 0 and 1, columns named as the estimator has them.
+        Their labels. An indicator holds 0 and 1, with columns named as in the estimator.
 
     Raises
     ------
@@ -213,7 +217,7 @@ def labeled_rows(est: Any, X: Any, y: Any) -> tuple[Any, Any]:
     if not labeled.any():
         raise ValueError(
             f"y holds no label: its {X.shape[0]} entries are {all_are}. Pass samples that have "
-            "labels; in cross-validation, fewer folds or a stratified split."
+            "labels. In cross-validation, use fewer folds or a stratified split."
         )
     if not labeled.all():
         rows = np.flatnonzero(labeled)
@@ -224,7 +228,7 @@ def labeled_rows(est: Any, X: Any, y: Any) -> tuple[Any, Any]:
 
 
 def _reader_of(est: Any) -> Any:
-    """Return the part of an estimator that takes labels; None if none does."""
+    """Return the part of an estimator that takes labels, or None."""
     est = getattr(est, "best_estimator_", est)
     if hasattr(est, "_has_label"):
         return est
@@ -234,7 +238,7 @@ def _reader_of(est: Any) -> Any:
 
 
 def _names(y: Indicator, reader: Any) -> NDArray[Any] | None:
-    """Return the names of an indicator's columns: its own, or else those of the fit."""
+    """Return the names of the columns of an indicator: its own, or else the names of the fit."""
     known: NDArray[Any] | None = getattr(reader, "classes_", None)
     if y.names is None and known is not None and len(known) == y.members.shape[1]:
         return known
@@ -247,7 +251,7 @@ def take(X: Any, rows: NDArray[np.intp]) -> Any:
 
 
 def position(classes: Any, label: Any) -> int | None:
-    """Return where the class is that equals a label, of whatever type; None if none does."""
+    """Return the position of the class that equals a label, or None."""
     if np.ndim(label) or pd.isna(label):
         return None
     matches = np.flatnonzero(np.asarray(classes) == label)
@@ -260,8 +264,8 @@ def has_label(y: NDArray[Any], unlabeled: Any) -> NDArray[np.bool_]:
     Raises
     ------
     ValueError
-        If `unlabeled` is not one value, or one that `y` cannot hold: what was meant as no label
-        would then be a class.
+        If `unlabeled` is not one value, or is a value that `y` cannot hold. Samples that were meant
+        to have no label would then form a class.
     """
     if unlabeled is None:
         return np.ones(len(y), bool)
@@ -270,14 +274,14 @@ def has_label(y: NDArray[Any], unlabeled: Any) -> NDArray[np.bool_]:
     if not _can_hold(y, unlabeled):
         raise ValueError(
             f"unlabeled={brief(unlabeled)}, of type {type(unlabeled).__name__}, cannot be in y, "
-            f"which is {brief(y)} of dtype {y.dtype}: set unlabeled to the value that y has where "
-            "there is no label, in the type that it has there."
+            f"which is {brief(y)} of dtype {y.dtype}: set unlabeled to the value in y that means "
+            "no label, with the same type."
         )
     return np.asarray(y != unlabeled, dtype=bool)
 
 
 def _can_hold(y: NDArray[Any], value: Any) -> bool:
-    """Return whether labels may be equal to a value: are of its type, and can be so large."""
+    """Return whether labels can equal a value, by its type and size."""
     kind = _kind(value)
     if y.dtype.kind == "O":
         distinct = [label for label in pd.unique(y) if _kind(label) != kind]
@@ -291,13 +295,13 @@ def _can_hold(y: NDArray[Any], value: Any) -> bool:
 
 
 def _kind(value: Any) -> str:
-    """Return what can be equal: the letter of NumPy's for booleans, numbers, strings, dates ..."""
+    """Return NumPy's letter of a type, with one for all numbers and one for all text."""
     kind = "M" if isinstance(value, datetime) else np.asarray(value).dtype.kind
     return {"i": "f", "u": "f", "T": "U"}.get(kind, kind)
 
 
 def _text(value: Any) -> str:
-    """Return how a label reads, whatever type holds it: 1, 1.0 and "1" are alike."""
+    """Return a label as text, where 1, 1.0 and "1" are alike."""
     text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
     try:
         return str(float(text))

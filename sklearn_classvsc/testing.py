@@ -1,4 +1,4 @@
-"""What helps to test code that works with this package."""
+"""Helpers for tests of code that extends this package."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ __all__ = ["check_body"]
 def check_body(
     encoder: Any = None, decoder: Any = None, *, n_features: int, n_components: int = 32
 ) -> None:
-    """Check whether bodies of your own will do, as scikit-learn's `check_estimator` does.
+    """Check whether your own bodies follow the protocol, like scikit-learn's `check_estimator`.
 
-    It runs them on random samples, in training and in evaluation, and leaves what it is given, and
-    all global random state, as it was. Put it into the tests of your project.
+    It runs them on random samples, in training and in evaluation mode. It changes neither the
+    bodies nor the global random states. Call it in the tests of your project.
 
     Parameters
     ----------
     encoder : nn.Module, recipe or None, default=None
-        Body (n, n_features) -> (n, n_hidden); see `bodies` for recipes.
+        Body (n, n_features) -> (n, n_hidden); see `sklearn_classvsc.bodies` for recipes.
     decoder : nn.Module, recipe or None, default=None
-        Body (n, n_components) -> (n, n_hidden); with ``makes_theta = True`` -> (n, n_features).
+        Body (n, n_components) -> (n, n_hidden), or -> (n, n_features) with ``makes_theta = True``.
     n_features : int
         Number of features of the samples.
     n_components : int, default=32
@@ -41,14 +41,24 @@ def check_body(
     Raises
     ------
     AssertionError
-        If a body breaks the protocol; the message says which, how, and what to do. The protocol: a
-        batch of any size, even an empty one, becomes finite float32 features of one width; a
-        sample's do not depend on the others in its batch, nor on chance; the input is left as it
-        is; gradients reach every parameter, and the decoder's input; copies, pickles and
-        `load_state_dict` bring all that the output depends on; a recipe draws from its generator
-        alone.
+        If a body breaks the protocol. The message says which body, how, and what to do.
     ValueError
         If no body is given.
+
+    See Also
+    --------
+    sklearn_classvsc.bodies : Bodies that follow the protocol.
+
+    Notes
+    -----
+    The protocol has these rules:
+
+    - A batch of any size, even an empty one, becomes finite float32 features of one width.
+    - The features of a sample depend neither on other samples of its batch nor on chance.
+    - The input does not change.
+    - Gradients reach every parameter, and the input of the decoder.
+    - Copies, pickles and `load_state_dict` restore everything that the output depends on.
+    - A recipe draws random numbers only from its generator.
 
     Examples
     --------
@@ -61,7 +71,7 @@ def check_body(
     AssertionError: encoder (Sequential), in training: ...LayerNorm or GroupNorm...
     """
     if encoder is None and decoder is None:
-        raise ValueError("encoder=None and decoder=None leave nothing to check: give a body.")
+        raise ValueError("encoder=None and decoder=None leave nothing to check: pass a body.")
     for name, body, n_in in (("encoder", encoder, n_features), ("decoder", decoder, n_components)):
         if body is not None:
             with own_settings(gradients=True), _global_state_kept():
@@ -77,10 +87,10 @@ class _Check:
         self.name, self.body, self.n_in = name, body, n_in
         draws = torch.Generator().manual_seed(0)
         self.x = torch.randn(16, n_in, generator=draws, dtype=torch.float32)
-        self.x[0] = 0  # as codes may be
+        self.x[0] = 0  # codes may be all zero
 
     def run(self, n_theta: int | None) -> None:
-        """Run them; `n_theta` is the width of theta, for a decoder."""
+        """Run the checks; `n_theta` is the width of theta, for a decoder."""
         module = self._build(0)
         self._check_state(module)
         for training in (True, False):
@@ -90,7 +100,7 @@ class _Check:
             self._expect(
                 width == n_theta,
                 f"makes theta of width {width}, but the samples have {n_theta} features",
-                "make it so wide, or leave out makes_theta",
+                "make it that wide, or leave out makes_theta",
             )
         self._check_gradients(module.train(), n_theta is not None)
         self._check_copies(module.eval())
@@ -125,12 +135,12 @@ class _Check:
         first, again, other = (list(module.parameters()) for module in modules)
         self._expect(
             all(map(torch.equal, first, again)),
-            "build makes other weights of the same generator",
+            "build makes different weights from the same generator",
             "draw all of them from the generator",
         )
         self._expect(
             not first or not all(map(torch.equal, first, other)),
-            "build makes the same weights of different generators",
+            "build makes the same weights from different generators",
             "draw them from the generator",
         )
         return modules[0]
@@ -140,7 +150,7 @@ class _Check:
             self._expect(
                 not is_lazy(tensor),
                 f"{name} is lazy, and its values would come from torch's global random state",
-                f"give the layer its input's width, {self.n_in} for the first",
+                f"give the layer its input width, which is {self.n_in} for the first",
             )
             self._expect(
                 tensor.dtype == torch.float32 or not tensor.is_floating_point(),
@@ -151,7 +161,7 @@ class _Check:
             for name, value in vars(layer).items():
                 self._expect(
                     not isinstance(value, Tensor),
-                    f"{prefix}.{name}".lstrip(".") + " is a tensor that no device and no file sees",
+                    f"{prefix}.{name}".lstrip(".") + " is a tensor that devices and files miss",
                     f"register_buffer({name!r}, ...), or make it an nn.Parameter",
                 )
 
@@ -171,7 +181,7 @@ class _Check:
         again = self._run(module, x, where)
         self._expect(
             torch.equal(again, out),
-            "the same samples give other features the second time",
+            "the same samples have other features the second time",
             "let a pass change nothing and draw nothing",
             where,
         )
@@ -180,7 +190,7 @@ class _Check:
         self._expect(
             _close(self._run(module, others, where)[:1], out[:1]),
             "the features of a sample depend on the other samples of its batch",
-            "normalise each sample by itself, with LayerNorm or GroupNorm in place of BatchNorm",
+            "normalise each sample separately, with LayerNorm or GroupNorm instead of BatchNorm",
             where,
         )
         for n in (1, 0):
@@ -188,14 +198,14 @@ class _Check:
                 _close(self._run(module, x[:n], where), out[:n]),
                 f"a batch of {n} has another output, or width, than its rows in a batch of "
                 f"{len(x)}",
-                "treat every sample by itself",
+                "treat every sample separately",
                 where,
             )
 
     def _check_gradients(self, module: nn.Module, of_input: bool) -> None:
         x = self.x.clone().requires_grad_(of_input)
         out = self._run(module, x)
-        # Weights of chance: those of a normalised output's plain sum would be zero.
+        # Random weights, since the gradient of the plain sum of a normalised output is zero.
         draws = torch.Generator().manual_seed(1)
         weight = torch.randn(out.shape, generator=draws, dtype=torch.float32)
         missing = "gradients do not reach "
@@ -214,7 +224,7 @@ class _Check:
             self._expect(
                 tensor.grad is not None and bool(tensor.grad.any()),
                 missing + name,
-                "use it in forward, in torch, and without detach() or no_grad(); or take it out",
+                "use it in forward, in torch, and without detach() or no_grad(), or remove it",
             )
             assert tensor.grad is not None
             self._expect(
@@ -232,14 +242,14 @@ class _Check:
             pickled, body = pickle.loads(pickle.dumps((module, self.body)))
         except Exception as error:  # a user's code may raise anything
             raise AssertionError(
-                f"{self.name}: cannot be pickled ({error!r}), which searches in several processes "
-                "need: define its classes and functions at the top of a module."
+                f"{self.name}: cannot be pickled ({error!r}), but searches in several processes "
+                "need that: define its classes and functions at the top of a module."
             ) from error
         self._expect(
             repr(body) == repr(self.body),
             f"another repr after pickle, {body!r} for {self.body!r}",
             "derive the recipe from sklearn.base.BaseEstimator: processes that train together "
-            "compare their parameters so",
+            "compare reprs",
         )
         for how, twin in (
             ("copy.deepcopy", copy.deepcopy(module)),
@@ -254,14 +264,14 @@ class _Check:
             )
 
     def _run(self, module: nn.Module, x: Tensor, where: str = "") -> Tensor:
-        """Return the output for a batch, if it is of the right kind."""
+        """Return the output for a batch, after checking its kind."""
         shape = tuple(x.shape)
         try:
             out = module(x)
         except Exception as error:  # a user's code may raise anything
             raise AssertionError(
-                f"{self.name}{where}: for a batch of shape {shape} it raised {error!r}: batches of "
-                "any size come, an empty one to a process without a part of it."
+                f"{self.name}{where}: for a batch of shape {shape} it raised {error!r}: accept "
+                "batches of any size, even empty ones, which a process without a part of it gets."
             ) from error
         found = f"{tuple(out.shape)}, {out.dtype}" if isinstance(out, Tensor) else repr(type(out))
         valid = isinstance(out, Tensor) and out.ndim == 2 and len(out) == len(x)
@@ -288,7 +298,7 @@ def _global_state() -> bytes:
 
 @contextmanager
 def _global_state_kept() -> Iterator[None]:
-    """Put the global random states back."""
+    """Restore the global random states."""
     states = torch.get_rng_state(), np.random.get_state(), random.getstate()
     try:
         yield

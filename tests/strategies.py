@@ -154,7 +154,7 @@ NOT_SAMPLES: dict[str, tuple[Any, str]] = {
     "3-D": (lambda X: X[:, :, None], r"\bX\b.*flatten each sample"),
     "no samples": (lambda X: X[:0], r"\bX\b.*0 sample"),
     "no features": (lambda X: X[:, :0], r"\bX\b.*0 feature"),
-    "scalar": (lambda X: 1.5, r"\bX\b.*(0D|is no) array"),
+    "scalar": (lambda X: 1.5, r"\bX\b.*(0D|is not an) array"),
     "None": (lambda X: None, r"\bX\b.*None"),
     "dict": (lambda X: {"a": [1.0]}, r"\bX\b.*dict"),
     "text": (lambda X: "samples", r"\bX\b.*samples"),

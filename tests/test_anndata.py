@@ -206,10 +206,10 @@ def test_thinned_counts_have_one_distribution_in_all_batches():
     ("change", "error", "words"),
     [
         ({"layer": "raw"}, KeyError, "layer='raw' is not in adata.layers"),
-        ({"label_key": "kind"}, KeyError, "label_key='kind' is no column of adata.obs"),
-        ({"batch_key": "kit"}, KeyError, "batch_key='kit' is no column"),
+        ({"label_key": "kind"}, KeyError, "label_key='kind' is not a column of adata.obs"),
+        ({"batch_key": "kit"}, KeyError, "batch_key='kit' is not a column"),
         ({"layer": "log", "batch_key": "donor"}, ValueError, "raw counts, but layer 'log'"),
-        ({"label_key": "both", "batch_key": "donor"}, ValueError, "no class is in two batches"),
+        ({"label_key": "both", "batch_key": "donor"}, ValueError, "No class is in two batches"),
         ({"batch_key": "gap"}, ValueError, "cells without a batch"),
         (
             {"estimator": small(ClassVSCTransformer), "batch_key": "donor"},

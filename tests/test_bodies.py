@@ -297,7 +297,7 @@ def test_html_shows_them(cls):
         (ConvEncoder(SHAPE, channels=4), "channels=4"),
         (ConvEncoder(SHAPE, channels=(4, -1)), r"channels=\(4, -1\)"),
         (ConvEncoder(SHAPE, channels=(4,) * 4), "too small to be halved 4 times"),
-        (ConvEncoder(SHAPE, channels=(LARGEST,)), f"of {LARGEST} at most"),
+        (ConvEncoder(SHAPE, channels=(LARGEST,)), f"at most {LARGEST} are allowed"),
         (ConvEncoder(SHAPE, activation="swish"), "'activation' parameter of ConvEncoder"),
         (ResidualMLP(0), "'width' parameter of ResidualMLP"),
         (ResidualMLP(n_blocks=0), "'n_blocks' parameter"),

@@ -612,7 +612,7 @@ def test_a_traversal_may_be_over_all_classes_at_the_same_values(digits):
 
 def test_a_traversal_over_all_classes_needs_them(digits):
     est, X, y = digits
-    with pytest.raises(ValueError, match="y is None, but classes are swept"):
+    with pytest.raises(ValueError, match="y is None, but by_class needs classes"):
         TraversalDisplay.from_estimator(est, X, dimension=0, by_class=True)
     with pytest.raises(ValueError, match="label is 3, but by_class sweeps all"):
         TraversalDisplay.from_estimator(est, X, y, dimension=0, by_class=True, label=3)

@@ -463,8 +463,11 @@ SPOILT = {
         r"y holds no label: its 150 .*unlabeled=.*fewer folds",
     ),
     "short": (lambda y, none: y[:9], "inconsistent numbers of samples: X has 150 and y 9"),
-    "None": (lambda y, none: [*y[:-1].tolist(), None], "y holds (None|nan), which is no label"),
-    "lists": (lambda y, none: [[1, 2], [1]] * 75, "y is no array of labels .*MultiLabelBinarizer"),
+    "None": (lambda y, none: [*y[:-1].tolist(), None], "y holds (None|nan), which is not a label"),
+    "lists": (
+        lambda y, none: [[1, 2], [1]] * 75,
+        "y is not an array of labels .*MultiLabelBinarizer",
+    ),
     "3-D": (lambda y, none: np.ones((150, 2, 2)), r"y has the shape \(150, 2, 2\), but must be"),
 }
 

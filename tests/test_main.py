@@ -532,7 +532,7 @@ SOUND = zipped(X=array("(60, 2)"), y=array("(60,)"))
         ("a.parquet", b"not that", "[parquet]"),
         ("a.parquet", b"PAR1" + bytes(40) + b"PAR1", "[parquet]"),
         ("a.csv", b"PAR1" + bytes(40), "not text"),
-        ("a.csv", zipped(sheet=b"x"), "export it as text if it is a spreadsheet"),
+        ("a.csv", zipped(sheet=b"x"), "If it is a spreadsheet, export it as text"),
         ("a.csv", b"x,y\n\xff\xfe,1\n", "--encoding latin-1"),
         ("a.csv", "x,y\n1,2\n".encode("utf-16-le"), "--encoding utf-16"),
         ("a.csv", b"x,y\n1.5,a\x00\n2,a\n", "not text"),
@@ -587,7 +587,7 @@ def test_data_without_target(refused, write):
 
 @pytest.mark.parametrize("option", ["target", "keep", "drop", "sep", "decimal", "encoding"])
 def test_options_of_files_need_a_file(option, refused):
-    assert f"--{option} needs a file: give it with --data" in refused(f"--{option}", "y")
+    assert f"--{option} needs a file: name it with --data" in refused(f"--{option}", "y")
 
 
 def test_many_columns_are_not_all_listed(refused, write):
@@ -606,7 +606,7 @@ def test_all_columns_that_cannot_be_used_are_named_at_once(refused, write):
     for words in [
         "identifier, not a measurement: 'name', 'row';",
         "column 'length' is inf in row 6",
-        "column 'gap' holds nothing",
+        "column 'gap' holds no value",
         "column 'price' holds '1,5'",
         "column 'rate' holds '?' among numbers",
         "--drop name --drop row --drop length --drop price --drop gap --drop rate;",
@@ -668,7 +668,7 @@ def test_a_column_without_a_value_to_train_on_is_left_out(write, capsys, elsewhe
     path = write(flowers().assign(gap=np.where(np.arange(N) == held_out, 1.5, np.nan)))
     assert main(["--data", path, "--target", "kind", *QUICK]) == 0
     err = capsys.readouterr().err
-    assert "warning: left out columns without a value in the rows to train on: 'gap'.\n" in err
+    assert "warning: left out columns without a value in the training samples: 'gap'.\n" in err
 
 
 def test_categories_that_are_new_or_rare_are_one(write):
@@ -723,7 +723,7 @@ def test_a_mixed_table_is_compared_and_reported_without_preparation(write, capsy
     assert main(["--data", write(mixed()), "--target", "kind", "--keep", "seen", *QUICK]) == 0
     out, err = capsys.readouterr()
     assert out.startswith("data.csv: 59 samples, 5 features, 3 classes; ")
-    assert "warning: left out 1 samples without a class" in err
+    assert "warning: left out samples without a class: 1." in err
     page = (elsewhere / "factor_report.html").read_text(encoding="utf-8")
     assert all(name in page for name in ["length", "seen (days", "colour = red"])
     assert "colour_red" not in page  # a category of the file, not a column of the encoder
@@ -749,9 +749,9 @@ def test_a_quantity_is_no_class(labels, found, refused, write):
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (["--drop", "no"], "--drop 'no' is no column"),
-        (["--keep", "no"], "--keep 'no' is no column"),
-        (["--drop", "kind"], "--drop 'kind' is --target or --keep too"),
+        (["--drop", "no"], "--drop 'no' is not a column"),
+        (["--keep", "no"], "--keep 'no' is not a column"),
+        (["--drop", "kind"], "--drop 'kind' is also --target or --keep"),
         (["--drop", "width", "--drop", "length"], "no column left but 'kind'"),
     ],
 )
@@ -825,11 +825,11 @@ X, Y = np.zeros((4, 2)), np.array([0, 0, 1, 1])
         ({"X": X, "y": Y + 1j}, ["numbers or text"]),
         ({"X": X, "y": np.zeros(4, dtype=[("a", int)])}, ["numbers or text"]),
         ({"X": X, "y": np.array(["\ud800", "a"] * 2)}, ["surrogates"]),
-        ({"X": X, "labels": Y}, ["'y' is no array", "X (4, 2), labels (4,)"]),
+        ({"X": X, "labels": Y}, ["'y' is not an array", "X (4, 2), labels (4,)"]),
         ({"X": X, "y": Y[:3]}, ["X (4, 2), y (3,)", "a row for each label"]),
         ({"X": X, "y": Y.astype(object)}, ["labels.astype(str)"]),
         ({"X": X.astype(str), "y": Y}, ["found 0", "real numbers"]),
-        ({"X": X * np.nan, "y": Y}, ["column 'X[:, 0]' holds nothing"]),
+        ({"X": X * np.nan, "y": Y}, ["column 'X[:, 0]' holds no value"]),
     ],
 )
 def test_archives_that_cannot_be_used(arrays, words, refused, tmp_path):

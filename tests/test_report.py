@@ -254,7 +254,8 @@ def test_refits_are_the_control_and_say_what_comes_back(digits, monkeypatch):
     control = data["figures"]["nonglobal_contrast_of_refits"]
     assert -0.1 < control < 0.5
     assert f"2 refits to shuffled labels: {control:.2f}".replace("-", "−") in text
-    assert "correlates with its match by 0.80 on average; by chance 0.20" in text
+    assert "correlation of a dimension with its match is 0.80 on average" in text
+    assert "By chance it would be 0.20" in text
     assert [entry["verdict"] for entry in data["trust"]][1] == "yes"
 
 
@@ -321,22 +322,48 @@ def test_it_says_what_the_generator_did():
     assert found["figures"]["fidelity"] == pytest.approx(1)
     assert [entry["role"] for entry in found["dimensions"]] == data.roles.tolist()
     assert found["summary"] == (
-        "Oracle describes these 200 samples of 4 classes by 7 factors: 1 that nearly every class "
-        "has, 2 that some classes share and 4 of one class alone."
+        "Oracle describes these 200 samples of 4 classes with 7 factors: 1 that nearly every class "
+        "activates, 2 that some classes share and 4 that only one class activates."
     )
     own = [j for j, role in enumerate(data.roles) if role == "class-specific"]
+    codes = est.transform(data.data)
     for j in own:
         (c,) = factors[j]["classes"]
         assert factors[j]["switched"] and j in found["classes"][c]["factors"]
-        assert f"Only {c} has it. Where it is on: " in factors[j]["sentence"]
-        codes = data.codes[data.target == c, j]
+        rate = percent((codes[data.target == c, j] != 0).mean())
+        assert factors[j]["sentence"].startswith(
+            f"Class {c} activates it in {rate} of its samples; no sample of another class does. "
+            "When it is active: "
+        )
+        values = data.codes[data.target == c, j]
         for effect in factors[j]["effects"]:
             weight = data.dictionary[j, int(effect["feature"][1:])]
-            assert effect["change"] == pytest.approx(weight * codes[codes != 0].mean(), rel=0.3)
+            assert effect["change"] == pytest.approx(weight * values[values != 0].mean(), rel=0.3)
             assert weight != 0
     (everybody,) = np.flatnonzero(data.roles == "global")
     assert not factors[everybody]["switched"]
     assert "its low to its high values" in factors[everybody]["sentence"]
+
+
+def test_a_class_specific_factor_names_the_rate_of_other_classes():
+    est, data = oracle(n_classes=4, n_global=1, n_shared=0, n_specific=1)
+    j = int(np.flatnonzero(data.supports[0])[-1])
+    transform = est.transform
+    elsewhere = np.flatnonzero(data.target == 1)[: (data.target == 1).sum() // 5]
+
+    def also_elsewhere(X):
+        codes = transform(X)
+        if len(codes) == len(data.data):
+            codes[elsewhere, j] = 1
+        return codes
+
+    est.transform = also_elsewhere
+    sentence = by_lead(factor_report(est, data.data, data.target))[j]["sentence"]
+    most = int(np.ceil(100 * len(elsewhere) / (data.target == 1).sum()))
+    assert (
+        f"Class 0 activates it in 100 % of its samples; no other class in more than {most} %."
+        in (sentence)
+    )
 
 
 def test_dimensions_that_switch_together_are_one_factor_with_several_sliders():
@@ -345,7 +372,7 @@ def test_dimensions_that_switch_together_are_one_factor_with_several_sliders():
     blocks = [factor["dimensions"] for factor in report.to_dict()["factors"]]
     assert sorted(map(len, blocks)) == [1, 2, 2, 2]
     text = Page(report).text
-    assert "It is one switch with 2 dimensions" in text
+    assert "which are active together. Each has a slider." in text
     for factor in report.to_dict()["factors"]:
         assert sorted(s["dimension"] for s in factor["sliders"]) == factor["dimensions"]
         on = (data.codes[:, factor["dimensions"]] != 0).all(axis=1)
@@ -502,7 +529,7 @@ def test_what_decodes_is_of_a_balanced_sample():
     report = factor_report(est, data.data, data.target)
     assert report.to_dict()["data"]["n_samples"] == 5000
     assert report.to_dict()["data"]["n_samples_inspected"] == 2000
-    assert "are of 2,000 samples, equally many of each class" in Page(report).text
+    assert "use 2,000 samples, equally many of each class" in Page(report).text
 
 
 def test_unlabeled_samples_are_left_out(flowers):
@@ -513,7 +540,7 @@ def test_unlabeled_samples_are_left_out(flowers):
         est.fit(X, partly)
     data = factor_report(est, X, partly).to_dict()
     assert data["data"]["n_samples"] == 100
-    assert "50 samples without a label left out." in data["warnings"]
+    assert "The page leaves out 50 samples without a label." in data["warnings"]
 
 
 @pytest.mark.parametrize(
@@ -577,19 +604,19 @@ def test_unused_and_inert_factors_are_folded_away_and_small_classes_named():
     y[np.flatnonzero(y == 2)[:3]] = 9
     report = factor_report(est, data.data, y)
     text = Page(report).text
-    assert "1 dimension unused" in text and f"so spare: {dead}." in text
+    assert "1 dimension unused" in text and f"spare dimensions: {dead}." in text
     assert "1 factor without effect (inert)" in text
     assert by_lead(report)[inert]["inert"] and dead not in by_lead(report)
     assert "collapse" not in text and "dead" not in text
     warned = " ".join(report.to_dict()["warnings"])
-    assert "left out of roles and contrast: 9." in warned
+    assert "Roles and contrast leave out classes with fewer than 5 samples: 9." in warned
 
 
 def test_a_dead_code_has_a_page(dead):
     data = dead.to_dict()
     assert data["figures"]["roles"]["dead"] == len(data["dimensions"])
     assert data["figures"]["nonglobal_contrast"] == 0 and data["factors"] == []
-    assert all(entry["sentence"].startswith("No factor is on") for entry in data["classes"])
+    assert all(entry["sentence"].startswith("It activates no factor") for entry in data["classes"])
     assert len(data["warnings"]) >= 2
     assert "there is nothing to show" in Page(dead).text
 
@@ -613,18 +640,18 @@ def test_a_dense_code_is_called_dense(flowers):
     assert all("From its low to its high values" in f["sentence"] for f in data["factors"])
 
 
-def test_it_says_whether_figures_hold_on_new_rows(flowers):
+def test_it_says_whether_figures_hold_on_new_samples(flowers):
     est, X, y = flowers
     found = est.generalization_.loc["recognition"]
     (text,) = [
         entry["text"]
         for entry in factor_report(est, X, y).to_dict()["trust"]
-        if "new rows" in entry["text"]
+        if "new samples" in entry["text"]
     ]
     assert number(found["training"]) in text and number(found["held_out"]) in text
     vsc = VSCTransformer(3, max_epochs=2, random_state=0).fit(X)
     first = factor_report(vsc, X, y).to_dict()["trust"][0]
-    assert first["verdict"] == "unknown" and "held no rows out" in first["text"]
+    assert first["verdict"] == "unknown" and "held no samples out" in first["text"]
 
 
 # -- names -----------------------------------------------------------------------------------------
@@ -657,7 +684,7 @@ def test_names_that_do_not_fit(names, words, flowers):
 def test_a_file_without_names_is_named(flowers, tmp_path):
     path = tmp_path / "names.json"
     path.write_text("<html>")
-    with pytest.raises(ValueError, match=r"names is the file .* which holds no JSON"):
+    with pytest.raises(ValueError, match=r"names is the file .* which is not JSON"):
         factor_report(*flowers, names=str(path))
 
 
@@ -1025,7 +1052,11 @@ def test_slider_moves_the_pictures_of_all_classes(visit, images):
     press(slider, "END")
     high = [pixels(browser, c) for c in canvases]
     assert all(a != b for a, b in zip(low, high, strict=True))
-    assert at == "Decoded with the factor off." if factor["switched"] else "the 5 % quantile" in at
+    assert (
+        at == "Decoded with the factor inactive."
+        if factor["switched"]
+        else "the 5 % quantile" in at
+    )
     assert "the 95 % quantile" in part.find_element("css selector", ".at").text
     assert "95 % quantile" in slider.get_attribute("aria-valuetext")
     press(slider, "ARROW_LEFT")
@@ -1276,4 +1307,4 @@ def test_the_baseline_says_how_many_numbers_it_has():
     est = VAETransformer(8, hidden_layer_sizes=(16,), max_epochs=3, random_state=0).fit(X)
     report = factor_report(est, X, y)
     assert report.to_dict()["figures"]["baseline_numbers"] == 3, "of four features, not eight"
-    assert "PCA with 3 numbers a sample" in report._repr_html_()
+    assert "A PCA with 3 numbers per sample" in report._repr_html_()

@@ -146,9 +146,9 @@ def test_codes_too_large_to_decode_are_refused_with_their_size(cls):
         (Y[:-1], "X has 12 and y 11"),
         (None, "y to be passed, but the target y is None"),
         (np.r_[Y[:-1], 0.5], r"\by\b.*continuous"),
-        (np.array([*"abcabcabcab", None], object), "y holds None, which is no label"),
+        (np.array([*"abcabcabcab", None], object), "y holds None, which is not a label"),
         (np.array([*"abcabcabcab", np.nan], object), r"\by\b.*NaN"),
-        ([{}] * 12, r"y holds .* of the type dict, which is no label"),
+        ([{}] * 12, r"y holds .* of type dict, which is not a label"),
     ],
     ids=["too few", "none", "fraction", "None", "NaN", "dicts"],
 )

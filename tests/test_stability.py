@@ -1,5 +1,8 @@
 """Specification of what recurs: of `factor_recurrence`, `effect_alignment`, `factor_stability`."""
 
+import inspect
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,7 +18,12 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from sklearn_classvsc import ClassVSCTransformer, VAETransformer, factor_stability
+from sklearn_classvsc import (
+    ClassVSCTransformer,
+    CollapseWarning,
+    VAETransformer,
+    factor_stability,
+)
 from sklearn_classvsc._pipelines import core_of
 from sklearn_classvsc.datasets import make_class_factors
 from sklearn_classvsc.inspection import feature_effects
@@ -161,6 +169,23 @@ def test_the_effects_are_on_the_columns_of_a_mixed_table():
         ]
         assert found.effects.shape[0] == len(found.recurrence) == core_of(est).n_components
         assert np.isfinite(found.effects).all(axis=None)
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_warnings_of_refits_are_counted_and_point_at_the_caller(n_jobs):
+    noise, y = RNG.random((40, 3)), np.arange(40) % 2
+    est = small(ClassVSCTransformer, max_epochs=1).fit(noise, y)
+
+    def call():
+        return factor_stability(est, noise, y, n_refits=2, n_jobs=n_jobs)
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        call()
+    (collapse,) = [w for w in caught if w.category is CollapseWarning]
+    assert str(collapse.message).startswith("2 of 2 refits gave this warning, the first of them: ")
+    assert collapse.filename == __file__
+    assert collapse.lineno == inspect.getsourcelines(call)[1] + 1
 
 
 def test_what_is_not_fitted_or_out_of_range_is_refused():

@@ -116,7 +116,7 @@ REFUSED = {
     "1d sparse": (sparse.coo_array(X[0]), r"got 1D array.*\(12,\)"),
     "file name": ("data.csv", "read the file first"),
     "mapping": ({"a": X}, r"pandas\.DataFrame\([XZ]\)"),
-    "nothing": (None, "no array, DataFrame or sparse matrix"),
+    "nothing": (None, "not an array, DataFrame or sparse matrix"),
     "meta tensor": (torch.empty(3, 12, device="meta"), "tensor of torch.strided on meta"),
     "sparse tensor": (torch.tensor(X).to_sparse(), r"to_dense\(\)"),
     "dates": (X.astype("M8[s]"), r"[XZ]\b.*datetime64"),

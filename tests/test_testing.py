@@ -168,7 +168,7 @@ BAD = {
     "no features": (function(lambda x: x[:, :0]), r"returned \(16, 0\)"),
     "float64": (function(lambda x: x.double()), "torch.float64"),
     "weights in float64": (nn.Linear(P, 9).double(), "weight is torch.float64"),
-    "lazy": (nn.LazyLinear(4), "weight is lazy.*width, 6"),
+    "lazy": (nn.LazyLinear(4), "weight is lazy.*width, which is 6"),
     "not finite": (function(lambda x: 1 / x), "not finite"),
     "no empty batch": (
         function(lambda x: x / len(x) ** 0 + 0 / x.shape[0]),
@@ -198,9 +198,9 @@ BAD = {
     "global draw": (builds(lambda n, g: nn.Linear(n, 3)), "build draws from.*skip_init"),
     "other weights": (
         builds(lambda n, g: _filled(n, float(np.random.default_rng().random()))),
-        "other weights of the same generator",
+        "different weights from the same generator",
     ),
-    "same weights": (builds(lambda n, g: _filled(n, 1.0)), "same weights of different"),
+    "same weights": (builds(lambda n, g: _filled(n, 1.0)), "same weights from different"),
     "no repr": (Anonymous(), "another repr after pickle.*BaseEstimator"),
     "state outside": (Dims(), "another output after load_state_dict"),
 }

@@ -1,14 +1,14 @@
-"""Pictures of a code, by scikit-learn's Display convention, in the order to look at them.
+"""Plots of a code, by scikit-learn's Display convention, in the order to look at them.
 
-1. `HistoryDisplay`: did training settle?
+1. `HistoryDisplay`: has training settled?
 2. `ReconstructionDisplay`: what do the codes keep of a sample, and what do they lose?
-3. `ActivationDisplay`: which dimensions has each class, and which role does each play?
+3. `ActivationDisplay`: which dimensions does each class activate, and in which roles?
 4. `SharingDisplay`: which classes share their dimensions?
-5. `FactorDisplay`: what does a dimension stand for, by real samples?
-6. `TraversalDisplay`: what does it do to a sample, in one class or in all?
+5. `FactorDisplay`: which samples show what a dimension stands for?
+6. `TraversalDisplay`: how does a dimension change a sample, in one class or in all?
 
-Each has `from_estimator`, `plot(ax=None)`, which sets `ax_` and `figure_`, and `frame()`, what is
-plotted as a tidy DataFrame. They need matplotlib, which is imported when a plot is made.
+Each has `from_estimator`, `plot(ax=None)`, which sets `ax_` and `figure_`, and `frame()`, which
+returns the plotted data as a tidy DataFrame. They need matplotlib and import it when they plot.
 """
 
 from sklearn_classvsc.displays._activation import ActivationDisplay

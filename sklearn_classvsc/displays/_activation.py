@@ -1,4 +1,4 @@
-"""Which dimensions each class activates."""
+"""`ActivationDisplay`: which dimensions each class activates."""
 
 from __future__ import annotations
 
@@ -23,38 +23,39 @@ if TYPE_CHECKING:
 
 
 class ActivationDisplay:
-    """Map of the fraction of each class's samples in which a dimension is active.
+    """Map of how often each class activates each dimension.
 
-    Columns are dimensions, grouped by role (global, shared, class-specific, sporadic, dead), and
-    within a role by the classes that have them; a strip above the map names the roles.
+    Columns are dimensions, grouped by role (global, shared, class-specific, sporadic, dead) and,
+    within a role, by the classes that activate them. A strip above the map shows the roles.
 
-    Use `from_estimator`, or `from_codes` for the codes of anything.
+    Make it with `from_estimator`, or with `from_codes` from the codes of any encoder.
 
     Parameters
     ----------
     activity : ndarray of shape (n_classes, n_dimensions)
-        Fraction of the class's samples in which the dimension is active.
+        Fraction of the samples of a class in which a dimension is active.
     classes : ndarray of shape (n_classes,)
         Class labels.
     roles : DataFrame of n_dimensions rows
         From :func:`~sklearn_classvsc.metrics.dimension_roles`.
     names : mapping, default=None
-        What a user calls the dimensions.
+        Names of dimensions, by index.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        Where it was plotted.
+        Axes of the plot.
     figure_ : matplotlib Figure
-        The figure of `ax_`.
+        Figure of the axes.
     im_ : matplotlib AxesImage
         The map.
     order_ : ndarray of shape (n_dimensions,)
-        The dimensions from left to right.
+        Indices of the dimensions, from left to right.
 
     See Also
     --------
-    SharingDisplay : How much of it any two classes share.
+    SharingDisplay : How many active dimensions two classes share.
+    sklearn_classvsc.metrics.dimension_roles : The role of each dimension.
 
     Examples
     --------
@@ -99,22 +100,30 @@ class ActivationDisplay:
         Parameters
         ----------
         est : estimator
-            Fitted, with `transform`.
+            Fitted, with `transform`, or a fitted Pipeline.
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Samples.
         y : array-like of shape (n_samples,) or (n_samples, n_labels)
-            Class labels, or an indicator of them, as the estimator reads them; of at least two
-            classes of five samples. Samples without a label are left out.
+            Class labels, or an indicator of several labels, as the estimator reads them. At least
+            two classes need five samples each. Samples without a label are left out.
         names : mapping, path or None, default=None
-            What you call the dimensions: from numbers to names, or the file that the page of a
-            report exports.
+            Your names of the dimensions: a mapping from their indices to names, or the JSON file
+            that the page of a report exports.
         ax : matplotlib Axes, default=None
-            Where to plot; None makes a figure.
+            Axes to plot on. None makes a new figure.
 
         Returns
         -------
         display : ActivationDisplay
             The display, plotted.
+
+        Raises
+        ------
+        ValueError
+            If `y` does not fit the samples, if fewer than two classes have five samples, or if
+            `names` names a dimension that does not exist.
+        ImportError
+            If matplotlib is not installed.
         """
         est, X = unroll(est, X)
         return cls.from_codes(*labeled_rows(est, est.transform(X), y), names=names, ax=ax)
@@ -123,24 +132,33 @@ class ActivationDisplay:
     def from_codes(
         cls, Z: MatrixLike, y: ArrayLike, *, names: Names = None, ax: Axes | None = None
     ) -> Self:
-        """Plot which dimensions of some codes the classes activate.
+        """Plot which dimensions of given codes the classes activate.
 
         Parameters
         ----------
         Z : {array-like, sparse matrix} of shape (n_samples, n_dimensions)
-            Codes, of any encoder, whose non-zeros are the active dimensions.
+            Codes of any encoder, in which non-zero means active.
         y : array-like of shape (n_samples,) or (n_samples, n_labels)
-            Class labels, or an indicator of them; of at least two classes of five samples.
+            Class labels, or an indicator of several labels. At least two classes need five samples
+            each.
         names : mapping, path or None, default=None
-            What you call the dimensions: from numbers to names, or the file that the page of a
-            report exports.
+            Your names of the dimensions: a mapping from their indices to names, or the JSON file
+            that the page of a report exports.
         ax : matplotlib Axes, default=None
-            Where to plot; None makes a figure.
+            Axes to plot on. None makes a new figure.
 
         Returns
         -------
         display : ActivationDisplay
             The display, plotted.
+
+        Raises
+        ------
+        ValueError
+            If `y` does not fit the samples, if fewer than two classes have five samples, or if
+            `names` names a dimension that does not exist.
+        ImportError
+            If matplotlib is not installed.
         """
         counts = class_counts(Z, y)
         display = cls(
@@ -157,12 +175,17 @@ class ActivationDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to plot; None makes a figure, large enough for the labels.
+            Axes to plot on. None makes a new figure that has room for the labels.
 
         Returns
         -------
         self : ActivationDisplay
             The display, with its attributes set.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
         """
         from sklearn_classvsc.displays import _plot
 
@@ -181,7 +204,7 @@ class ActivationDisplay:
             interpolation="none",
         )
         colorbar = self.figure_.colorbar(self.im_, ax=ax, fraction=0.04, pad=0.02)
-        colorbar.set_label("fraction of samples with it active")
+        colorbar.set_label("fraction of samples in which it is active")
         ax.set(xlabel="dimension", ylabel="class")
         _plot.label_axis(ax.yaxis, names)
         called = self.names or {}
@@ -193,13 +216,13 @@ class ActivationDisplay:
         return self
 
     def frame(self) -> pd.DataFrame:
-        """Return what is plotted.
+        """Return the plotted data.
 
         Returns
         -------
         frame : DataFrame of n_classes * n_dimensions rows
-            Columns `class`, `dimension`, `role` and `activity`, the fraction of the class's
-            samples in which the dimension is active.
+            Columns `class`, `dimension`, `role` and `activity`, the fraction of the samples of the
+            class in which the dimension is active.
         """
         n_classes, d = self.activity.shape
         return pd.DataFrame(
@@ -212,14 +235,16 @@ class ActivationDisplay:
         )
 
     def _mark_roles(self) -> None:
-        """Draw a strip above the map with a colour for each role, and its legend."""
+        """Draw a strip above the map with a colour for each role, and a legend."""
         from matplotlib.patches import Rectangle
 
         from sklearn_classvsc.displays._plot import BLUE, GREEN, GREY, ORANGE, SKY
 
         ax = self.ax_
         box = ax.get_window_extent()
-        unit = 0.1 * ax.figure.dpi / box.height  # a tenth of an inch, in heights of the axes
+        unit = (
+            0.1 * ax.figure.dpi / box.height
+        )  # a tenth of an inch, relative to the height of the axes
         role = self.roles["role"].to_numpy()[self.order_]
         for name, colour in zip(ROLES, [BLUE, SKY, ORANGE, GREEN, GREY], strict=True):
             columns = np.flatnonzero(role == name)
@@ -249,7 +274,7 @@ class ActivationDisplay:
         )
 
     def _order(self) -> NDArray[np.intp]:
-        """Dimensions by role, then by the classes that have them, the most active first."""
+        """Return dimensions by role, then by their classes, then the most active first."""
         position = {label: i for i, label in enumerate(self.classes.tolist())}
 
         def key(j: int) -> tuple[Any, ...]:

@@ -1,4 +1,4 @@
-"""What a dimension stands for, by real samples."""
+"""`FactorDisplay`: samples that show what a dimension stands for."""
 
 from __future__ import annotations
 
@@ -24,51 +24,52 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
     from typing_extensions import Self
 
-# Bars of the histograms, classes that have one, and share of the values that a class must have.
+# Bars of a histogram, most histograms, and least share of the values of a class that has one.
 _BINS, _CLASSES, _SHARE = 24, 10, 0.02
 
 
 class FactorDisplay:
-    """Real samples from the lowest to the highest value of a dimension, and what it does.
+    """Samples with the lowest and the highest values of a dimension, and its effect.
 
-    Above: the samples with the lowest values, and those with the highest; images as they are, rows
-    of a table by the features that the dimension moves most, coloured by how far they are from the
-    mean. Below: how the values are spread in each class that has the dimension, and the mean change
-    of what is decoded as it goes from the 10 % to the 90 % quantile of its values.
+    The upper part shows the samples. Images are drawn. Rows of a table show the features that the
+    dimension changes most, coloured by their distance from the mean. The lower part shows the
+    distribution of the values in each class that activates the dimension, and its mean effect from
+    the 10 % to the 90 % quantile of its values.
 
-    Use `from_estimator`.
+    Make it with `from_estimator`.
 
     Parameters
     ----------
     factor : int
         The dimension.
     samples : DataFrame
-        From :func:`~sklearn_classvsc.inspection.top_samples`.
+        Result of :func:`~sklearn_classvsc.inspection.top_samples`.
     originals : ndarray of shape (n_shown, n_features)
-        These samples.
+        Features of these samples.
     values : ndarray of shape (n_active,)
-        Values of the dimension in all samples that have it.
+        Values of the dimension in all samples in which it is active.
     labels : ndarray of shape (n_active,)
-        Their classes.
+        Classes of these samples.
     effect : DataFrame of one row
-        From :func:`~sklearn_classvsc.inspection.feature_effects`.
+        Row of :func:`~sklearn_classvsc.inspection.feature_effects`.
     means : ndarray of shape (n_features,)
         Means of the features.
     name : str, default=""
-        What a user calls the dimension.
+        Name of the dimension.
     image_shape : tuple of (height, width) or (height, width, 3), default=None
-        Shape of a sample that is an image; None means a table.
+        Shape of the samples as images. None shows samples as rows of a table.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        Where it was plotted; its parts are in ``ax_.child_axes``: samples, histograms, effect.
+        Axes of the plot. Its parts are in ``ax_.child_axes``: samples, histograms, effect.
     figure_ : matplotlib Figure
-        The figure of `ax_`.
+        Figure of the axes.
 
     See Also
     --------
     TraversalDisplay : One sample, decoded at several values.
+    sklearn_classvsc.inspection.top_samples : The samples as a table.
 
     Examples
     --------
@@ -122,12 +123,12 @@ class FactorDisplay:
         k: int = 8,
         ax: Axes | None = None,
     ) -> Self:
-        """Look for the samples, and plot them.
+        """Find the samples at both ends, and plot them.
 
         Parameters
         ----------
         est : estimator
-            Fitted, with `transform` and `inverse_transform`, or a pipeline that holds one.
+            Fitted, with `transform` and `inverse_transform`, or a fitted Pipeline.
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Samples.
         y : array-like of shape (n_samples,)
@@ -137,14 +138,14 @@ class FactorDisplay:
         n_samples : int, default=5
             Number of samples at each end.
         image_shape : tuple of (height, width) or (height, width, 3), default=None
-            Shape of a sample that is an image; None means a table.
+            Shape of the samples as images. None shows samples as rows of a table.
         names : mapping, path or None, default=None
-            What you call the dimensions: from numbers to names, or the file that the page of a
-            report exports.
+            Your names of the dimensions: a mapping from their indices to names, or the JSON file
+            that the page of a report exports.
         k : int, default=8
             Number of features of a table to show.
         ax : matplotlib Axes, default=None
-            Where to plot; None makes a figure.
+            Axes to plot on. None makes a new figure.
 
         Returns
         -------
@@ -155,6 +156,8 @@ class FactorDisplay:
         ------
         ValueError
             If the dimension is active in no sample, or an argument is not as described.
+        ImportError
+            If matplotlib is not installed.
         """
         est, X = unroll(est, X)
         check_scalar(n_samples, "n_samples", Integral, min_val=1)
@@ -185,7 +188,7 @@ class FactorDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to plot; None makes a figure.
+            Axes to plot on. None makes a new figure.
         k : int, default=8
             Number of features of a table to show.
 
@@ -198,6 +201,8 @@ class FactorDisplay:
         ------
         ValueError
             If `k` is below 1, or `image_shape` does not fit the features.
+        ImportError
+            If matplotlib is not installed.
         """
         from sklearn_classvsc.displays import _plot
 
@@ -320,14 +325,14 @@ class FactorDisplay:
         ax.set_xlabel(f"change, low to high ({measure})", fontsize=8)
 
     def _columns(self, k: int) -> list[int]:
-        """Return the features that move most."""
+        """Return the features that change most."""
         names = top_features(self.effect, k)["feature"]
         position = {name: i for i, name in enumerate(self.effect.columns)}
         return [position[name] for name in names]
 
 
 def _means(data: Any) -> NDArray[np.float64]:
-    """Return the mean of each feature, missing values left out."""
+    """Return the mean of each feature, without missing values."""
     missing, known = split_missing(data)
     n_known = data.shape[0] - missing.sum(axis=0)
     means: NDArray[np.float64] = known.sum(axis=0) / np.maximum(n_known, 1)

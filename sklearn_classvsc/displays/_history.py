@@ -1,4 +1,4 @@
-"""How training went."""
+"""`HistoryDisplay`: the loss and its terms during training."""
 
 from __future__ import annotations
 
@@ -18,28 +18,33 @@ if TYPE_CHECKING:
 
 
 class HistoryDisplay:
-    """The loss and each of its terms by epoch, a lane for each.
+    """Curves of the loss and of each of its terms, by epoch.
 
-    The terms differ by orders of magnitude, so each lane has the scale of its own term, from its
-    least to its largest value; the first and the last value stand beside it. The loss is the
-    weighted sum, and weights may rise during training: it may, while every term falls.
+    Terms differ by orders of magnitude. Each therefore has its own lane, scaled from its smallest
+    to its largest value, with the first and the last value next to it. The loss is the weighted sum
+    of the terms. Weights may rise during training, so that the loss may rise while every term
+    falls.
 
-    Use `from_estimator`.
+    Make it with `from_estimator`.
 
     Parameters
     ----------
     history : DataFrame
-        The `history_` of an estimator of this package: columns `epoch`, `train_loss`, the terms,
-        and with early stopping `valid_loss` and the terms with the prefix `valid_`.
+        The `history_` of an estimator of this package. Its columns are `epoch`, `train_loss` and
+        the terms, and with early stopping `valid_loss` and the terms with the prefix `valid_`.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        Where it was plotted.
+        Axes of the plot.
     figure_ : matplotlib Figure
-        The figure of `ax_`.
+        Figure of the axes.
     lines_ : list of matplotlib Line2D
-        The curves, in the order of the lanes; training before validation.
+        The curves in the order of the lanes, with training before validation.
+
+    See Also
+    --------
+    ReconstructionDisplay : How well the codes explain the data.
 
     Examples
     --------
@@ -67,16 +72,23 @@ class HistoryDisplay:
         Parameters
         ----------
         est : estimator
-            Fitted, of this package, or a pipeline that holds one.
+            A fitted transformer of this package, or a fitted Pipeline that holds one.
         X, y : Ignored, default=None
             Not used, present for consistency with the other displays.
         ax : matplotlib Axes, default=None
-            Where to plot; None makes a figure.
+            Axes to plot on. None makes a new figure.
 
         Returns
         -------
         display : HistoryDisplay
             The display, plotted.
+
+        Raises
+        ------
+        NotFittedError
+            If `est` is not fitted.
+        ImportError
+            If matplotlib is not installed.
         """
         est = core_of(est)
         check_is_fitted(est)
@@ -88,12 +100,17 @@ class HistoryDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to plot; None makes a figure, large enough for the lanes.
+            Axes to plot on. None makes a new figure that has room for all lanes.
 
         Returns
         -------
         self : HistoryDisplay
             The display, with its attributes set.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
         """
         from sklearn_classvsc.displays import _plot
 
@@ -107,7 +124,7 @@ class HistoryDisplay:
             last = {}
             for part, curve in curves.groupby("part", sort=False):
                 colour, style = styles[str(part)]
-                # 0.1 to 0.9 of the lane, upside down because lanes are counted from the top.
+                # From 0.1 to 0.9 of the lane, upside down because the axis points down.
                 height = 0.9 - 0.8 * (curve["value"] - low) / ((high - low) or 1)
                 label = {"train": "training", "valid": "validation"}[str(part)]
                 marker = "o" if len(curve) == 1 else None
@@ -136,7 +153,7 @@ class HistoryDisplay:
         return self
 
     def frame(self) -> pd.DataFrame:
-        """Return what is plotted.
+        """Return the plotted data.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""What the displays share of matplotlib. Imported when a plot is made, not before."""
+"""Helpers of the displays that need matplotlib; imported when a plot is made."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ except ImportError as error:
         'The displays draw with matplotlib: pip install "sklearn-classvsc[plot]"'
     ) from error
 
-#: Of Okabe and Ito's palette, which colour-blind readers can tell apart.
+#: Colours of Okabe and Ito's palette, which colour-blind readers can tell apart.
 ORANGE, SKY, GREEN, BLUE, VERMILION, GREY = (
     "#E69F00",
     "#56B4E9",
@@ -30,12 +30,12 @@ ORANGE, SKY, GREEN, BLUE, VERMILION, GREY = (
     "#BBBBBB",
 )
 
-# From so many labels on, an axis has small ones.
+# An axis with more labels than this has small ones, of this size in points.
 _MANY, _SMALL = 40, 7.0
 
 
 def new_axes(ax: Axes | None, width: float, height: float) -> Axes:
-    """Return `ax`, or else the axes of a new pyplot figure of this size in inches."""
+    """Return `ax`, or the axes of a new pyplot figure of this size in inches."""
     if ax is not None:
         return ax
     import matplotlib.pyplot as plt
@@ -45,17 +45,17 @@ def new_axes(ax: Axes | None, width: float, height: float) -> Axes:
 
 
 def extent(n_labels: int) -> float:
-    """Return the inches that so many lines of labels need, up to a page."""
+    """Return the inches that so many lines of labels need, at most 15."""
     return min(n_labels * (0.19 if n_labels <= _MANY else 0.13), 15.0)
 
 
 def text_extent(labels: Sequence[str]) -> float:
-    """Return the inches that the longest label takes, in the usual size."""
+    """Return the width of the longest label in inches, at the usual size."""
     return max(_text_widths(labels, 10.0)) / 72
 
 
 def literal(name: Any, width: int = 26) -> str:
-    """Return a name from the data as one line that is shown as it is, its middle cut if long."""
+    """Return a name from the data on one line, with its middle cut if it is long."""
     text = " ".join(str(name).encode("utf-8", "replace").decode().split())
     if len(text) > width:
         text = f"{text[: width - 10]}…{text[-9:]}"
@@ -65,7 +65,8 @@ def literal(name: Any, width: int = 26) -> str:
 def label_axis(axis: Axis, labels: Sequence[str], positions: Any = None) -> None:
     """Label categories, as many as fit without touching when the figure is drawn.
 
-    Labels of the x-axis stand upright where they are too long to lie; label the y-axis first.
+    Labels of the x-axis are vertical if they are too wide. Label the y-axis first, since its labels
+    take width.
     """
     positions = np.arange(len(labels)) if positions is None else np.asarray(positions)
     size = float(axis.get_major_ticks(1)[0].label1.get_fontsize())
@@ -82,20 +83,20 @@ def label_axis(axis: Axis, labels: Sequence[str], positions: Any = None) -> None
 
 
 def integer_ticks(axis: Axis) -> None:
-    """Label whole numbers only."""
+    """Put ticks only at whole numbers."""
     axis.set_major_locator(MaxNLocator(integer=True))
 
 
 def lay_out(ax: Axes) -> None:
-    """Give the axes the place they will have, to see how long their axis is."""
-    figure = ax.figure.figure  # the root, of a subfigure too
+    """Lay out the figure, so that the lengths of the axes are known."""
+    figure = ax.figure.figure  # the root figure, even of a subfigure
     if (engine := figure.get_layout_engine()) is not None:
         engine.execute(figure)
     ax.apply_aspect()
 
 
 def pitch(axis: Any, step: float = 1.0) -> float:
-    """Return the points between two values of an axis that are `step` apart, as it is now."""
+    """Return the present distance in points between axis values that are `step` apart."""
     box = axis.axes.get_window_extent()
     pixels = box.width if isinstance(axis, XAxis) else box.height
     low, high = axis.get_view_interval()
@@ -103,14 +104,15 @@ def pitch(axis: Any, step: float = 1.0) -> float:
 
 
 def text_colour(rgba: Any) -> str:
-    """Return black or white, whichever reads on this colour."""
+    """Return black or white, whichever is readable on this colour."""
     return "black" if np.dot(rgba[:3], [0.299, 0.587, 0.114]) > 0.5 else "white"
 
 
 def as_pixels(images: Any, image_shape: Sequence[int]) -> NDArray[np.float64]:
     """Return flattened images, (n, n_features), as RGB, (n, height, width, 3) in [0, 1].
 
-    Grey levels keep to [0, 1] if all of the values do, else they run from the least to the largest.
+    Values in [0, 1] are the levels themselves. Other values are scaled from the smallest to the
+    largest.
     """
     images = np.asarray(images, dtype=np.float64)
     low, high = min(images.min(), 0.0), max(images.max(), 1.0)
@@ -123,7 +125,7 @@ def as_pixels(images: Any, image_shape: Sequence[int]) -> NDArray[np.float64]:
 def mosaic(ax: Axes, pixels: NDArray[np.float64]) -> tuple[Any, NDArray[Any], NDArray[Any]]:
     """Draw a grid of images, (rows, columns, height, width, 3), as one image.
 
-    Returns the image artist and the centres of the rows and of the columns.
+    Return the image artist, and the centres of the rows and of the columns.
     """
     rows, columns, height, width = pixels.shape[:4]
     gap = max(1, round(0.06 * width))
@@ -137,7 +139,7 @@ def mosaic(ax: Axes, pixels: NDArray[np.float64]) -> tuple[Any, NDArray[Any], ND
 
 
 def _text_widths(labels: Sequence[str], size: float) -> list[float]:
-    """Width of each label in points."""
+    """Return the width of each label in points."""
     font, measure = FontProperties(size=size), text_to_path.get_text_width_height_descent
     return [measure(label.replace(r"\$", "$"), font, ismath=False)[0] for label in labels]
 
@@ -147,7 +149,7 @@ def _spacing(positions: NDArray[Any]) -> float:
 
 
 class _Categories(Locator):
-    """Ticks at the categories; at every second, third ... where a label needs more room."""
+    """Ticks at the categories, or at every second or third one if labels need more room."""
 
     def __init__(self, positions: NDArray[Any], room: float) -> None:
         self.positions, self.room = positions, room  # room: points of one label

@@ -1,4 +1,4 @@
-"""What the codes keep of the samples."""
+"""`ReconstructionDisplay`: samples and their reconstructions."""
 
 from __future__ import annotations
 
@@ -27,32 +27,32 @@ _CELL = 0.85
 
 
 class ReconstructionDisplay:
-    """What is left of samples that are encoded and decoded again.
+    """Samples compared with their reconstructions, which are encoded and decoded.
 
-    Images: some samples above their reconstructions. Tables: the explained variance of each
-    feature, the worst first; 1 is perfect, 0 no better than the feature's mean. Counts are
-    decoded at the total of each sample.
+    For images, it shows some samples above their reconstructions. For tables, it shows the
+    explained variance of each feature, the worst first: 1 is perfect, and 0 is no better than the
+    mean of the feature. Decoded counts are scaled to the total of each sample.
 
-    Use `from_estimator`.
+    Make it with `from_estimator`.
 
     Parameters
     ----------
     originals, reconstructions : ndarray of shape (n_shown, n_features)
-        Some samples, and what they decode to.
+        Some samples and their reconstructions.
     labels : ndarray of shape (n_shown,) or None
-        Their classes.
+        Classes of these samples.
     explained_variance : Series of length n_features
-        Explained variance of each feature over all samples, as `fidelity_scorer` has it, indexed by
-        the features' names; NaN for a constant one.
+        Explained variance of each feature over all samples, indexed by the names of the features;
+        NaN for a constant feature.
     image_shape : tuple of (height, width) or (height, width, 3), default=None
-        Shape of a sample that is an image; None means a table.
+        Shape of the samples as images. None shows samples as rows of a table.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        Where it was plotted.
+        Axes of the plot.
     figure_ : matplotlib Figure
-        The figure of `ax_`.
+        Figure of the axes.
 
     See Also
     --------
@@ -105,21 +105,21 @@ class ReconstructionDisplay:
         Parameters
         ----------
         est : estimator
-            Fitted, with `transform` and `inverse_transform`.
+            Fitted, with `transform` and `inverse_transform`, or a fitted Pipeline.
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Samples, held out if the display is to say what new ones lose.
+            Samples. Pass held-out samples to see how well the codes explain new data.
         y : array-like of shape (n_samples,), default=None
             Class labels, as the estimator reads them. Samples without a label are left out. The
-            images shown are the first of each class, then the second, and so on up to `n_samples`;
-            without `y`, at random. None is chosen by its looks.
+            display shows the first image of each class, then the second, and so on up to
+            `n_samples`. Without `y`, it shows random images.
         image_shape : tuple of (height, width) or (height, width, 3), default=None
-            Shape of a sample that is an image; None means a table.
+            Shape of the samples as images. None shows samples as rows of a table.
         n_samples : int, default=10
             Number of images to show.
         k : int, default=30
             Number of features of a table to show.
         ax : matplotlib Axes, default=None
-            Where to plot; None makes a figure.
+            Axes to plot on. None makes a new figure.
 
         Returns
         -------
@@ -130,6 +130,8 @@ class ReconstructionDisplay:
         ------
         ValueError
             If an argument is not as described.
+        ImportError
+            If matplotlib is not installed.
         """
         check_scalar(n_samples, "n_samples", Integral, min_val=1)
         est, X = unroll(est, X)
@@ -158,7 +160,7 @@ class ReconstructionDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to plot; None makes a figure.
+            Axes to plot on. None makes a new figure.
         k : int, default=30
             Number of features of a table to show.
 
@@ -171,6 +173,8 @@ class ReconstructionDisplay:
         ------
         ValueError
             If `k` is below 1, or `image_shape` does not fit the features.
+        ImportError
+            If matplotlib is not installed.
         """
         check_scalar(k, "k", Integral, min_val=1)
         check_image_shape(self.image_shape, len(self.explained_variance))
@@ -181,14 +185,14 @@ class ReconstructionDisplay:
         return self
 
     def frame(self) -> pd.DataFrame:
-        """Return what is plotted.
+        """Return the plotted data.
 
         Returns
         -------
         frame : DataFrame
-            For images, columns `sample`, `class` if there are labels, `feature`, `original` and
-            `reconstruction`. For tables, columns `feature` and `explained_variance`, the worst
-            first, all features.
+            For images, the columns are `sample`, `class` if there are labels, `feature`,
+            `original` and `reconstruction`. For tables, they are `feature` and
+            `explained_variance`, with all features, the worst first.
         """
         names = self.explained_variance.index
         if self.image_shape is None:
@@ -216,7 +220,9 @@ class ReconstructionDisplay:
         n_shown, aspect = len(self.originals), image_shape[0] / image_shape[1]
         pixels = _plot.as_pixels([*self.originals, *self.reconstructions], image_shape)
         names = [] if self.labels is None else [_plot.literal(name) for name in self.labels]
-        room = _plot.text_extent(names) if names else 0  # above the images, if the names stand
+        room = (
+            _plot.text_extent(names) if names else 0
+        )  # above the images, if the names are vertical
         height = 1.7 * aspect + (room + 0.1 if room > _CELL - 0.1 else 0.4)
         self.ax_ = ax = _plot.new_axes(ax, _CELL * n_shown + 0.8, height)
         self.figure_ = ax.figure
@@ -239,7 +245,7 @@ class ReconstructionDisplay:
         lowest = float(shown["explained_variance"].min())
         ax.set(
             xlabel="explained variance",
-            xlim=(max(-1.0, min(0.0, lowest)), 1),  # what is worse than -1 is bad enough
+            xlim=(max(-1.0, min(0.0, lowest)), 1),  # cuts bars of features that are worse
             ylim=(len(shown) - 0.4, -0.6),
         )
         if len(shown) < len(frame):
@@ -251,7 +257,7 @@ class ReconstructionDisplay:
 def _first_of_each(
     y: ArrayLike | None, Z: Any, n_shown: int
 ) -> tuple[NDArray[np.intp], NDArray[Any] | None]:
-    """Rows to show, and their labels: the first sample of each class, then the second ..."""
+    """Return rows to show and their labels: the first sample of each class, then the second."""
     n_samples = Z.shape[0]
     n_shown = min(n_shown, n_samples)
     if y is None:

@@ -1,4 +1,4 @@
-"""How much classes share."""
+"""`SharingDisplay`: how many active dimensions two classes share."""
 
 from __future__ import annotations
 
@@ -22,41 +22,43 @@ if TYPE_CHECKING:
     from matplotlib.image import AxesImage
     from typing_extensions import Self
 
-# Cells wider than this, in points, have their values written into them.
+# Cells wider than this, in points, show their values.
 _READABLE = 20
 
 
 class SharingDisplay:
     """Map of the share of their active dimensions that any two classes have in common.
 
-    Off the diagonal the overlap of two classes, on it the consistency of each, both in [0, 1]; see
-    :func:`~sklearn_classvsc.metrics.class_sharing_matrix`. Alike classes stand side by side.
+    The diagonal shows the consistency of each class, and the other cells the overlap of two
+    classes. Both are in [0, 1]; see :func:`~sklearn_classvsc.metrics.class_sharing_matrix`. Similar
+    classes are neighbours.
 
-    Use `from_estimator`, or `from_codes` for the codes of anything.
+    Make it with `from_estimator`, or with `from_codes` from the codes of any encoder.
 
     Parameters
     ----------
     sharing : ndarray of shape (n_classes, n_classes)
-        The matrix, symmetric.
+        The symmetric matrix.
     classes : ndarray of shape (n_classes,)
         Class labels.
     include_global : bool, default=True
-        Whether the matrix is of all dimensions, or of those that are not global.
+        Whether the matrix counts global dimensions.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        Where it was plotted.
+        Axes of the plot.
     figure_ : matplotlib Figure
-        The figure of `ax_`.
+        Figure of the axes.
     im_ : matplotlib AxesImage
         The map.
     order_ : ndarray of shape (n_classes,)
-        Positions of the classes from top to bottom.
+        Positions of the classes, from top to bottom.
 
     See Also
     --------
-    ActivationDisplay : The dimensions themselves.
+    ActivationDisplay : Which dimensions each class activates.
+    sklearn_classvsc.metrics.class_sharing_matrix : The matrix.
 
     Examples
     --------
@@ -91,30 +93,38 @@ class SharingDisplay:
         order: Literal["similarity", "label"] = "similarity",
         ax: Axes | None = None,
     ) -> Self:
-        """Encode samples, and plot what their classes share.
+        """Encode samples, and plot how many active dimensions their classes share.
 
         Parameters
         ----------
         est : estimator
-            Fitted, with `transform`.
+            Fitted, with `transform`, or a fitted Pipeline.
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Samples.
         y : array-like of shape (n_samples,) or (n_samples, n_labels)
-            Class labels, or an indicator of them, as the estimator reads them. Samples without a
-            label are left out.
+            Class labels, or an indicator of several labels, as the estimator reads them. Samples
+            without a label are left out.
         include_global : bool, default=False
-            Whether to take all dimensions. By default the global ones, which all classes share
-            (see :func:`~sklearn_classvsc.metrics.dimension_roles`), are left out, as in
+            Whether to count global dimensions too. By default they are left out, since all classes
+            share them (see :func:`~sklearn_classvsc.metrics.dimension_roles`), as in
             :func:`~sklearn_classvsc.metrics.class_contrast_score`.
         order : {"similarity", "label"}, default="similarity"
-            Order of the classes, see `plot`.
+            Order of the classes; see `plot`.
         ax : matplotlib Axes, default=None
-            Where to plot; None makes a figure.
+            Axes to plot on. None makes a new figure.
 
         Returns
         -------
         display : SharingDisplay
             The display, plotted.
+
+        Raises
+        ------
+        ValueError
+            If `y` does not fit the samples, if `order` is unknown, or, unless `include_global`, if
+            fewer than two classes have five samples.
+        ImportError
+            If matplotlib is not installed.
         """
         est, X = unroll(est, X)
         codes, labels = labeled_rows(est, est.transform(X), y)
@@ -130,27 +140,35 @@ class SharingDisplay:
         order: Literal["similarity", "label"] = "similarity",
         ax: Axes | None = None,
     ) -> Self:
-        """Plot what the classes share in some codes.
+        """Plot how many active dimensions the classes of given codes share.
 
         Parameters
         ----------
         Z : {array-like, sparse matrix} of shape (n_samples, n_dimensions)
-            Codes, of any encoder, whose non-zeros are the active dimensions.
+            Codes of any encoder, in which non-zero means active.
         y : array-like of shape (n_samples,) or (n_samples, n_labels)
-            Class labels, or an indicator of them.
+            Class labels, or an indicator of several labels.
         include_global : bool, default=False
-            Whether to take all dimensions. By default the global ones, which all classes share
-            (see :func:`~sklearn_classvsc.metrics.dimension_roles`), are left out, as in
+            Whether to count global dimensions too. By default they are left out, since all classes
+            share them (see :func:`~sklearn_classvsc.metrics.dimension_roles`), as in
             :func:`~sklearn_classvsc.metrics.class_contrast_score`.
         order : {"similarity", "label"}, default="similarity"
-            Order of the classes, see `plot`.
+            Order of the classes; see `plot`.
         ax : matplotlib Axes, default=None
-            Where to plot; None makes a figure.
+            Axes to plot on. None makes a new figure.
 
         Returns
         -------
         display : SharingDisplay
             The display, plotted.
+
+        Raises
+        ------
+        ValueError
+            If `y` does not fit the samples, if `order` is unknown, or, unless `include_global`, if
+            fewer than two classes have five samples.
+        ImportError
+            If matplotlib is not installed.
         """
         codes = check_matrix(Z, "Z")
         if not include_global:
@@ -174,10 +192,10 @@ class SharingDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to plot; None makes a figure, large enough for the labels.
+            Axes to plot on. None makes a new figure that has room for the labels.
         order : {"similarity", "label"}, default="similarity"
-            "similarity" orders the classes by average linkage so that neighbours share most;
-            "label" leaves them sorted.
+            "similarity" orders the classes by average linkage, so that neighbours share much.
+            "label" sorts them by label.
 
         Returns
         -------
@@ -187,7 +205,9 @@ class SharingDisplay:
         Raises
         ------
         ValueError
-            If `order` is neither.
+            If `order` is neither "similarity" nor "label".
+        ImportError
+            If matplotlib is not installed.
         """
         from sklearn_classvsc.displays import _plot
 
@@ -214,12 +234,13 @@ class SharingDisplay:
         return self
 
     def frame(self) -> pd.DataFrame:
-        """Return what is plotted.
+        """Return the plotted data.
 
         Returns
         -------
         frame : DataFrame of n_classes ** 2 rows
-            Columns `class`, `other` and `sharing`; with both classes the same, its consistency.
+            Columns `class`, `other` and `sharing`. `sharing` of a class with itself is its
+            consistency.
         """
         n = len(self.classes)
         return pd.DataFrame(
@@ -232,8 +253,8 @@ class SharingDisplay:
 
 
 def similarity_order(sharing: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Order in which neighbours share most: the best of those that average linkage allows."""
+    """Return the order, among those of average linkage, in which neighbours share most."""
     if len(sharing) < 3:
         return np.arange(len(sharing))
-    distance = squareform(1 - sharing, checks=False)  # reads off the diagonal alone
+    distance = squareform(1 - sharing, checks=False)  # ignores the diagonal
     return leaves_list(linkage(distance, method="average", optimal_ordering=True)).astype(np.intp)

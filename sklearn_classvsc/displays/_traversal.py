@@ -1,4 +1,4 @@
-"""What one dimension does to a sample."""
+"""`TraversalDisplay`: how one dimension changes a sample."""
 
 from __future__ import annotations
 
@@ -26,49 +26,50 @@ if TYPE_CHECKING:
     from matplotlib.image import AxesImage
     from typing_extensions import Self
 
-# Movements of less than this many standard deviations are not coloured as if they were large.
+# Least limit of the colour scale, in standard deviations: small changes stay pale.
 _SMALL_MOVE = 0.5
 
 
 class TraversalDisplay:
-    """A real sample, decoded while one of its active dimensions runs through its usual values.
+    """Sample decoded while one of its active dimensions runs through its usual values.
 
-    Images: the sample itself, one decoded image for each value, and the last less the first (red
-    where the dimension makes the image brighter, blue where darker). Tables: the features that
-    move most, their decoded values written in X's units, coloured by how far they have moved.
+    For images, it shows the sample, a decoded image for each value, and the last image minus the
+    first (red where it is brighter, blue where it is darker). For tables, it shows the features
+    that change most, with decoded values in the units of X, coloured by their change.
 
-    With `by_class`, a row for each class that has the dimension: a sample of each, all at the same
-    values; of a table the features of each that move most.
+    With `by_class`, it shows one sample of each class that activates the dimension, all at the same
+    values. For tables, it shows the features of each class that change most.
 
-    Use `from_estimator`.
+    Make it with `from_estimator`.
 
     Parameters
     ----------
     traversal : Traversal or list of Traversal
-        From :func:`~sklearn_classvsc.inspection.traverse`; of each class, a list.
+        Result of :func:`~sklearn_classvsc.inspection.traverse`, or a list with one for each class.
     original : ndarray of shape (n_features,) or (n_classes, n_features)
-        The sample that the sweep starts from.
+        The sample before the sweep, or one for each class.
     feature_names : list of str
         Names of the features.
     scale : ndarray of shape (n_features,)
-        Standard deviations of the features, by which their movements are compared.
+        Standard deviations of the features, the unit of their changes.
     image_shape : tuple of (height, width) or (height, width, 3), default=None
-        Shape of a sample that is an image; None means a table.
+        Shape of the samples as images. None shows samples as rows of a table.
     name : str, default=""
-        What a user calls the dimension.
+        Name of the dimension.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        Where it was plotted.
+        Axes of the plot.
     figure_ : matplotlib Figure
-        The figure of `ax_`.
+        Figure of the axes.
     im_ : matplotlib AxesImage
         The images, or the coloured table.
 
     See Also
     --------
-    sklearn_classvsc.inspection.feature_effects : The same in figures, averaged over samples.
+    sklearn_classvsc.inspection.traverse : The sweep as arrays.
+    sklearn_classvsc.inspection.feature_effects : Effects as a table, averaged over samples.
 
     Examples
     --------
@@ -120,12 +121,12 @@ class TraversalDisplay:
         k: int = 8,
         ax: Axes | None = None,
     ) -> Self:
-        """Sweep a dimension, and plot what is decoded.
+        """Sweep a dimension, and plot the decoded samples.
 
         Parameters
         ----------
         est : estimator
-            Fitted, with `transform` and `inverse_transform`.
+            Fitted, with `transform` and `inverse_transform`, or a fitted Pipeline.
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Samples.
         y : array-like of shape (n_samples,), default=None
@@ -133,23 +134,23 @@ class TraversalDisplay:
         dimension : int
             The dimension to sweep.
         label : object, default=None
-            The class to stay within. None: all samples.
+            A class in `y`: only its samples are used. None uses all samples.
         by_class : bool, default=False
-            Whether to sweep the dimension in each class at least half of which has it, over the
-            same values: quantiles of those in all samples.
+            Whether to sweep the dimension in each class that activates it. The values are quantiles
+            over all samples, the same for each class.
         n_steps : int, default=7
             Number of values, at least two.
         quantiles : tuple of (lowest, highest), default=(0.05, 0.95)
-            Where the sweep starts and ends among the dimension's non-zero values.
+            Quantiles of the non-zero values of the dimension at the start and end of the sweep.
         image_shape : tuple of (height, width) or (height, width, 3), default=None
-            Shape of a sample that is an image; None means a table.
+            Shape of the samples as images. None shows samples as rows of a table.
         names : mapping, path or None, default=None
-            What you call the dimensions: from numbers to names, or the file that the page of a
-            report exports.
+            Your names of the dimensions: a mapping from their indices to names, or the JSON file
+            that the page of a report exports.
         k : int, default=8
             Number of features of a table to show.
         ax : matplotlib Axes, default=None
-            Where to plot; None makes a figure.
+            Axes to plot on. None makes a new figure.
 
         Returns
         -------
@@ -159,14 +160,21 @@ class TraversalDisplay:
         Raises
         ------
         ValueError
-            If no sample of the class has the dimension active, or an argument is not as described.
+            If the dimension is active in no sample of the class, or an argument is not as
+            described.
+        ImportError
+            If matplotlib is not installed.
         """
         est, X = unroll(est, X)
         if by_class:
             if label is not None:
-                raise ValueError(f"label is {brief(label)}, but by_class sweeps all: pass one.")
+                raise ValueError(
+                    f"label is {brief(label)}, but by_class sweeps all classes: pass one of them."
+                )
             if y is None:
-                raise ValueError("y is None, but classes are swept: pass the labels of X as y.")
+                raise ValueError(
+                    "y is None, but by_class needs classes: pass the labels of X as y."
+                )
             X, y = labeled_rows(est, X, y)
             found = traverse_classes(est, X, y, dimension, n_steps, quantiles)
         else:
@@ -201,7 +209,7 @@ class TraversalDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to plot; None makes a figure.
+            Axes to plot on. None makes a new figure.
         k : int, default=8
             Number of features of a table to show.
 
@@ -214,6 +222,8 @@ class TraversalDisplay:
         ------
         ValueError
             If `k` is below 1, or `image_shape` does not fit the features.
+        ImportError
+            If matplotlib is not installed.
         """
         from sklearn_classvsc.displays import _plot
 
@@ -243,8 +253,8 @@ class TraversalDisplay:
         Returns
         -------
         frame : DataFrame of n_steps * n_features rows
-            Columns `step`, `quantile` and `value` of the dimension, `feature` and `decoded`, the
-            feature's value in X's units; with several classes, `class` first.
+            Columns `step`, `quantile` and `value` of the dimension, `feature`, and `decoded`, the
+            value of the feature in the units of X. With several classes, `class` comes first.
         """
         frames = []
         for t in self._all:
@@ -266,7 +276,7 @@ class TraversalDisplay:
         return self.traversal if isinstance(self.traversal, list) else [self.traversal]
 
     def _plot_classes(self, ax: Axes | None, k: int) -> None:
-        """Plot a row for each class; of a table, one for each of its features that move most."""
+        """Plot a row for each class, or for each of its features that change most."""
         from sklearn_classvsc.displays import _plot
 
         names = [_plot.literal(t.label, 20) for t in self._all]
@@ -331,7 +341,7 @@ class TraversalDisplay:
         names: list[str],
         values: list[str],
     ) -> None:
-        """Plot rows of decoded values, coloured by how far they have moved."""
+        """Plot rows of decoded values, coloured by their change."""
         from sklearn_classvsc.displays import _plot
 
         self.ax_ = ax = _plot.new_axes(ax, 0.65 * len(values) + 3.2, 0.3 * len(names) + 1.2)
@@ -341,7 +351,7 @@ class TraversalDisplay:
             moved, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto", interpolation="none"
         )
         colorbar = self.figure_.colorbar(self.im_, ax=ax, fraction=0.05, pad=0.02)
-        colorbar.set_label("moved, in standard deviations")
+        colorbar.set_label("change, in standard deviations")
         _plot.label_axis(ax.yaxis, names)
         _plot.label_axis(ax.xaxis, values)
         _plot.lay_out(ax)

@@ -1,14 +1,13 @@
 """Measures of what sparse codes say about classes.
 
-Functions of arrays, independent of the estimators: the codes of a PCA, of a dictionary or of
-any other encoder are scored by the same definitions. ``activations`` is always an (n, d) array
-or sparse matrix, boolean or of codes, in which *non-zero means active*; ``y`` holds one class
-label per sample. Measure on held-out data.
+Most functions take arrays and do not depend on the estimators: they score the codes of a PCA, a
+dictionary or any other encoder by the same definitions. ``activations`` is an (n, d) array or
+sparse matrix of booleans or codes, in which *non-zero means active*. ``y`` holds one class label
+for each sample. Measure on held-out data.
 
-The functions that take ``(estimator, X, y)`` are scorers for ``GridSearchCV`` and
-``cross_validate``, to be passed as they are. Two figures of sparsity need no function of their
-own: the density of each dimension is a column of :func:`dimension_roles`, and its sum is the mean
-number of active dimensions (L0).
+Functions that take ``(estimator, X, y)`` are scorers: pass them to ``GridSearchCV`` or
+``cross_validate``. The density of each dimension is a column of :func:`dimension_roles`; its sum is
+the mean number of active dimensions (L0).
 """
 
 from sklearn_classvsc.metrics._coherence import topic_coherence

@@ -1,4 +1,4 @@
-"""Topic coherence: whether the words that a factor raises occur in the same documents."""
+"""Topic coherence: whether the words of a factor occur in the same documents."""
 
 from __future__ import annotations
 
@@ -24,41 +24,45 @@ def topic_coherence(
 ) -> NDArray[np.float64]:
     r"""Measure whether the words that each factor raises most occur in the same documents.
 
-    The mean over pairs of the `top_k` words of largest positive weight. With :math:`p_i` the share
-    of the documents of X that have word i and :math:`p_{ij}` of those that have both,
+    The coherence of a factor is a mean over all pairs of its `top_k` words of largest positive
+    weight. With :math:`p_i` the share of the documents of X that contain word i, and :math:`p_{ij}`
+    the share that contain both words, the measure of a pair is
 
     .. math:: \mathrm{npmi}(i, j) = \frac{\log p_{ij} - \log p_i p_j}{-\log p_{ij}},
 
-    which is 1 for words that occur together only, 0 for independent ones, and -1 for words that
-    never meet. With :math:`n_i` and :math:`n_{ij}` the numbers of these documents, and i the word
-    of larger weight,
+    which is 1 for words that only occur together, 0 for independent words, and -1 for words that
+    never occur together. With :math:`n_i` and :math:`n_{ij}` the numbers of these documents, and i
+    the word of larger weight, the other measure is
 
     .. math:: \mathrm{umass}(i, j) = \log \frac{n_{ij} + 1}{n_i}.
 
     Parameters
     ----------
     components : array-like of shape (n_factors, n_words)
-        Weights of the words: ``components_`` of an NMF or an LDA, or what
-        :func:`sklearn_classvsc.inspection.feature_effects` returns. Only words of positive weight
-        count.
+        Weights of the words: ``components_`` of an NMF or an LDA, or the DataFrame of
+        :func:`sklearn_classvsc.inspection.feature_effects`. Only words of positive weight count.
     X : {array-like, sparse matrix} of shape (n_documents, n_words)
-        Counts of words, in the order of the columns of `components`. Only whether a word is there
-        matters. Documents that nothing was fitted to judge most honestly.
+        Counts of words, in the order of the columns of `components`. Only whether a count is zero
+        matters. Pass held-out documents.
     top_k : int, default=10
-        Number of words, at least 2. Compare figures of the same number only.
+        Number of words, at least 2. Compare coherences only at the same number.
     measure : {"npmi", "umass"}, default="npmi"
         The measure of a pair.
 
     Returns
     -------
     coherence : ndarray of shape (n_factors,)
-        Higher is better. NaN for a factor that raises fewer than two words, such as one that is
-        never active.
+        Higher is better. NaN for a factor with fewer than two words of positive weight, such as
+        an unused one.
 
     Raises
     ------
     ValueError
-        If an argument is not as described, or, for "umass", X lacks one of the words.
+        If an argument is not as described, or if X lacks one of the words with "umass".
+
+    See Also
+    --------
+    sklearn_classvsc.inspection.feature_effects : Weights of the words of each dimension.
 
     References
     ----------
@@ -73,7 +77,7 @@ def topic_coherence(
     >>> from sklearn_classvsc.metrics import topic_coherence
     >>> X = [[1, 1, 0, 0], [2, 1, 0, 0], [0, 0, 1, 1], [0, 0, 3, 0]]
     >>> topics = [[0.7, 0.3, 0, 0], [0, 0.1, 0.9, 0]]
-    >>> topic_coherence(topics, X, top_k=2)  # they always meet; they never do
+    >>> topic_coherence(topics, X, top_k=2)  # always together; never together
     array([ 1., -1.])
     """
     check_scalar(top_k, "top_k", Integral, min_val=2)
@@ -85,8 +89,8 @@ def topic_coherence(
     counts = check_matrix(X, "X", accept_sparse="csc")
     if weights.shape[1] != counts.shape[1]:
         raise ValueError(
-            f"components has {weights.shape[1]} words, but X has {counts.shape[1]}: they must be "
-            "the same words, in the same order."
+            f"components has {weights.shape[1]} words, but X has {counts.shape[1]}: pass the same "
+            "words in the same order."
         )
     weights = np.nan_to_num(weights, nan=0.0)
     order = np.argsort(-weights, axis=1, kind="stable")[:, :top_k]
@@ -105,7 +109,7 @@ def topic_coherence(
             if not (n_i := together[i, i]).all():
                 raise ValueError(
                     f"no document of X has word {words[i[n_i == 0][0]]}, which measure='umass' "
-                    "divides by: count words in the documents of the fit, or use 'npmi'."
+                    "divides by: pass the documents of the fit, or use measure='npmi'."
                 )
             values[factor] = np.log((together[i, j] + 1) / n_i).mean()
         else:
@@ -117,7 +121,7 @@ def topic_coherence(
 def _npmi(
     p: NDArray[np.float64], p_i: NDArray[np.float64], p_j: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return the measure of pairs: -1 if they never meet, and 1 if all documents have both."""
+    """Return the NPMI of pairs: -1 if they never occur together, 1 if all documents have both."""
     npmi = np.where(p == 0, -1.0, 1.0)
     met = (p > 0) & (p < 1)
     npmi[met] = np.log(p_i[met] * p_j[met]) / np.log(p[met]) - 1

@@ -1,4 +1,4 @@
-"""How much of their active dimensions samples of a class share, and classes with each other."""
+"""Overlap of supports within a class and between classes, and tests of it."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from sklearn_classvsc.metrics._roles import assign_roles
 
 
 def class_consistency_score(activations: MatrixLike, y: ArrayLike) -> float:
-    r"""Share of its active dimensions that a sample has in common with another of its class.
+    r"""Share of the active dimensions of a sample that another sample of its class has too.
 
     With :math:`k_{cj}` the number of the :math:`n_c` samples of class c in which dimension j is
     active,
 
     .. math:: C_c = \frac{\sum_j k_{cj} (k_{cj} - 1) / (n_c (n_c - 1))}{\sum_j k_{cj} / n_c},
 
-    the expected overlap of the supports of two distinct samples over their expected size; the
-    score is the unweighted mean over classes. A class with no active dimension counts 0, so that
-    a dead code does not score 1; a class of one sample has no pair and is left out.
+    the expected overlap of the supports of two distinct samples over their expected size. The
+    score is the unweighted mean over classes. A class without active dimensions counts as 0, so
+    that a code without active dimensions does not score 1. A class of one sample is left out.
 
-    A code in which every dimension is always active scores 1: read it with
+    A code in which every dimension is always active scores 1. Read the score together with
     :func:`class_contrast_score`.
 
     Parameters
     ----------
     activations : {array-like, sparse matrix} of shape (n_samples, n_dimensions)
-        Boolean activations, or codes, whose non-zeros are the active dimensions.
+        Boolean activations, or codes, in which non-zero means active.
     y : array-like of shape (n_samples,) or (n_samples, n_labels)
-        Class labels; of several labels an indicator, see the page on metrics.
+        Class labels, or an indicator of several labels (see the page on metrics).
 
     Returns
     -------
@@ -52,6 +52,7 @@ def class_consistency_score(activations: MatrixLike, y: ArrayLike) -> float:
     See Also
     --------
     class_sharing_matrix : The same for each class, and between classes.
+    class_contrast_score : Consistency minus the sharing between classes.
     jensen_shannon_consistency : The divergence of activation probabilities.
 
     Examples
@@ -65,27 +66,38 @@ def class_consistency_score(activations: MatrixLike, y: ArrayLike) -> float:
 
 
 def class_sharing_matrix(activations: MatrixLike, y: ArrayLike) -> NDArray[np.float64]:
-    r"""Share of their active dimensions that two classes have in common.
+    r"""Share of their active dimensions that samples of two classes have in common.
 
     Off the diagonal, with :math:`p_{cj}` the fraction of class c in which dimension j is active,
 
     .. math:: M_{cc'} = \frac{2 \sum_j p_{cj} p_{c'j}}{\sum_j p_{cj} + \sum_j p_{c'j}},
 
-    the expected overlap of a sample of c and a sample of c', and 0 where neither class has an
-    active dimension. On the diagonal, the consistency of the class (two distinct samples of it).
+    the expected overlap of a sample of c and a sample of c'. It is 0 if neither class has an
+    active dimension. The diagonal holds the consistency of each class, which compares two distinct
+    samples.
 
     Parameters
     ----------
     activations : {array-like, sparse matrix} of shape (n_samples, n_dimensions)
-        Boolean activations, or codes, whose non-zeros are the active dimensions.
+        Boolean activations, or codes, in which non-zero means active.
     y : array-like of shape (n_samples,) or (n_samples, n_labels)
-        Class labels; of several labels an indicator, see the page on metrics.
+        Class labels, or an indicator of several labels (see the page on metrics).
 
     Returns
     -------
     M : ndarray of shape (n_classes, n_classes)
-        Symmetric, in [0, 1]; classes in the order of ``np.unique(y)``, or of the columns of an
-        indicator. The diagonal is NaN for a class of one sample, or none.
+        Symmetric, in [0, 1], with classes in the order of ``np.unique(y)`` or of the columns of an
+        indicator. The diagonal is NaN for a class with fewer than two samples.
+
+    Raises
+    ------
+    ValueError
+        If `activations` or `y` is not as described.
+
+    See Also
+    --------
+    class_consistency_score : The mean of the diagonal.
+    sklearn_classvsc.displays.SharingDisplay : A picture of the matrix.
 
     Examples
     --------
@@ -103,20 +115,20 @@ def class_contrast_score(
 ) -> float:
     """Class consistency minus the mean sharing between different classes.
 
-    It rewards codes that are alike within a class *and* different between classes: a code that is
-    always on, or always off, has contrast 0.
+    A high score means that supports are alike within a class *and* differ between classes. A code
+    with all dimensions always active, or always inactive, has contrast 0.
 
     Parameters
     ----------
     activations : {array-like, sparse matrix} of shape (n_samples, n_dimensions)
-        Boolean activations, or codes, whose non-zeros are the active dimensions.
+        Boolean activations, or codes, in which non-zero means active.
     y : array-like of shape (n_samples,) or (n_samples, n_labels)
-        Class labels, of at least two classes; of several labels an indicator, see the page on
-        metrics.
+        Labels of at least two classes, or an indicator of several labels (see the page on
+        metrics).
     include_global : bool, default=False
-        Whether to take all dimensions. By default the global ones, with the defaults of
-        :func:`dimension_roles`, are left out: what every class has cannot tell them apart. A code
-        whose dimensions are all global has contrast 0.
+        Whether to count global dimensions too. By default they are left out, since they do not
+        tell classes apart; they are global by the defaults of :func:`dimension_roles`. A code whose
+        dimensions are all global has contrast 0.
 
     Returns
     -------
@@ -126,8 +138,13 @@ def class_contrast_score(
     Raises
     ------
     ValueError
-        If there are fewer than two classes, by default of five samples or more; or if no class
-        has two samples.
+        If there are fewer than two classes, or if no class has two samples. Unless
+        `include_global`, at least two classes need five samples each.
+
+    See Also
+    --------
+    class_consistency_score : The first term.
+    class_sharing_matrix : The sharing of each pair of classes.
 
     Examples
     --------
@@ -147,28 +164,33 @@ def class_contrast_score(
 
 
 def ordinal_sharing_score(activations: MatrixLike, y: ArrayLike) -> float:
-    """Whether classes share fewer dimensions the further apart they are in their order.
+    """Score whether classes share fewer dimensions the further apart they are in their order.
 
-    The negative of Spearman's rank correlation, over pairs of classes, of their distance in the
-    order of the labels and of :func:`class_sharing_matrix` over the dimensions that are not
-    global. For classes that are bins of a number, sharing should fall with the distance.
+    The score is the negative of Spearman's rank correlation, over pairs of classes, between their
+    distance in the order of the labels and their :func:`class_sharing_matrix` without global
+    dimensions. If classes are bins of a number, sharing should fall with the distance.
 
     Parameters
     ----------
     activations : {array-like, sparse matrix} of shape (n_samples, n_dimensions)
-        Boolean activations, or codes, whose non-zeros are the active dimensions.
+        Boolean activations, or codes, in which non-zero means active.
     y : array-like of shape (n_samples,)
-        Class labels that can be ordered, of at least three classes.
+        Labels of at least three classes, whose sorted order is that of the classes.
 
     Returns
     -------
     score : float
-        In [-1, 1]; 1 where sharing falls with every step, 0 without any trend.
+        In [-1, 1]; 1 if sharing falls with every step, 0 without a trend.
 
     Raises
     ------
     ValueError
         If there are fewer than three classes of five samples or more.
+
+    See Also
+    --------
+    class_sharing_matrix : The sharing of each pair of classes.
+    category_sharing_test : Classes that form categories.
 
     Examples
     --------
@@ -195,7 +217,7 @@ class CategorySharing(NamedTuple):
     statistic : float
         `within` - `across`.
     pvalue : float
-        Probability of as large a statistic were the groups drawn at random.
+        Probability of a statistic at least as large for groups drawn at random.
     within : float
         Mean sharing of two different classes of one group.
     across : float
@@ -219,38 +241,42 @@ def category_sharing_test(
     """Test whether classes of one category share more active dimensions than other classes.
 
     The statistic is the mean of :func:`class_sharing_matrix` over pairs of different classes of
-    one group, minus its mean over pairs of a class of a group and a class outside that group; over
-    the dimensions that are not global. Its null distribution permutes the class labels: groups of
-    the same sizes, drawn at random from all classes.
+    one group, minus its mean over pairs of a class of a group and a class outside that group.
+    Global dimensions are left out. The null distribution draws groups of the same sizes at random
+    from all classes.
 
     Parameters
     ----------
     activations : {array-like, sparse matrix} of shape (n_samples, n_dimensions)
-        Boolean activations, or codes, whose non-zeros are the active dimensions.
+        Boolean activations, or codes, in which non-zero means active.
     y : array-like of shape (n_samples,)
         Class labels.
     groups : sequence of collections of class labels
         Disjoint categories, such as ``[{5, 7, 9}, {0, 2, 4, 6}]`` for the footwear and the upper
-        body of Fashion-MNIST. They need not cover all classes. Pass one category alone to test
-        that one.
+        body of Fashion-MNIST. They need not cover all classes. Pass one category to test it alone.
     n_permutations : int, default=9999
         Number of random groupings. The p-value, ``(1 + #{as large}) / (1 + n_permutations)``, is
-        never 0, but it cannot be much below one over the number of distinct groupings: three
-        classes of ten give 120.
+        never 0. It cannot be much below one over the number of distinct groupings, which is 120 for
+        three of ten classes.
     random_state : int, RandomState instance or None, default=None
         Draws the permutations.
 
     Returns
     -------
     result : CategorySharing
-        Named tuple ``(statistic, pvalue, within, across)``; one-sided, small p-values mean that
-        classes of a category share more.
+        Named tuple ``(statistic, pvalue, within, across)``. The test is one-sided: a small p-value
+        means that classes of a category share more.
 
     Raises
     ------
     ValueError
-        If a label of `groups` is not in `y` or is in two groups; if no group has two classes; if
-        no class is outside a group.
+        If a label of `groups` is not in `y` or is in two groups, if no group has two classes, or
+        if no class is outside a group.
+
+    See Also
+    --------
+    class_sharing_matrix : The sharing of each pair of classes.
+    ordinal_sharing_score : Classes that have an order.
 
     Examples
     --------
@@ -275,16 +301,16 @@ def category_sharing_test(
     n_across = 2 * len(group) * (len(M) - 1) - (len(group) * (len(group) - 1)) - n_within
     if not n_within or not n_across:
         raise ValueError(
-            f"groups is {brief(groups)}, but the test compares pairs of classes within a group "
-            "with pairs across its border: it needs a group of two classes and a class outside it."
+            f"groups is {brief(groups)}, but the test compares pairs within a group with pairs "
+            "across its border: it needs a group of two classes and a class outside it."
         )
 
     def sharing(members: NDArray[np.intp]) -> NDArray[np.float64]:
         """Mean sharing (within, across) of the groupings in the rows of `members`."""
         grouped = np.zeros((len(members), len(M)))
         np.put_along_axis(grouped, members, 1, axis=1)
-        # Ordered pairs, so that all counts are even; across = all pairs that touch a group, less
-        # the doubly counted pairs between members, less those within.
+        # Counts ordered pairs. Pairs across: all pairs that touch a group, minus pairs between
+        # members, which were counted twice, minus pairs within a group.
         between = (grouped @ M * grouped).sum(axis=1)
         pairs = members[:, first] * len(M) + members[:, second]
         within = 2 * M.take(pairs).sum(axis=1)
@@ -296,7 +322,7 @@ def category_sharing_test(
     for batch in gen_batches(n_permutations, max(1, 2**20 // max(len(first), len(M)))):
         drawn = [rng.permutation(len(M))[: len(group)] for _ in range(batch.stop - batch.start)]
         w, a = sharing(np.array(drawn))
-        # Groupings that tie with the observed one count, whatever the order their sums round in.
+        # The tolerance counts ties whose sums were rounded in another order.
         n_as_large += int((w - a >= within - across - 1e-12).sum())
     return CategorySharing(within - across, (1 + n_as_large) / (1 + n_permutations), within, across)
 
@@ -315,7 +341,7 @@ def _mean_consistency(consistency: NDArray[np.float64]) -> float:
     if np.isnan(consistency).all():
         raise ValueError(
             f"y has {len(consistency)} classes of one sample each, but consistency compares two "
-            "samples of a class: score more samples."
+            "samples of a class: pass more samples."
         )
     return float(np.nanmean(consistency))
 
@@ -337,17 +363,16 @@ def _without_global(counts: ClassCounts) -> ClassCounts:
 def _check_groups(
     groups: Sequence[Collection[Any]], classes: NDArray[Any]
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Positions of the grouped classes, and the group of each."""
+    """Return the positions of the grouped classes, and the group of each."""
     position = {label: i for i, label in enumerate(classes.tolist())}
     labels = [label for group in groups for label in group]
     if unknown := [label for label in labels if label not in position]:
         raise ValueError(
-            f"groups names {brief(unknown)}, but the classes of y are "
-            f"{brief(list(position))}: name these."
+            f"groups names {brief(unknown)}, but the classes of y are {brief(list(position))}."
         )
     if len(set(labels)) < len(labels):
         raise ValueError(
-            f"groups is {brief(groups)}, but each class may be in one group only, once."
+            f"groups is {brief(groups)}, but each class may be in one group only, and only once."
         )
     sizes = [len(group) for group in groups]
     return np.array([position[label] for label in labels], dtype=np.intp), np.repeat(

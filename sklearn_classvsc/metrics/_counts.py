@@ -1,4 +1,4 @@
-"""Validate (activations, y) once and count: what all class-wise metrics are functions of."""
+"""Validation of activations and labels, and the counts that all class-wise metrics use."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from sklearn_classvsc.labels import Indicator, as_indicator
 
 MatrixLike: TypeAlias = ArrayLike | sparray | spmatrix
 
-# Dense input is read in slices of about this many elements (32 MB of float64), so that no
-# temporary is as large as the input.
+# Dense input is read in slices of about so many elements (32 MB of float64), so that temporaries
+# stay small.
 _BATCH_ELEMENTS = 2**22
 
 
@@ -29,7 +29,7 @@ class ClassCounts:
     Attributes
     ----------
     classes : ndarray of shape (C,)
-        Sorted class labels, or those of the columns of an indicator.
+        Sorted class labels, or the labels of the columns of an indicator.
     sizes : ndarray of shape (C,)
         Samples per class, n_c.
     active : ndarray of shape (C, d)
@@ -58,8 +58,8 @@ class ClassCounts:
         if (n_large := int(large.sum())) < at_least:
             raise ValueError(
                 f"y has {n_large} of its {len(large)} classes with at least {min_samples} samples, "
-                f"but at least {at_least} are needed: score more samples, or more classes; in "
-                "cross-validation, split by StratifiedKFold."
+                f"but at least {at_least} are needed: pass more samples or more classes. In "
+                "cross-validation, split with StratifiedKFold."
             )
         return self.restrict(classes=large)
 
@@ -75,7 +75,7 @@ def class_counts(activations: MatrixLike, y: ArrayLike) -> ClassCounts:
 
 
 def _label_counts(A: Any, y: Indicator) -> ClassCounts:
-    """Count for each label the samples that have it, whatever other labels they have."""
+    """Count the samples of each label, whatever other labels they have."""
     check_consistent_length(A, y.members)
     members = csr_array(y.members, dtype=np.float64)
     active = np.zeros((y.members.shape[1], A.shape[1]))
@@ -88,15 +88,15 @@ def _label_counts(A: Any, y: Indicator) -> ClassCounts:
 def check_matrix(
     matrix: MatrixLike, name: str, *, accept_sparse: str | bool = "csr", missing: bool = False
 ) -> Any:
-    """Validate a numeric matrix, left sparse where `accept_sparse` names a format.
+    """Validate a numeric matrix, and return it dense or in the sparse format `accept_sparse`.
 
-    It must be finite, but for NaN where values may be `missing`.
+    Its values must be finite; with `missing`, they may be NaN too.
     """
     finite = "allow-nan" if missing else True
     checked: Any = check_array(
         matrix, accept_sparse=accept_sparse, ensure_all_finite=finite, input_name=name
     )
-    # A sparse array, for the `*` of a sparse matrix is the product of matrices.
+    # Sparse arrays, since `*` of sparse matrices multiplies matrices.
     as_array: Any = csc_array if accept_sparse == "csc" else csr_array
     return as_array(checked) if issparse(checked) else checked
 
@@ -125,13 +125,13 @@ def check_labels(y: ArrayLike, matrix: Any) -> tuple[NDArray[Any], NDArray[np.in
     check_consistent_length(matrix, y)
     if as_indicator(y) is not None:
         raise ValueError(
-            f"y has the shape {np.shape(y)}, but one label of each sample is needed here: pass one "
-            "column of the indicator at a time."
+            f"y has the shape {np.shape(y)}, but each sample must have one label: pass one column "
+            "of the indicator at a time."
         )
     y = column_or_1d(y)
     if missing := pd.Series(y, dtype=object).isna().sum():
         raise ValueError(
-            f"y has {missing} missing labels, but every sample needs a class: leave those samples "
+            f"y has {missing} missing labels, but every sample needs a class: leave these samples "
             "out of both arrays."
         )
     check_classification_targets(y)
@@ -140,9 +140,9 @@ def check_labels(y: ArrayLike, matrix: Any) -> tuple[NDArray[Any], NDArray[np.in
 
 
 def random_rows(n_rows: int, at_most: int) -> NDArray[np.intp]:
-    """Return so many rows at most, ascending: at random, for a stride can miss a class.
+    """Return at most so many random rows, ascending, the same at every call.
 
-    The same rows at every call.
+    A regular stride could miss a class.
     """
     if n_rows <= at_most:
         return np.arange(n_rows)
@@ -150,7 +150,7 @@ def random_rows(n_rows: int, at_most: int) -> NDArray[np.intp]:
 
 
 def balanced_rows(labels: NDArray[np.intp], n: int) -> NDArray[np.intp]:
-    """Return `n` rows of each class at random, or all it has; in the order of the data."""
+    """Return at most `n` random rows of each class, in the order of the data."""
     ordered = np.argsort(labels, kind="stable")
     groups = np.split(ordered, np.bincount(labels).cumsum()[:-1])
     picked = [rows[random_rows(len(rows), n)] for rows in groups]
@@ -162,7 +162,7 @@ def class_sums(
 ) -> NDArray[np.float64]:
     """Sum the rows of each class, or count their non-zeros: (n, d) -> (C, d)."""
     sums = np.zeros((n_classes, matrix.shape[1]))
-    # A batch costs C d for its sums, which must not outgrow what it costs to read it.
+    # A batch costs C d for its sums: larger batches keep that below the cost of reading them.
     for rows in row_batches(matrix, min_rows=n_classes):
         n_rows = rows.stop - rows.start
         one_hot = csr_array(
@@ -174,7 +174,7 @@ def class_sums(
 
 
 def row_batches(matrix: Any, *, min_rows: int = 1) -> Iterator[slice]:
-    """Slices of rows that bound the temporaries of a pass over a matrix."""
+    """Return slices of rows that bound the temporaries of a pass over a matrix."""
     n_samples, n_stored = matrix.shape[0], max(1, matrix.size)
     batch_size = max(min_rows, n_samples * _BATCH_ELEMENTS // n_stored)
     batches: Iterator[slice] = gen_batches(n_samples, batch_size)

@@ -1,4 +1,4 @@
-"""What the codes keep of the data, a block of samples at a time."""
+"""How well codes explain the data, measured in blocks of samples."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from sklearn.utils import check_array, gen_batches
 
 from sklearn_classvsc.metrics._counts import check_matrix, split_missing, to_dense
 
-#: Likelihoods of counts, whose totals the codes do not tell.
+#: Likelihoods of counts, whose codes do not hold the totals of the samples.
 COUNTS = frozenset({"multinomial", "poisson", "negative_binomial"})
-#: What one figure of fidelity is.
+#: Names of the measures of fidelity.
 DEVIANCE, POOLED, MEAN = (
     "explained deviance",
     "pooled explained variance",
     "mean explained variance",
 )
-#: Decoded values that are held at a time (32 MB of float64).
+#: Most decoded values that are held at a time (32 MB of float64).
 _BATCH_ELEMENTS = 2**22
 
 
 class Fidelity(NamedTuple):
-    """What the codes keep of each feature, and of all."""
+    """How well codes explain each feature, and all features."""
 
     variance: NDArray[np.float64]  # (f,), of the data
-    residual: NDArray[np.float64]  # (f,), variance of what decoding leaves
+    residual: NDArray[np.float64]  # (f,), variance of data minus decoded
     rmse: NDArray[np.float64]  # (f,)
-    explained_deviance: float | None  # of counts
-    measure: str  # what `score` is
+    explained_deviance: float | None  # only for counts
+    measure: str  # name of `score`
 
     @property
     def explained_variance(self) -> NDArray[np.float64]:
-        """Of each feature, (f,); NaN for constant ones."""
+        """Explained variance of each feature, (f,); NaN for constant ones."""
         varies = self.variance > 0
         return 1 - self.residual / np.where(varies, self.variance, np.nan)
 
@@ -45,29 +45,29 @@ class Fidelity(NamedTuple):
 
     @property
     def pooled(self) -> float:
-        """Explained variance of all features together: large ones weigh more."""
+        """Explained variance of all features together, weighted by their variance."""
         return float(1 - self.residual.sum() / self.variance.sum())
 
     @property
     def score(self) -> float:
-        """The one figure, by `measure`."""
+        """The figure that `measure` names."""
         if self.measure == DEVIANCE:
             return self.explained_deviance or 0.0
         return self.mean if self.measure == MEAN else self.pooled
 
 
 class Moments:
-    """Mean and sum of squared deviations of each feature, batch after batch; NaN is left out."""
+    """Running mean and sum of squared deviations of each feature, without NaN."""
 
     def __init__(self, n_features: int) -> None:
         self.n = np.zeros(n_features)
         self.mean, self.squares = np.zeros(n_features), np.zeros(n_features)
 
     def add(self, batch: NDArray[np.float64]) -> None:
-        """Take in some more samples (Chan, Golub, LeVeque, 1983)."""
+        """Add samples (Chan, Golub, LeVeque, 1983)."""
         known = ~np.isnan(batch)
         n = known.sum(axis=0)
-        # From the first value, so that the variance of a constant is 0 whatever its size.
+        # Subtracts the first value, so that the variance of a large constant is exactly 0.
         origin = np.nan_to_num(batch[known.argmax(axis=0), np.arange(batch.shape[1])])
         centred = np.nan_to_num(batch - origin, copy=False)
         offset = centred.sum(axis=0) / np.maximum(n, 1)
@@ -85,18 +85,18 @@ class Moments:
 
 
 def is_counts(est: Any) -> bool:
-    """Return whether a fitted estimator is a model of counts."""
+    """Return whether a fitted estimator is a model for counts."""
     return getattr(est, "likelihood_", None) in COUNTS
 
 
 def row_blocks(X: Any) -> Iterator[slice]:
-    """Slices of rows that bound what is dense at a time."""
+    """Return slices of rows that bound the dense values at a time."""
     blocks: Iterator[slice] = gen_batches(X.shape[0], max(1, _BATCH_ELEMENTS // X.shape[1]))
     return blocks
 
 
 def dense(matrix: Any, name: str) -> NDArray[np.floating]:
-    """Return a finite matrix of floats, dense."""
+    """Return a dense, finite matrix of floats."""
     checked: NDArray[np.floating] = check_array(
         to_dense(matrix), dtype=[np.float64, np.float32], input_name=name
     )
@@ -104,7 +104,7 @@ def dense(matrix: Any, name: str) -> NDArray[np.floating]:
 
 
 def with_totals(X_hat: NDArray[Any], X: NDArray[Any]) -> NDArray[np.float64]:
-    """Return decoded counts at the totals that the samples have."""
+    """Return decoded counts scaled to the totals of the samples."""
     total = X_hat.sum(axis=1, dtype=np.float64, keepdims=True)
     return X_hat * (X.sum(axis=1, dtype=np.float64, keepdims=True) / np.maximum(total, 1e-300))
 
@@ -112,18 +112,18 @@ def with_totals(X_hat: NDArray[Any], X: NDArray[Any]) -> NDArray[np.float64]:
 def measure_fidelity(
     X: Any, decode: Callable[[slice], Any], likelihood: str | None = None
 ) -> Fidelity:
-    """Measure what is decoded of samples.
+    """Measure how well decoded samples fit the data.
 
     Parameters
     ----------
     X : array or CSR of shape (n_samples, n_features)
-        Samples; NaN, a missing value, is left out.
+        Samples; NaN is a missing value and is left out.
     decode : callable
-        From a slice of rows to what is decoded of them.
+        Maps a slice of rows to their decoded samples.
     likelihood : str or None
-        Of the model. Counts are decoded at their own totals, and have an explained deviance: that
-        of Poisson counts against a model in which all samples have the same shares. Features of a
-        Bernoulli model have one unit, so that they are pooled.
+        Likelihood of the model. Decoded counts are scaled to the totals of the samples, and have an
+        explained deviance: the Poisson deviance, compared with a model in which all samples have
+        the same shares. Features of a Bernoulli model have one unit and are pooled.
 
     Raises
     ------
@@ -150,8 +150,8 @@ def measure_fidelity(
         residual.add(batch - X_hat)
     if not data.squares.any():
         raise ValueError(
-            "X has constant features only, but the reconstruction is measured against their "
-            "variance: pass more, and different, samples."
+            "X has constant features only, but the reconstruction is compared with their variance: "
+            "pass more samples that differ."
         )
     rmse = np.sqrt(residual.variance + residual.mean**2)
     deviance = gained / lost if counts and lost else None
@@ -160,12 +160,12 @@ def measure_fidelity(
 
 
 def sums_of(X: Any, axis: int = 0) -> Any:
-    """Return sums over samples, or features, missing values left out."""
+    """Return sums over samples or features, without missing values."""
     return split_missing(X)[1].sum(axis=axis)
 
 
 def fidelity_of(est: Any, X: Any) -> Fidelity:
-    """Measure what an estimator's codes keep of samples."""
+    """Measure how well the codes of an estimator explain samples."""
     X, Z = check_matrix(X, "X", missing=True), est.transform(X)
     if hasattr(Z, "iloc"):
         Z = Z.to_numpy()

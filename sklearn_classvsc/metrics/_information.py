@@ -1,4 +1,4 @@
-"""What the activations tell about the class, and how far a class disagrees with itself."""
+"""Information of activations about the class, and divergence of activations within a class."""
 
 from __future__ import annotations
 
@@ -28,29 +28,38 @@ def activation_information(
     of: Literal["support", "value"] = "support",
     random_state: int | RandomState | None = None,
 ) -> NDArray[np.float64]:
-    r"""Mutual information of each dimension and the class, in nats.
+    r"""Mutual information between each dimension and the class, in nats.
 
     Parameters
     ----------
     activations : {array-like, sparse matrix} of shape (n_samples, n_dimensions)
-        Boolean activations, or codes, whose non-zeros are the active dimensions.
+        Boolean activations, or codes, in which non-zero means active.
     y : array-like of shape (n_samples,)
         Class labels.
     of : {"support", "value"}, default="support"
-        - "support": :math:`I(1[z_j \ne 0]; y)`, whether the dimension is active. The plug-in
-          estimate, in O(n d) time.
+        - "support": :math:`I(1[z_j \ne 0]; y)`, the information of whether the dimension is
+          active. This is the plug-in estimate, in O(n d) time.
         - "value": :math:`I(z_j; y)`, by the chain rule
           :math:`I(1[z_j \ne 0]; y) + P(z_j \ne 0) \, I(z_j; y \mid z_j \ne 0)`, whose last factor
-          is estimated from the three nearest neighbours among the active samples, as by
-          :func:`~sklearn.feature_selection.mutual_info_classif`, in O(n log n) time for each
+          is estimated from the three nearest neighbours among the active samples, as in
+          :func:`~sklearn.feature_selection.mutual_info_classif`. It takes O(n log n) time for each
           dimension.
     random_state : int, RandomState instance or None, default=None
-        Breaks ties between neighbours. Not used by "support".
+        Draws the noise that breaks ties between neighbours. "support" does not use it.
 
     Returns
     -------
     information : ndarray of shape (n_dimensions,)
-        At most the entropy of `y`.
+        From 0 to the entropy of `y`.
+
+    Raises
+    ------
+    ValueError
+        If `of` is neither "support" nor "value", or `activations` or `y` is not as described.
+
+    See Also
+    --------
+    support_information : What the whole support says beyond the class.
 
     References
     ----------
@@ -66,12 +75,12 @@ def activation_information(
     """
     if of not in ("support", "value"):
         raise ValueError(f"of is {of!r}, but must be 'support' or 'value'.")
-    check_labels(y, activations)  # of several labels there is no one distribution
+    check_labels(y, activations)  # the information needs one label for each sample
     counts = class_counts(activations, y)
     weights = counts.sizes / counts.sizes.sum()
     entropy_within = weights @ bernoulli_entropy(counts.rates)
     information: NDArray[np.float64] = bernoulli_entropy(weights @ counts.rates) - entropy_within
-    information = information.clip(min=0)  # independence may round to less
+    information = information.clip(min=0)  # rounding may make it negative
     if of == "value":
         information += _value_information(activations, y, random_state)
     return information
@@ -80,7 +89,7 @@ def activation_information(
 def _value_information(
     codes: MatrixLike, y: ArrayLike, random_state: int | RandomState | None
 ) -> NDArray[np.float64]:
-    """Information of the values beyond the support: P(active) I(z_j; y | active)."""
+    """Return the information of values beyond the support: P(active) I(z_j; y | active)."""
     rng = check_random_state(random_state)
     Z = check_matrix(codes, "activations", accept_sparse="csc")
     _, labels = check_labels(y, Z)
@@ -89,8 +98,8 @@ def _value_information(
         z = to_dense(Z[:, [j]])
         active = z[:, 0] != 0
         values, classes = z[active, 0].astype(np.float64), labels[active]
-        # A class met once has no neighbour to estimate from, and a constant no information; the
-        # noise that breaks ties would give it some.
+        # A class of one sample has no neighbour. A constant has no information, but the noise that
+        # breaks ties would give it some.
         if len(values) and np.ptp(values) and np.bincount(classes).max() > 1:
             information[j] = active.mean() * _neighbour_information(values, classes, rng)
     return information
@@ -101,8 +110,7 @@ def _neighbour_information(
 ) -> float:
     """Estimate I(value; label) by Ross's method.
 
-    Sorting finds the neighbours of numbers ten times faster than the trees that scikit-learn's
-    estimator grows for points of any dimension, one for each class.
+    It sorts numbers, which is ten times faster than scikit-learn's estimator with its trees.
     """
     z = values / values.std()
     z += 1e-10 * max(1, np.abs(z).mean()) * rng.standard_normal(len(z))
@@ -114,8 +122,8 @@ def _neighbour_information(
     first = last - size + 1
     n_neighbours = np.minimum(k, size - 1)
 
-    # The k nearest neighbours in the class lie in one of the k + 1 windows of k + 1 numbers that
-    # contain z: the one that reaches least far.
+    # The k nearest neighbours of z in its class and z are k + 1 sorted numbers in a row. Of the
+    # k + 1 such windows that contain z, they are the one that reaches least far.
     radius, low, high = np.full((3, len(z)), np.inf)
     for n_below in range(k + 1):
         start = np.arange(len(z)) - n_below
@@ -127,8 +135,8 @@ def _neighbour_information(
         radius, low, high = (
             np.where(nearer, new, old) for new, old in ((reach, radius), (from_, low), (to, high))
         )
-    # Samples of any class strictly nearer than the k-th: its own value bounds them, not z ± radius,
-    # which may round across it.
+    # Counts samples of any class that are nearer than the k-th neighbour. The bound is the value of
+    # that neighbour, since rounding may put z ± radius beyond it.
     everyone = np.sort(z)
     below = np.searchsorted(everyone, np.where(z - low == radius, low, z - radius), "right")
     above = np.searchsorted(everyone, np.where(high - z == radius, high, z + radius), "left")
@@ -141,8 +149,9 @@ def jensen_shannon_consistency(
 ) -> float:
     r"""Divergence of activation probabilities within a class, in nats; lower is more consistent.
 
-    Dimensions are independent Bernoulli variables, with entropy h, and their divergences are
-    summed. Per class, :math:`\pi_{cj}` being the mean of :math:`\gamma_j` over the class,
+    Dimensions are taken as independent Bernoulli variables with entropy h, and their divergences
+    are summed. With :math:`\pi_{cj}` the mean of :math:`\gamma_j` over class c, the divergence of
+    the class is
 
     .. math::
 
@@ -152,10 +161,10 @@ def jensen_shannon_consistency(
                            h\big(\tfrac{\gamma_{aj} + \gamma_{bj}}{2}\big)
                            - \tfrac12 h(\gamma_{aj}) - \tfrac12 h(\gamma_{bj}) \Big],
 
-    the second never more than the first. The centroid form is averaged over classes weighted by
-    their frequency: the information :math:`I(\Gamma; X \mid Y)` of the spikes beyond the class.
-    The pairwise form is averaged over the classes that have a pair, each counting the same. Neither
-    exceeds :math:`d \log 2`; both are 0 when every class has one sample.
+    The pairwise form never exceeds the centroid form. The centroid form is averaged over classes
+    by their frequency: it is the information :math:`I(\Gamma; X \mid Y)` of the spikes beyond the
+    class. The pairwise form is the unweighted mean over classes of at least two samples. Both are
+    at most :math:`d \log 2`, and 0 if every class has one sample.
 
     Parameters
     ----------
@@ -164,13 +173,22 @@ def jensen_shannon_consistency(
     y : array-like of shape (n_samples,)
         Class labels.
     form : {"centroid", "pairwise"}, default="centroid"
-        The centroid form takes O(n d) time; the pairwise form compares all pairs of a class,
-        :math:`O(\sum_c n_c^2 d)`: subsample large classes.
+        The centroid form takes O(n d) time. The pairwise form compares all pairs of a class, in
+        :math:`O(\sum_c n_c^2 d)` time: pass a subsample of large classes.
 
     Returns
     -------
     divergence : float
         In [0, d log 2].
+
+    Raises
+    ------
+    ValueError
+        If `form` is not one of the two, if `gamma` leaves [0, 1], or if `y` does not fit `gamma`.
+
+    See Also
+    --------
+    class_consistency_score : The overlap of supports, where higher is more consistent.
 
     References
     ----------
@@ -212,7 +230,7 @@ def _pairwise(G: NDArray[np.floating], labels: NDArray[np.intp]) -> float:
     for c in np.flatnonzero(np.bincount(labels) > 1):
         gamma = G[labels == c].astype(np.float64)
         n = len(gamma)
-        # Row by row, so that memory stays that of the class.
+        # Row by row, so that memory does not grow with the number of pairs.
         of_midpoints = sum(
             bernoulli_entropy((gamma[a] + gamma[a + 1 :]) / 2).sum() for a in range(n - 1)
         )
@@ -222,7 +240,7 @@ def _pairwise(G: NDArray[np.floating], labels: NDArray[np.intp]) -> float:
 
 
 def bernoulli_entropy(p: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Entropy of Bernoulli variables, h(p), in nats."""
+    """Return the entropy of Bernoulli variables, h(p), in nats."""
     p = p.astype(np.float64, copy=False)
     entropy: NDArray[np.float64] = entr(p) + entr(1 - p)
     return entropy

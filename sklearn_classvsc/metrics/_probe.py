@@ -1,4 +1,4 @@
-"""How well a few dimensions of the code tell a class from the rest."""
+"""Sparse probes: how well a few dimensions of a code tell a class from the rest."""
 
 from __future__ import annotations
 
@@ -32,41 +32,45 @@ def k_sparse_probe_score(
     *,
     k: int = 5,
 ) -> float:
-    """Accuracy with which the best `k` dimensions of the code tell a class from the rest.
+    """Balanced accuracy of telling each class from the rest by the best `k` dimensions.
 
-    For each class against the rest: standardise the dimensions, take the `k` whose class means
-    differ most, fit an L2-penalised logistic regression on them, with balanced class weights, all
-    on the training codes alone; its balanced accuracy on the test codes, averaged over classes.
-    High figures at small `k` mean that single dimensions stand for classes.
+    A probe is fitted for each class against the rest, to the training codes. It standardises the
+    dimensions, takes the `k` whose means differ most, and fits an L2-penalised logistic regression
+    with balanced class weights. The score is its balanced accuracy on the test codes, averaged over
+    classes. A high score at a small `k` means that single dimensions stand for classes.
 
     Parameters
     ----------
     codes : {array-like, sparse matrix} of shape (n_samples, n_dimensions)
-        Codes to train the probes on.
+        Codes that the probes are fitted to.
     y : array-like of shape (n_samples,)
-        Their class labels.
+        Class labels of `codes`.
     codes_test : {array-like, sparse matrix} of shape (n_test_samples, n_dimensions)
-        Other codes, to score the probes on.
+        Codes that the probes are scored on.
     y_test : array-like of shape (n_test_samples,)
-        Their class labels.
+        Class labels of `codes_test`.
     k : int, default=5
-        Dimensions per probe; 1, 2, 5, 10 and 20 are customary. Dimensions that are constant on
-        the training codes are not usable, and all usable ones are taken where they are fewer.
+        Dimensions of a probe; 1, 2, 5, 10 and 20 are customary. Dimensions that are constant on
+        the training codes are left out. If fewer than `k` remain, the probe takes all of them.
 
     Returns
     -------
     score : float
-        In [0, 1], chance being 0.5; also 0.5 when no dimension is usable. A class is left out
-        when it, or the rest, has fewer than two training samples or no test sample.
+        In [0, 1]; chance is 0.5. It is also 0.5 if all dimensions are constant. A class is left
+        out if the class or the rest has fewer than two training samples or no test sample.
 
     Raises
     ------
     ValueError
-        If all classes are left out.
+        If all classes are left out, or an argument is not as described.
+
+    See Also
+    --------
+    probe_scorer : The same as a scorer of an estimator.
 
     Notes
     -----
-    One regression per class, on n x k numbers: with many classes, score a subsample.
+    It fits one regression for each class, to n x k numbers. With many classes, score a subsample.
 
     References
     ----------
@@ -89,7 +93,7 @@ def k_sparse_probe_score(
     if Z.shape[1] != Z_test.shape[1]:
         raise ValueError(
             f"codes_test has {Z_test.shape[1]} dimensions, but codes has {Z.shape[1]}: pass codes "
-            "of the same encoder."
+            "of one encoder."
         )
     classes, labels = check_labels(y, Z)
     test_classes, test_labels = check_labels(y_test, Z_test)
@@ -102,7 +106,7 @@ def k_sparse_probe_score(
     total = sums.sum(axis=0)
 
     def standardised(codes: Any, dimensions: NDArray[np.intp]) -> NDArray[np.float64]:
-        # Only the chosen columns of sparse codes are made dense.
+        # Makes only the chosen columns of sparse codes dense.
         columns = to_dense(codes[:, dimensions])
         scaled: NDArray[np.float64] = (columns - total[dimensions] / len(labels)) / scale[
             dimensions
@@ -127,8 +131,8 @@ def k_sparse_probe_score(
         scores.append(balanced_accuracy_score(is_class_test, predicted))
     if not scores:
         raise ValueError(
-            f"y has {len(classes)} classes, of which none has two training samples, a test sample "
-            "in y_test, and as many samples outside it: score more samples; in cross-validation, "
-            "split by StratifiedKFold."
+            f"y has {len(classes)} classes, but none has two training samples, a test sample in "
+            "y_test, and as many samples outside it: pass more samples. In cross-validation, split "
+            "with StratifiedKFold."
         )
     return float(np.mean(scores))

@@ -1,4 +1,4 @@
-"""Whether dimensions come back in another fit, and mean the same in every class."""
+"""Recurrence of dimensions in another fit, and alignment of their effects between classes."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ Floats = NDArray[np.float64]
 
 
 class FactorRecurrence(NamedTuple):
-    """What :func:`factor_recurrence` returns; (d,) each but for `chance`.
+    """Result of :func:`factor_recurrence`.
 
     Attributes
     ----------
     recurrence : ndarray of shape (n_dimensions,)
-        Absolute correlation within classes with the partner, in [0, 1]; NaN for a dimension that
-        varies in no class.
+        Absolute correlation within classes of a dimension and its partner, in [0, 1]; NaN for a
+        dimension that varies in no class.
     partner : ndarray of int of shape (n_dimensions,)
-        The dimension of the other code that it is paired with; -1 for none.
+        Dimension of the other code that it is paired with; -1 for none.
     sign : ndarray of shape (n_dimensions,)
-        1 or -1, by the sign of that correlation; 0 without a partner.
+        Sign of the correlation with the partner, 1 or -1; 0 without a partner.
     ceiling : ndarray of shape (n_dimensions,)
-        Multiple correlation with all dimensions of the other code: what a rotation of it could
-        reach. A large ceiling above a small recurrence says that the other fit has the factor, but
-        in several dimensions.
+        Multiple correlation with all dimensions of the other code: the recurrence that a rotation
+        of the other code could reach. If the ceiling is large and the recurrence small, the other
+        fit spreads the factor over several dimensions.
     chance : float
-        Mean recurrence where the samples of each class are shuffled in the other code.
+        Mean recurrence if the samples of each class are shuffled in the other code.
     """
 
     recurrence: Floats
@@ -48,37 +48,42 @@ def factor_recurrence(
     *,
     random_state: int | np.random.RandomState | None = 0,
 ) -> FactorRecurrence:
-    r"""Pair the dimensions of two codes of the same samples, and say how alike partners are.
+    r"""Pair the dimensions of two codes of the same samples, and correlate the partners.
 
-    With :math:`\tilde z_{ij}` a code less the mean of its class, the likeness of dimension j of one
-    code and k of the other is
+    With :math:`\tilde z_{ij}` a code minus the mean of its class, the correlation of dimension j of
+    one code and dimension k of the other is
 
     .. math:: r_{jk} = \frac{\sum_c n_c^{-1} \sum_{i \in c} \tilde z_{ij} \tilde z'_{ik}}
               {\sqrt{\sum_c n_c^{-1} \sum_{i \in c} \tilde z_{ij}^2 \;
               \sum_c n_c^{-1} \sum_{i \in c} \tilde z_{ik}'^2}}.
 
-    Every class counts the same, and to know the class is no help. Dimensions are paired one to one
-    so that the sum of :math:`|r_{jk}|` is largest (the Hungarian method).
+    Every class counts the same, and codes that agree only on the class are uncorrelated. Dimensions
+    are paired one to one so that the sum of :math:`|r_{jk}|` is largest (the Hungarian method).
 
     Parameters
     ----------
     codes, other_codes : {array-like, sparse matrix} of shape (n_samples, n_dimensions)
-        Codes of the same samples by two fits, which may have different numbers of dimensions.
+        Codes of the same samples by two fits. They may have different numbers of dimensions.
         Measure on samples that neither was fitted to.
     y : array-like of shape (n_samples,), default=None
-        Class labels; None takes all samples for one class.
+        Class labels. None treats all samples as one class.
     random_state : int, RandomState instance or None, default=0
         Shuffles the samples for `chance`.
 
     Returns
     -------
-    FactorRecurrence
+    found : FactorRecurrence
         Named tuple of `recurrence`, `partner`, `sign`, `ceiling` and `chance`.
+
+    Raises
+    ------
+    ValueError
+        If the codes or labels are not as described, or have different numbers of samples.
 
     See Also
     --------
     sklearn_classvsc.factor_stability : The same over several refits of an estimator.
-    match_dimensions : Pair dimensions by what they do to the features.
+    match_dimensions : Pair dimensions by their effects on the features.
 
     Examples
     --------
@@ -115,26 +120,31 @@ def factor_recurrence(
 
 
 def effect_alignment(effects: ArrayLike) -> Floats:
-    r"""Return how alike each dimension's effect is in the classes that have it.
+    r"""Measure how alike the effect of each dimension is in the classes that activate it.
 
-    The mean cosine over pairs of classes. A dimension that means one thing raises the same features
-    in every class.
+    The alignment is the mean cosine over pairs of classes. It is 1 if a dimension changes the
+    features in the same way in every class.
 
     Parameters
     ----------
     effects : array-like of shape (n_classes, n_dimensions, n_features)
-        Effect of each dimension in each class; 0 or NaN where a class lacks it. From a fitted
-        estimator, ``feature_effects(est, X, y)`` has them one below the other:
+        Effect of each dimension in each class; 0 or NaN if the class does not activate it. For a
+        fitted estimator, ``feature_effects(est, X, y)`` returns them stacked: pass
         ``effects.to_numpy().reshape(len(est.classes_), -1, n_features)``.
 
     Returns
     -------
     alignment : ndarray of shape (n_dimensions,)
-        In [-1, 1]; NaN for a dimension that fewer than two classes have.
+        In [-1, 1]; NaN for a dimension that fewer than two classes activate.
+
+    Raises
+    ------
+    ValueError
+        If `effects` does not have three axes.
 
     See Also
     --------
-    sklearn_classvsc.inspection.feature_effects : The effects.
+    sklearn_classvsc.inspection.feature_effects : Compute the effects.
 
     Examples
     --------
@@ -145,33 +155,33 @@ def effect_alignment(effects: ArrayLike) -> Floats:
     E = check_array(effects, allow_nd=True, ensure_all_finite="allow-nan", input_name="effects")
     if E.ndim != 3:
         raise ValueError(
-            f"effects has the shape {E.shape}, but (n_classes, n_dimensions, n_features) is "
-            "needed: pass the effects within each class."
+            f"effects has the shape {E.shape}, but must have the shape (n_classes, n_dimensions, "
+            "n_features): pass the effects within each class."
         )
     E = np.nan_to_num(E.astype(np.float64))
     norm = np.linalg.norm(E, axis=2, keepdims=True)
     unit = E / np.where(norm > 0, norm, 1)
     n = (norm[..., 0] > 0).sum(axis=0)
     pairs = n * (n - 1)
-    total = (unit.sum(axis=0) ** 2).sum(axis=1) - n  # sum of the cosines of all pairs
+    total = (unit.sum(axis=0) ** 2).sum(axis=1) - n  # sum of cosines over pairs
     alignment: Floats = np.where(pairs > 0, total / np.maximum(pairs, 1), np.nan)
     return alignment
 
 
 def _within(Z: Floats, labels: NDArray[np.intp]) -> Floats:
-    """Return codes less the mean of their class, classes as heavy, columns of length 1 or 0."""
+    """Return codes minus their class means, with classes of equal weight and unit columns or 0."""
     n = np.bincount(labels)
     means = np.zeros((len(n), Z.shape[1]))
     np.add.at(means, labels, Z)
     centered = (Z - (means / n[:, None])[labels]) / np.sqrt(n)[labels, None]
     length = np.linalg.norm(centered, axis=0)
-    least = 1e-9 * np.abs(Z).max(axis=0, initial=0)  # below it, a constant that was rounded
+    least = 1e-9 * np.abs(Z).max(axis=0, initial=0)  # what is shorter is a rounded constant
     unit: Floats = np.where(length > least, centered / np.where(length > least, length, 1), 0)
     return unit
 
 
 def _shuffled(Z: Floats, labels: NDArray[np.intp], rng: np.random.RandomState) -> Floats:
-    """Return the rows in another order, each in the place of one of its class."""
+    """Return the rows shuffled within each class."""
     at_random = rng.permutation(len(Z))
     order = np.argsort(labels, kind="stable")
     other = at_random[np.argsort(labels[at_random], kind="stable")]
@@ -181,6 +191,6 @@ def _shuffled(Z: Floats, labels: NDArray[np.intp], rng: np.random.RandomState) -
 
 
 def _mean(values: Floats) -> float:
-    """Return the mean of those that are not 0; 0 for none."""
+    """Return the mean of the positive values; 0 if there are none."""
     values = values[values > 0]
     return float(values.mean()) if values.size else 0.0

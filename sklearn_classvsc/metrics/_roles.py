@@ -1,4 +1,4 @@
-"""The role a latent dimension plays: global, shared, of one class, sporadic or dead."""
+"""Roles of dimensions: global, shared, class-specific, sporadic or dead (unused)."""
 
 from __future__ import annotations
 
@@ -26,53 +26,53 @@ def dimension_roles(
     rho: float = 0.9,
     min_samples: int = 5,
 ) -> pd.DataFrame:
-    r"""Name the role of each dimension from how often each class activates it.
+    r"""Name the role of each dimension by how often each class activates it.
 
-    With :math:`p_{cj}` the fraction of the samples of class c in which dimension j is active,
-    :math:`m_j` the number of classes with :math:`p_{cj} \ge` `on`, and K the number of classes,
-    the first that applies of:
+    Let :math:`p_{cj}` be the fraction of the samples of class c in which dimension j is active,
+    :math:`m_j` the number of classes with :math:`p_{cj} \ge` `on`, and K the number of classes. The
+    role is the first of these that applies:
 
-    - *dead*: :math:`\max_c p_{cj} <` `dead`;
+    - *dead* (unused): :math:`\max_c p_{cj} <` `dead`;
     - *global*: :math:`m_j \ge \max(2, \lceil \rho K \rceil)`;
     - *shared*: :math:`2 \le m_j < \lceil \rho K \rceil`;
     - *class-specific*: :math:`m_j = 1`;
-    - *sporadic*: active, but in no class often.
+    - *sporadic*: all other dimensions.
 
     Parameters
     ----------
     activations : {array-like, sparse matrix} of shape (n_samples, n_dimensions)
-        Boolean activations, or codes, whose non-zeros are the active dimensions.
+        Boolean activations, or codes, in which non-zero means active.
     y : array-like of shape (n_samples,) or (n_samples, n_labels)
-        Class labels; of several labels an indicator, see the page on metrics.
+        Class labels, or an indicator of several labels (see the page on metrics).
     on : float, default=0.5
-        A class has a dimension when at least this fraction of its samples activates it.
+        A class activates a dimension if at least this fraction of its samples does.
     dead : float, default=0.01
-        A dimension is dead when every class activates it less often than this.
+        A dimension is dead if every class activates it in less than this fraction of its samples.
     rho : float, default=0.9
-        A dimension is global when at least this fraction of the classes has it.
+        A dimension is global if at least this fraction of the classes activates it.
     min_samples : int, default=5
-        Classes with fewer samples are left out of all but `density`, and of K.
+        Classes with fewer samples are left out, except from `density`.
 
     Returns
     -------
     roles : DataFrame of n_dimensions rows
-        - `dimension`: its index;
-        - `role`: one of the five above, categorical;
-        - `classes`: the classes that have it, a tuple of labels;
-        - `specificity`: 1 for a dimension that one class alone activates, 0 for one that all
-          classes activate equally often,
-          :math:`1 - H(p_{\cdot j} / \sum_c p_{cj}) / \log K`; NaN where dead;
+        - `dimension`: index of the dimension;
+        - `role`: one of the five roles, categorical;
+        - `classes`: tuple of the labels of the classes that activate it;
+        - `specificity`: :math:`1 - H(p_{\cdot j} / \sum_c p_{cj}) / \log K`, which is 1 if
+          one class alone activates the dimension, and 0 if all classes activate it equally often;
+          NaN for dead dimensions;
         - `density`: fraction of all samples in which it is active.
 
     Raises
     ------
     ValueError
-        If fewer than two classes have `min_samples` samples.
+        If fewer than two classes have `min_samples` samples, or an argument is out of range.
 
     See Also
     --------
     role_stability_score : Whether another fit gives the same roles.
-    role_recovery_score : Whether the roles are those of the true factors.
+    role_recovery_score : Whether dimensions have the roles of the true factors.
 
     Examples
     --------
@@ -107,9 +107,9 @@ def dimension_roles(
 def assign_roles(
     counts: ClassCounts, *, on: float = 0.5, dead: float = 0.01, rho: float = 0.9
 ) -> NDArray[np.str_]:
-    """Role of each dimension, (d,); see :func:`dimension_roles`."""
+    """Return the role of each dimension, (d,); see `dimension_roles`."""
     n_having = (counts.rates >= on).sum(axis=0)
-    # Rounded first: 0.28 * 25 is 7.000000000000001, whose ceiling is 8.
+    # Rounds first, since 0.28 * 25 is 7.000000000000001, whose ceiling is 8.
     n_global = max(2, math.ceil(round(rho * len(counts.classes), 9)))
     is_dead = dead_dimensions(counts, dead)
     return np.select(
@@ -120,7 +120,7 @@ def assign_roles(
 
 
 def dead_dimensions(counts: ClassCounts, dead: float) -> NDArray[np.bool_]:
-    """Whether every class activates a dimension in less than a fraction `dead` of its samples."""
+    """Return which dimensions every class activates in less than `dead` of its samples."""
     is_dead: NDArray[np.bool_] = counts.rates.max(axis=0) < dead
     return is_dead
 
@@ -129,4 +129,4 @@ def _specificity(rates: NDArray[np.float64]) -> NDArray[np.float64]:
     total = rates.sum(axis=0)
     share = rates / np.where(total > 0, total, 1)
     specificity: NDArray[np.float64] = 1 - entr(share).sum(axis=0) / np.log(len(rates))
-    return specificity.clip(0, 1).round(12)  # rounding errors leave the interval, and 0
+    return specificity.clip(0, 1).round(12)  # undoes rounding errors

@@ -1,10 +1,7 @@
-"""Scorers ``(estimator, X, y)`` of any transformer, for model selection, and ablation.
+"""Scorers ``(estimator, X, y)`` of any transformer, and the search for inert dimensions.
 
-The estimator may be a pipeline: of one that holds a transformer of this package, that is scored,
-whatever steps are before and after it; of others, the end. What ``transform`` gives is what is
-scored: its non-zeros are the active dimensions. Labels are read as the estimator reads them in
-``fit``: samples without one, by its ``unlabeled``, are not scored. A class that it has not seen is
-a class like others.
+In a pipeline that holds a transformer of this package, that transformer is scored; of any other
+pipeline, the last step. Labels are read as in ``fit``, and samples without one are not scored.
 """
 
 from __future__ import annotations
@@ -26,17 +23,17 @@ from sklearn_classvsc.metrics._probe import k_sparse_probe_score
 
 
 def consistency_scorer(estimator: Any, X: MatrixLike, y: ArrayLike) -> float:
-    """Score an estimator's codes by :func:`class_consistency_score`.
+    """Score the codes of an estimator by :func:`class_consistency_score`.
 
     Parameters
     ----------
     estimator : fitted transformer
-        Has ``transform``.
+        Any object with ``transform``, or a fitted Pipeline.
     X : {array-like, sparse matrix} of shape (n_samples, n_features)
         Held-out data.
     y : array-like of shape (n_samples,) or (n_samples, n_labels)
-        Class labels, or an indicator of them, as the estimator reads them. Samples without a label
-        are left out.
+        Class labels, or an indicator of several labels, as the estimator reads them. Samples
+        without a label are not scored.
 
     Returns
     -------
@@ -46,7 +43,12 @@ def consistency_scorer(estimator: Any, X: MatrixLike, y: ArrayLike) -> float:
     Raises
     ------
     ValueError
-        If `y` does not fit `X`, or no sample has a label.
+        If `y` does not fit `X`, or if no sample has a label.
+
+    See Also
+    --------
+    class_consistency_score : The score of given codes.
+    contrast_scorer : Consistency minus the sharing between classes.
 
     Examples
     --------
@@ -69,17 +71,17 @@ def consistency_scorer(estimator: Any, X: MatrixLike, y: ArrayLike) -> float:
 
 
 def contrast_scorer(estimator: Any, X: MatrixLike, y: ArrayLike) -> float:
-    """Score an estimator's codes by :func:`class_contrast_score`, over non-global dimensions.
+    """Score the codes of an estimator by :func:`class_contrast_score`, without global dimensions.
 
     Parameters
     ----------
     estimator : fitted transformer
-        Has ``transform``.
+        Any object with ``transform``, or a fitted Pipeline.
     X : {array-like, sparse matrix} of shape (n_samples, n_features)
         Held-out data.
     y : array-like of shape (n_samples,) or (n_samples, n_labels)
-        Class labels, or an indicator of them, as the estimator reads them. Samples without a label
-        are left out.
+        Class labels, or an indicator of several labels, as the estimator reads them. Samples
+        without a label are not scored.
 
     Returns
     -------
@@ -89,7 +91,11 @@ def contrast_scorer(estimator: Any, X: MatrixLike, y: ArrayLike) -> float:
     Raises
     ------
     ValueError
-        If `y` does not fit `X`, or no sample has a label.
+        If `y` does not fit `X`, or if no sample has a label.
+
+    See Also
+    --------
+    class_contrast_score : The score of given codes.
 
     Examples
     --------
@@ -97,7 +103,7 @@ def contrast_scorer(estimator: Any, X: MatrixLike, y: ArrayLike) -> float:
     >>> from sklearn.decomposition import PCA
     >>> from sklearn_classvsc.metrics import contrast_scorer
     >>> X, y = load_iris(return_X_y=True)
-    >>> contrast_scorer(PCA(2).fit(X), X, y)  # every dimension is always on
+    >>> contrast_scorer(PCA(2).fit(X), X, y)  # every dimension is always active
     0.0
     """
     estimator, X = unroll(estimator, X)
@@ -105,32 +111,36 @@ def contrast_scorer(estimator: Any, X: MatrixLike, y: ArrayLike) -> float:
 
 
 def probe_scorer(estimator: Any, X: MatrixLike, y: ArrayLike, *, k: int = 5) -> float:
-    """Score an estimator's codes by :func:`k_sparse_probe_score`, in two folds.
+    """Score the codes of an estimator by :func:`k_sparse_probe_score`, in two folds.
 
-    The probes are trained on one half of the held-out codes and scored on the other, and the
-    reverse; the halves are stratified and the same for the same `y`.
+    The probes are fitted to one half of the codes and scored on the other, then the other way
+    round. The halves are stratified, and the same for the same `y`.
 
     Parameters
     ----------
     estimator : fitted transformer
-        Has ``transform``.
+        Any object with ``transform``, or a fitted Pipeline.
     X : {array-like, sparse matrix} of shape (n_samples, n_features)
         Held-out data.
     y : array-like of shape (n_samples,)
-        Class labels, as the estimator reads them. Samples without a label are left out. Of an
-        indicator, one column.
+        Class labels, as the estimator reads them. Samples without a label are not scored. If
+        samples have several labels, pass one column of the indicator.
     k : int, default=5
-        Dimensions per probe; ``functools.partial(probe_scorer, k=1)`` is a scorer too.
+        Dimensions of a probe. ``functools.partial(probe_scorer, k=1)`` is a scorer too.
 
     Returns
     -------
     score : float
-        In [0, 1]; higher is better, chance is 0.5.
+        In [0, 1]; higher is better. Chance is 0.5.
 
     Raises
     ------
     ValueError
-        If `y` does not fit `X`, or no sample has a label.
+        If `y` does not fit `X`, or if no sample has a label.
+
+    See Also
+    --------
+    k_sparse_probe_score : The score of given codes.
 
     Examples
     --------
@@ -150,12 +160,12 @@ def probe_scorer(estimator: Any, X: MatrixLike, y: ArrayLike, *, k: int = 5) -> 
 
 
 def elbo_scorer(estimator: Any, X: MatrixLike, y: ArrayLike | None = None) -> float:
-    """Score an estimator by its evidence lower bound, ``estimator.score(X)``.
+    """Score an estimator by its evidence lower bound (ELBO), ``estimator.score(X)``.
 
     Parameters
     ----------
     estimator : fitted estimator
-        Has ``score``.
+        Any object with ``score``, or a fitted Pipeline.
     X : {array-like, sparse matrix} of shape (n_samples, n_features)
         Held-out data.
     y : Ignored, default=None
@@ -164,8 +174,17 @@ def elbo_scorer(estimator: Any, X: MatrixLike, y: ArrayLike | None = None) -> fl
     Returns
     -------
     score : float
-        In nats per sample; higher is better. Over ``-n_features * np.log(2)`` it is in bits per
+        In nats per sample; higher is better. Divide by ``-n_features * np.log(2)`` to get bits per
         feature.
+
+    Raises
+    ------
+    AttributeError
+        If `estimator` has no ``score``.
+
+    See Also
+    --------
+    fidelity_scorer : Explained variance, without the cost of the code.
 
     Examples
     --------
@@ -183,24 +202,24 @@ def elbo_scorer(estimator: Any, X: MatrixLike, y: ArrayLike | None = None) -> fl
 def fidelity_scorer(estimator: Any, X: MatrixLike, y: ArrayLike | None = None) -> float:
     r"""Explained variance of the data decoded from its codes.
 
-    In general the mean over the features that vary of
+    It is the mean over features of
     :math:`1 - \operatorname{var}(X_f - \hat X_f) / \operatorname{var}(X_f)`, with
-    :math:`\hat X` = ``inverse_transform(transform(X))``: whatever the units, each feature counts as
-    much as any other.
+    :math:`\hat X` = ``inverse_transform(transform(X))``. Every feature counts the same, whatever
+    its unit. Constant features are left out.
 
-    Features of a Bernoulli model (`likelihood_` "bernoulli") have one unit, and many of an image's
-    pixels hardly vary: they are pooled, as by :func:`pooled_fidelity_scorer`.
+    For a Bernoulli model (`likelihood_` "bernoulli"), features are pooled as in
+    :func:`pooled_fidelity_scorer`: they have one unit, and many pixels of an image hardly vary.
 
-    Of a model of counts (`likelihood_` "poisson", "multinomial" or "negative_binomial") it is the
-    explained deviance, for a code tells which counts a sample has and not how many altogether, and
-    of a rare word most variance is chance. With :math:`m_{if}` the decoded counts at the total
-    of the sample, and :math:`m^0_{if}` those if all samples had the same shares,
+    For a model of counts (`likelihood_` "poisson", "multinomial" or "negative_binomial"), the score
+    is the explained deviance, since a code does not hold the total of a sample, and most of the
+    variance of a rare word is chance. With :math:`m_{if}` the decoded counts at the total of the
+    sample, and :math:`m^0_{if}` the counts if all samples had the same shares, it is
     :math:`1 - \sum_{if} x_{if} \log (x_{if} / m_{if}) / \sum_{if} x_{if} \log (x_{if} / m^0_{if})`.
 
     Parameters
     ----------
     estimator : fitted transformer
-        Has ``transform`` and ``inverse_transform``.
+        Any object with ``transform`` and ``inverse_transform``, or a fitted Pipeline.
     X : {array-like, sparse matrix} of shape (n_samples, n_features)
         Held-out data.
     y : Ignored, default=None
@@ -209,7 +228,7 @@ def fidelity_scorer(estimator: Any, X: MatrixLike, y: ArrayLike | None = None) -
     Returns
     -------
     score : float
-        At most 1; 0 for a decoder that gives the mean, or counts of the mean shares.
+        At most 1. It is 0 for a decoder that always returns the mean, or the mean shares of counts.
 
     Raises
     ------
@@ -236,13 +255,14 @@ def pooled_fidelity_scorer(estimator: Any, X: MatrixLike, y: ArrayLike | None = 
     r"""Explained variance of the data decoded from its codes, pooled over features.
 
     :math:`1 - \sum_f \operatorname{var}(X_f - \hat X_f) / \sum_f \operatorname{var}(X_f)`: features
-    of large variance weigh more. It suits features of one unit, such as pixels, of which a PCA
-    explains the most that can be. A column in seconds beside others in years is all of it.
+    of large variance weigh more. Use it for features of one unit, such as pixels. No linear code of
+    the same size explains more of the training data than a PCA. If units differ, the feature of
+    the smallest unit dominates: a column in seconds outweighs columns in years.
 
     Parameters
     ----------
     estimator : fitted transformer
-        Has ``transform`` and ``inverse_transform``.
+        Any object with ``transform`` and ``inverse_transform``, or a fitted Pipeline.
     X : {array-like, sparse matrix} of shape (n_samples, n_features)
         Held-out data. Counts are decoded at the total of each sample.
     y : Ignored, default=None
@@ -251,7 +271,7 @@ def pooled_fidelity_scorer(estimator: Any, X: MatrixLike, y: ArrayLike | None = 
     Returns
     -------
     score : float
-        At most 1; 0 for a decoder that gives the mean.
+        At most 1. It is 0 for a decoder that always returns the mean.
 
     Raises
     ------
@@ -275,26 +295,36 @@ def pooled_fidelity_scorer(estimator: Any, X: MatrixLike, y: ArrayLike | None = 
 
 
 def inert_dimensions(estimator: Any, X: MatrixLike, *, eps: float = 1e-3) -> NDArray[np.bool_]:
-    """Find the dimensions that are active but do not change the reconstruction.
+    """Find the dimensions that are active but do not change the decoded samples.
 
-    Each dimension is set to 0 where it is active, and the codes are decoded again. It is inert when
-    the squared change, averaged over the samples in which it is active, is less than `eps` times
-    the variance of X: summed over all features, and as a mean over them of the share of each.
+    Each dimension is set to 0 where it is active, and the codes are decoded again. The squared
+    change is averaged over these samples. A dimension is inert if the change is less than `eps`
+    times the variance of X, both summed over all features and as the mean of this ratio over
+    features.
 
     Parameters
     ----------
     estimator : fitted transformer
-        Has ``transform`` and ``inverse_transform``.
+        Any object with ``transform`` and ``inverse_transform``, or a fitted Pipeline.
     X : {array-like, sparse matrix} of shape (n_samples, n_features)
-        Held-out data, of which a few hundred samples suffice: every dimension decodes once more
-        those in which it is active.
+        Held-out data. A few hundred samples suffice; each dimension decodes again the samples in
+        which it is active.
     eps : float, default=1e-3
         Smallest change that counts, as a fraction of the variance.
 
     Returns
     -------
     inert : ndarray of bool of shape (n_dimensions,)
-        False for a dimension that is never active: that one is dead.
+        False for a dimension that is never active.
+
+    Raises
+    ------
+    ValueError
+        If all features of X are constant, or `eps` is negative.
+
+    See Also
+    --------
+    dimension_roles : The roles of dimensions, with the unused ones.
 
     Examples
     --------
@@ -312,13 +342,13 @@ def inert_dimensions(estimator: Any, X: MatrixLike, *, eps: float = 1e-3) -> NDA
 
 
 def inert_by_codes(estimator: Any, X: Any, Z: NDArray[Any], eps: float = 1e-3) -> NDArray[np.bool_]:
-    """Find the inert dimensions of samples whose codes are known."""
+    """Find the inert dimensions from samples and their codes."""
     variance = variance_of(X)
     varies = variance > 0
     if not varies.any():
         raise ValueError(
-            "X has constant features only, but the change is measured against their variance: "
-            "pass more, and different, samples."
+            "X has constant features only, but the change is compared with their variance: pass "
+            "more samples that differ."
         )
     inert = np.zeros(Z.shape[1], dtype=bool)
     for j, active in enumerate((Z != 0).T):
@@ -330,7 +360,7 @@ def inert_by_codes(estimator: Any, X: Any, Z: NDArray[Any], eps: float = 1e-3) -
 
 
 def _squared_change(estimator: Any, Z: NDArray[Any], dimension: int) -> NDArray[np.float64]:
-    """Return the mean squared change of each feature as a dimension is set to 0, (f,)."""
+    """Return the mean squared change of each feature if a dimension is set to 0, (f,)."""
     n_features = np.shape(estimator.inverse_transform(Z[:1]))[1]
     total = np.zeros(n_features)
     for rows in gen_batches(len(Z), max(1, 2**22 // n_features)):

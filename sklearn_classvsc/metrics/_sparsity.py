@@ -1,4 +1,4 @@
-"""How sparse a code is, and how much of it is unused."""
+"""Sparsity of codes, and the fraction of unused dimensions."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from sklearn_classvsc.metrics._roles import dead_dimensions
 
 
 def hoyer_sparsity_score(codes: MatrixLike) -> float:
-    r"""Mean Hoyer sparsity of the codes: 0 for all values alike, 1 for one non-zero each.
+    r"""Mean Hoyer sparsity of the codes, from 0 (all values alike) to 1 (one non-zero value).
 
-    Per sample :math:`(\sqrt d - \|z\|_1 / \|z\|_2) / (\sqrt d - 1)`. A sample with no active
-    dimension counts 0, so that a dead code is not called sparse.
+    The sparsity of a sample is :math:`(\sqrt d - \|z\|_1 / \|z\|_2) / (\sqrt d - 1)`. A sample
+    without active dimensions counts as 0, so that an empty code does not look sparse.
 
-    The values count, not their support alone: dimensions of unequal scale look sparser than they
-    are. Divide the codes by the standard deviation of each dimension first to take scale out.
+    The measure depends on the values, not only on the support: dimensions of unequal scale look
+    sparser than they are. To prevent that, divide the codes by the standard deviation of each
+    dimension first.
 
     Parameters
     ----------
@@ -35,6 +36,15 @@ def hoyer_sparsity_score(codes: MatrixLike) -> float:
     -------
     score : float
         In [0, 1]; higher is sparser.
+
+    Raises
+    ------
+    ValueError
+        If `codes` has fewer than two dimensions.
+
+    See Also
+    --------
+    dead_fraction : Fraction of unused dimensions.
 
     References
     ----------
@@ -71,24 +81,33 @@ def dead_fraction(
     dead: float = 0.01,
     min_samples: int = 5,
 ) -> float:
-    """Fraction of the dimensions that no class uses.
+    """Fraction of the dimensions that are unused by every class.
 
     Parameters
     ----------
     activations : {array-like, sparse matrix} of shape (n_samples, n_dimensions)
-        Boolean activations, or codes, whose non-zeros are the active dimensions.
+        Boolean activations, or codes, in which non-zero means active.
     y : array-like of shape (n_samples,), default=None
-        Class labels. Without them the samples are taken as one class.
+        Class labels. None treats all samples as one class.
     dead : float, default=0.01
-        A dimension is dead when every class activates it in less than this fraction of its
-        samples: the fraction is that of the role "dead" in :func:`dimension_roles`.
+        A dimension is dead if every class activates it in less than this fraction of its samples,
+        as in :func:`dimension_roles`.
     min_samples : int, default=5
-        Classes with fewer samples are left out. Not used without `y`.
+        Classes with fewer samples are left out. Has no effect without `y`.
 
     Returns
     -------
     fraction : float
         In [0, 1]; lower is better.
+
+    Raises
+    ------
+    ValueError
+        If no class has `min_samples` samples, or an argument is out of range.
+
+    See Also
+    --------
+    dimension_roles : The role of each dimension.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Match dimensions with those of another fit, or with true factors, and compare their roles."""
+"""Match dimensions with another fit or with true factors, and compare their roles."""
 
 from __future__ import annotations
 
@@ -24,25 +24,34 @@ from sklearn_classvsc.metrics._roles import assign_roles
 def match_dimensions(
     effects: ArrayLike, other_effects: ArrayLike
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
-    """Pair the dimensions of two fits by what they do to the features.
+    """Pair the dimensions of two fits by their effects on the features.
 
-    The one-to-one pairing that maximises the sum of absolute cosine similarities between rows
-    (the Hungarian method): neither the order of the dimensions nor their sign or scale, which a
-    fit leaves open, matters.
+    The pairing is one to one and maximises the sum of absolute cosine similarities between rows
+    (the Hungarian method). The order, sign and scale of dimensions do not matter, since a fit does
+    not determine them.
 
     Parameters
     ----------
     effects, other_effects : array-like of shape (n_dimensions, n_features)
-        Effect of each dimension on the features: the columns of the decoder as rows, as in
-        scikit-learn's ``components_``, or ``feature_effects(est, X)``. The numbers of dimensions
-        may differ; the surplus stays without a partner.
+        Effect of each dimension on the features: scikit-learn's ``components_``, or
+        ``feature_effects(est, X)``. The numbers of dimensions may differ; surplus dimensions have
+        no partner.
 
     Returns
     -------
     indices, other_indices : ndarray of shape (n_pairs,)
-        Partners, ``indices`` ascending.
+        Indices of partners, with ``indices`` ascending.
     similarity : ndarray of shape (n_pairs,)
-        Their absolute cosine similarity, in [0, 1]; 0 for a dimension without effect.
+        Absolute cosine similarity of partners, in [0, 1]; 0 for a dimension without effect.
+
+    Raises
+    ------
+    ValueError
+        If the numbers of features differ.
+
+    See Also
+    --------
+    factor_recurrence : Pair dimensions by the codes of the same samples.
 
     Examples
     --------
@@ -56,8 +65,8 @@ def match_dimensions(
     )
     if E.shape[1] != F.shape[1]:
         raise ValueError(
-            f"other_effects has {F.shape[1]} features, but effects has {E.shape[1]}: pass fits to "
-            "the same features."
+            f"other_effects has {F.shape[1]} features, but effects has {E.shape[1]}: pass effects "
+            "on the same features."
         )
     similarity = np.abs(normalize(E) @ normalize(F).T).clip(max=1)
     indices, other_indices = linear_sum_assignment(similarity, maximize=True)
@@ -67,30 +76,35 @@ def match_dimensions(
 def role_stability_score(
     fit: tuple[ArrayLike, pd.DataFrame], other_fit: tuple[ArrayLike, pd.DataFrame]
 ) -> float:
-    """Fraction of the live dimensions that have the same role in another fit.
+    """Fraction of the dimensions that have the same role in another fit.
 
-    The dimensions that are not dead are paired by :func:`match_dimensions`. A pair agrees when
-    both have the same role and, if that is "shared" or "class-specific", the same classes. The
-    score is the number of pairs that agree over the number of live dimensions of the fit that has
-    more, so that a dimension without a partner counts as unstable.
+    Dimensions that are not dead are paired by :func:`match_dimensions`. A pair agrees if both have
+    the same role and, if that is "shared" or "class-specific", the same classes. The score is the
+    number of pairs that agree divided by the number of dimensions that are not dead, in the fit
+    that has more of them. A dimension without a partner therefore counts as unstable.
 
     Parameters
     ----------
     fit, other_fit : tuple of (effects, roles)
-        Of each fit, typically with another ``random_state``: the effects, array-like of shape
-        (n_dimensions, n_features) as in :func:`match_dimensions`, and the DataFrame of
-        :func:`dimension_roles`, both on the same data.
+        Two fits, typically with different ``random_state``. Each is a tuple of the effects,
+        array-like of shape (n_dimensions, n_features) as in :func:`match_dimensions`, and the
+        DataFrame of :func:`dimension_roles`, both on the same data.
 
     Returns
     -------
     score : float
-        In [0, 1]; 1 for identical fits up to order, sign and scale. Where most dimensions have
-        one role, chance agreement is high: read it beside the roles.
+        In [0, 1]; 1 for fits that are identical up to order, sign and scale. If most dimensions
+        have one role, agreement by chance is high: look at the roles too.
 
     Raises
     ------
     ValueError
-        If all dimensions of both fits are dead.
+        If all dimensions of both fits are dead, or if effects and roles of a fit have different
+        numbers of dimensions.
+
+    See Also
+    --------
+    sklearn_classvsc.factor_stability : Which dimensions recur in several refits.
 
     Examples
     --------
@@ -106,7 +120,9 @@ def role_stability_score(
     other_effects, other_roles = _live(other_fit, "other_fit")
     n_live = max(len(roles), len(other_roles))
     if not n_live:
-        raise ValueError("fit and other_fit have dead dimensions only: no role can be compared.")
+        raise ValueError(
+            "fit and other_fit have dead dimensions only: there are no roles to compare."
+        )
     if not len(roles) or not len(other_roles):
         return 0.0
     pairs = match_dimensions(effects, other_effects)[:2]
@@ -114,20 +130,20 @@ def role_stability_score(
 
 
 def role_recovery_score(supports: ArrayLike, activations: MatrixLike, y: ArrayLike) -> float:
-    r"""Fraction of the true factors whose role some dimension has taken.
+    r"""Fraction of the true factors whose role a dimension has.
 
-    Factors and dimensions are paired one to one (the Hungarian method) so as to maximise the
-    agreement of the true support :math:`s_{cf}` with the activity :math:`p_{cj}`, the mean over
-    classes of :math:`1 - |p_{cj} - s_{cf}|`. A factor is recovered when its partner has the role
-    that the support itself has, by the rules of :func:`dimension_roles`, and, if that is "shared"
-    or "class-specific", the same classes. A factor without a partner is not recovered.
+    Factors and dimensions are paired one to one (the Hungarian method). The pairing maximises the
+    agreement of the true support :math:`s_{cf}` with the activity :math:`p_{cj}`, which is the mean
+    over classes of :math:`1 - |p_{cj} - s_{cf}|`. A factor is recovered if its partner has the role
+    of the factor, by the rules of :func:`dimension_roles`, and, if that is "shared" or
+    "class-specific", the same classes. A factor without a partner is not recovered.
 
     Parameters
     ----------
     supports : array-like of shape (n_classes, n_factors)
-        Boolean; which factors each class has, classes in the order of ``np.unique(y)``.
+        Which factors each class has, as booleans, with classes in the order of ``np.unique(y)``.
     activations : {array-like, sparse matrix} of shape (n_samples, n_dimensions)
-        Boolean activations, or codes, whose non-zeros are the active dimensions.
+        Boolean activations, or codes, in which non-zero means active.
     y : array-like of shape (n_samples,)
         Class labels, of at least two classes.
 
@@ -136,12 +152,21 @@ def role_recovery_score(supports: ArrayLike, activations: MatrixLike, y: ArrayLi
     score : float
         In [0, 1]; higher is better.
 
+    Raises
+    ------
+    ValueError
+        If `supports` does not have one row for each class, or if there are fewer than two classes.
+
+    See Also
+    --------
+    sklearn_classvsc.datasets.make_class_factors : Make data with known supports.
+
     Notes
     -----
-    Only supports are compared, not what a dimension does: factors with equal supports are
-    interchangeable, and a dimension that mixes them is not told apart from one that does not.
-    Dimensions beyond the number of factors cost nothing. Among pairings that agree equally well,
-    the one that recovers most factors counts, whatever the order of the dimensions.
+    The score compares only supports, not effects. Factors with equal supports are interchangeable,
+    and a dimension that mixes them still counts. Surplus dimensions cost nothing. Among pairings
+    that agree equally well, the one that recovers most factors counts, whatever the order of the
+    dimensions.
 
     Examples
     --------
@@ -157,7 +182,7 @@ def role_recovery_score(supports: ArrayLike, activations: MatrixLike, y: ArrayLi
     if len(S) != len(counts.classes):
         raise ValueError(
             f"supports has {len(S)} rows, but y has {len(counts.classes)} classes: pass one row "
-            "for each class, in sorted order."
+            "for each class, in the order of np.unique(y)."
         )
     truth = ClassCounts(counts.classes, np.ones(len(S)), S.astype(np.float64))
     factor_roles, roles = (
@@ -165,7 +190,7 @@ def role_recovery_score(supports: ArrayLike, activations: MatrixLike, y: ArrayLi
     )
     same = np.array([[factor == role for role in roles] for factor in factor_roles])
     agreement = 1 - cdist(truth.rates.T, counts.rates.T, "cityblock") / len(S)
-    # The bonus only decides between pairings whose agreements are equal.
+    # The bonus decides only between pairings of equal agreement.
     pairs = linear_sum_assignment(agreement + 1e-9 * same, maximize=True)
     return float(same[pairs].sum() / len(factor_roles))
 
@@ -173,20 +198,20 @@ def role_recovery_score(supports: ArrayLike, activations: MatrixLike, y: ArrayLi
 def _live(
     fit: tuple[ArrayLike, pd.DataFrame], name: str
 ) -> tuple[NDArray[Any], list[tuple[str, Any]]]:
-    """Effects and comparable roles of the dimensions that are not dead."""
+    """Return effects and comparable roles of the dimensions that are not dead."""
     effects, roles = fit
     effects = np.asarray(effects)
     if len(effects) != len(roles):
         raise ValueError(
-            f"{name} has {len(effects)} rows of effects, but {len(roles)} of roles: pass one row "
-            "for each dimension in both."
+            f"{name} has {len(effects)} rows of effects, but {len(roles)} of roles: pass one of "
+            "each for each dimension."
         )
     live = (roles["role"] != "dead").to_numpy()
     return effects[live], _comparable(roles["role"][live], roles["classes"][live])
 
 
 def _comparable(roles: Iterable[str], classes: Iterable[Any]) -> list[tuple[str, Any]]:
-    """Roles that are equal when they mean the same: a class-specific role is that of its class."""
+    """Return roles, each with the classes that must agree too."""
     return [
         (role, held if role in ("shared", "class-specific") else ())
         for role, held in zip(roles, classes, strict=True)

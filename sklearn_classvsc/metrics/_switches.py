@@ -1,4 +1,4 @@
-"""Which dimensions switch together, and how much their switches say that the class does not."""
+"""Dimensions that are active together, and the information of supports beyond the class."""
 
 from __future__ import annotations
 
@@ -19,36 +19,41 @@ from sklearn_classvsc.metrics._counts import (
 
 
 def independent_switches(activations: MatrixLike, threshold: float = 0.95) -> NDArray[np.intp]:
-    r"""Find the dimensions that are on and off together: each set of them is one switch.
+    r"""Group the dimensions that are active in the same samples: each group is one switch.
 
-    Two dimensions belong to one switch if their supports correlate above `threshold` over the
+    Two dimensions belong to one switch if their activity correlates above `threshold` over the
     samples,
 
     .. math:: \frac{n n_{jk} - n_j n_k}{\sqrt{n_j (n - n_j) n_k (n - n_k)}} > t,
 
-    with :math:`n_j` the samples in which j is active and :math:`n_{jk}` those in which both are; or
-    if a chain of such pairs joins them. A dimension that is on in every sample is a switch of its
-    own: it tells nothing by being on, and its values may be turned into those of another one.
+    with :math:`n_j` the number of samples in which j is active and :math:`n_{jk}` the number in
+    which both are, or if a chain of such pairs joins them. A dimension that is active in every
+    sample is a switch alone, since its activity says nothing.
 
-    A switch with several dimensions is one factor with several values. The number of switches, and
-    not that of dimensions, says how many things a code tells apart by its support.
+    A switch with several dimensions is one factor with several values. The number of switches, not
+    the number of dimensions, says how many things a code tells apart by its support.
 
     Parameters
     ----------
     activations : {array-like, sparse matrix} of shape (n_samples, n_dimensions)
-        Boolean activations, or codes, whose non-zeros are the active dimensions.
+        Boolean activations, or codes, in which non-zero means active.
     threshold : float, default=0.95
-        In [0, 1).
+        Smallest correlation of dimensions of one switch, in [0, 1).
 
     Returns
     -------
     switches : ndarray of int of shape (n_dimensions,)
-        The number of the switch that each dimension belongs to, counted from 0 in the order of the
-        dimensions; -1 for a dimension that is never on.
+        Index of the switch of each dimension, counted from 0 in the order of the dimensions; -1
+        for a dimension that is never active.
+
+    Raises
+    ------
+    ValueError
+        If `threshold` is out of range, or `activations` is not as described.
 
     See Also
     --------
-    support_information : What switches say beyond the class, in nats.
+    support_information : What the support says beyond the class, in nats.
 
     Examples
     --------
@@ -64,7 +69,7 @@ def independent_switches(activations: MatrixLike, threshold: float = 0.95) -> ND
         on = (A[rows] != 0).astype(np.float32)
         both += to_dense(on.T @ on)
     active = both.diagonal()
-    spread = np.sqrt(active * (n - active))  # 0 for a dimension that is never or always on
+    spread = np.sqrt(active * (n - active))  # 0 for a dimension that is never or always active
     covariance = n * both - np.outer(active, active)
     together = covariance > threshold * np.outer(spread, spread)
     together &= np.outer(spread, spread) > 0
@@ -81,28 +86,32 @@ def support_information(activations: MatrixLike, y: ArrayLike) -> float:
 
     .. math:: -\sum_c \frac{n_c}{n} \sum_s \frac{n_{cs}}{n_c} \log \frac{n_{cs}}{n_c},
 
-    with :math:`n_{cs}` the samples of class c whose active dimensions are the set s. It is what
-    the support tells of a sample that its class does not: 0 where all samples of a class have the
-    same dimensions on, and then the support is a name of the class, and what differs within it is
-    in the values alone.
+    with :math:`n_{cs}` the number of samples of class c with support s. It is the information of
+    the support that the class does not have. It is 0 if all samples of a class have the same
+    support; then samples of a class differ only in their values.
 
     Parameters
     ----------
     activations : {array-like, sparse matrix} of shape (n_samples, n_dimensions)
-        Boolean activations, or codes, whose non-zeros are the active dimensions.
+        Boolean activations, or codes, in which non-zero means active.
     y : array-like of shape (n_samples,)
         Class labels.
 
     Returns
     -------
     information : float
-        From 0 to the mean of :math:`\log n_c`, which a code of so many different supports that
-        each occurs once reaches whatever it means: compare codes on the same samples.
+        From 0 to the mean of :math:`\log n_c`. A code in which every support occurs once reaches
+        this upper limit, whatever it means. Compare codes only on the same samples.
+
+    Raises
+    ------
+    ValueError
+        If `activations` or `y` is not as described.
 
     See Also
     --------
     activation_information : What each dimension says about the class.
-    independent_switches : Which dimensions switch together.
+    independent_switches : Which dimensions are active together.
 
     Examples
     --------
@@ -117,7 +126,7 @@ def support_information(activations: MatrixLike, y: ArrayLike) -> float:
     classes, labels = check_labels(y, A)
     packed = [np.packbits(to_dense(A[rows]) != 0, axis=1) for rows in row_batches(A)]
     support = np.unique(np.concatenate(packed), axis=0, return_inverse=True)[1].ravel()
-    # Each pair of a class and a support that occurs, and how often.
+    # Pairs of class and support, and how often each occurs.
     pairs, counts = np.unique(labels * len(labels) + support, return_counts=True)
     sizes = np.bincount(labels, minlength=len(classes))[pairs // len(labels)]
     return float((counts * np.log(sizes / counts)).sum() / len(labels))

@@ -1,7 +1,7 @@
-"""The factor report: one page on what a fitted code says about the classes.
+"""The factor report: one HTML page on what a fitted code says about the classes.
 
-`_inputs` checks the arguments, `_factors`, `_baselines` and `_measure` compute, `_words` says it in
-sentences, `_pictures` draws, and `_page` fills the template: page.html, page.css and page.js.
+`_inputs` checks the arguments; `_factors`, `_baselines` and `_measure` compute the figures;
+`_words` writes the sentences; `_pictures` draws; `_page` fills page.html, page.css and page.js.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ __all__ = ["FactorReport", "factor_report"]
 
 
 class FactorReport:
-    """A page on what a fitted code says about the classes. Made by `factor_report`.
+    """Page on what a fitted code says about the classes.
 
-    Notebooks show it; `save` writes it to a file, and `to_dict` gives its figures.
+    :func:`factor_report` makes it. Notebooks show it, `save` writes it to a file, and `to_dict`
+    returns its figures.
 
     Parameters
     ----------
@@ -39,7 +40,7 @@ class FactorReport:
 
     See Also
     --------
-    factor_report : Makes one.
+    factor_report : Make a report of a fitted estimator.
 
     Examples
     --------
@@ -72,28 +73,28 @@ class FactorReport:
         Returns
         -------
         data : dict
-            Strings, numbers, booleans, None, lists and dicts only, so that ``json.dumps`` takes it.
-            None stands for what is undefined. Under "classes" and "dimensions" there is an entry
-            for each, in order; under "factors" those that do most first. "classes" within a factor
-            or a dimension, and "class_order", hold positions; "factors" within a class holds the
-            first dimension of each.
+            Holds only strings, numbers, booleans, None, lists and dicts, so that ``json.dumps``
+            takes it. None stands for an undefined value. "classes" and "dimensions" have an entry
+            for each, in order; "factors" has those with the largest effect first. "classes" in a
+            factor or a dimension, and "class_order", hold positions of classes. "factors" in a
+            class holds the first dimension of each factor.
         """
         return copy.deepcopy(self._data)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the page to a file, in UTF-8.
 
-        At once: a failed write leaves an older file as it was.
+        A failed write leaves an existing file as it was.
 
         Parameters
         ----------
         path : str or path-like
-            The file; by convention it ends in ".html".
+            Where to write; by convention it ends in ".html".
 
         Returns
         -------
         path : Path
-            The file.
+            The written file.
 
         Raises
         ------
@@ -117,71 +118,75 @@ def factor_report(
     n_refits: int = 0,
     title: str | None = None,
 ) -> FactorReport:
-    """Report what a fitted code says about the classes, on one page of HTML.
+    """Report what a fitted code says about the classes, on one HTML page.
 
-    In one sentence, a map of classes and factors, three figures, each beside what it is to be
-    compared with, and what of it to believe. Then a card for each factor, which is a switch with
-    its dimensions: real samples from the lowest to the highest values, the values by class, what it
-    does, what fixing it costs, and a slider. Then a card for each class, with what marks it by the
-    code and by the data.
+    The page begins with a summary, a map of classes and factors, three figures with baselines, and
+    what to believe. A card for each factor follows. It shows samples with the lowest and the
+    highest values, the values by class, the effect of the factor, the loss when it is fixed at its
+    mean, and a slider for each of its dimensions. A card for each class shows what marks the class,
+    by the code and by the data.
 
-    Figures are of all of X. Effects, class cards and baselines are of 2,000 samples at
-    most, equally many of each class, drawn at random, the same at every call.
+    Figures use all samples of X. Effects, class cards and baselines use at most 2,000 samples,
+    equally many of each class. These are drawn at random with a fixed seed: every call draws the
+    same.
 
     Parameters
     ----------
     est : ClassVSCTransformer, VSCTransformer or VAETransformer
-        Fitted; or a Pipeline that holds one, or a search over one. The page is then in the columns
-        that go into the Pipeline: a category is one column again, and scaled numbers have their
-        units.
+        A fitted transformer, a Pipeline that holds one, or a search over one. For a Pipeline, the
+        page describes the columns that enter the Pipeline: a one-hot encoded category is one column
+        again, and scaled numbers have their units.
     X : {array-like, sparse matrix} of shape (n_samples, n_features)
-        Samples as `est` takes them, best held out from training: figures of training samples
-        flatter.
+        Samples as `est` takes them. Pass held-out samples: figures of training samples are too
+        good.
     y : array-like of shape (n_samples,)
-        Class labels, at least two classes with five samples each. Samples with the label
-        `est.unlabeled` are left out. Of several labels, one column of the indicator.
+        Class labels, of at least two classes with five samples each. The page leaves out samples
+        with the label `est.unlabeled`. If samples have several labels, pass one column of the
+        indicator.
     class_names : sequence of length n_classes, default=None
-        What to call the classes, in the order of ``np.unique(y)``. None: their labels.
+        Names of the classes, in the order of ``np.unique(y)``. None takes their labels.
     feature_names : sequence of length n_features, default=None
-        What to call the features. None: the names that `est` was fitted with, or x0, x1 ...; of a
-        Pipeline those of its columns.
+        Names of the features. None takes the names that `est` was fitted with, or x0, x1 and so
+        on; for a Pipeline, the names of its columns.
     image_shape : tuple of (height, width) or (height, width, 3), default=None
-        Show samples as images of this shape. None: as named features.
+        Shape of the images to show samples as. None shows samples as named features.
     names : mapping, path or None, default=None
-        What you call the dimensions: from their numbers to names, or the JSON file that the page
-        exports.
+        Your names of the dimensions: a mapping from their indices to names, or the JSON file that
+        the page exports.
     n_refits : int, default=0
-        How often to fit again, to say what a figure alone cannot: with other seeds, whether the
-        factors come back (:func:`~sklearn_classvsc.factor_stability`), and with shuffled labels,
-        which contrast there is without any class. Each takes as long as a fit to X, twice.
+        How often to fit again, for each of two questions. Refits with other seeds show whether
+        other fits find the same factors (:func:`~sklearn_classvsc.factor_stability`). Refits to
+        shuffled labels show which contrast arises without classes; they are left out if `est`
+        does not use labels. Each refit takes as long as a fit to X.
     title : str, default=None
-        Heading of the page. None: "Factor report".
+        Heading of the page. None takes "Factor report".
 
     Returns
     -------
     report : FactorReport
-        With `save`, `to_dict`, and a picture in notebooks.
+        The page, with the methods `save` and `to_dict`. Notebooks show it.
 
     Raises
     ------
     TypeError
-        If `est` is none of the three transformers, and holds none.
+        If `est` is not one of the three transformers and does not hold one.
     NotFittedError
         If `est` is not fitted.
     ValueError
-        If another argument is not as described.
+        If X, y or another argument is not as described.
     ImportError
         If Jinja2 is missing.
 
     See Also
     --------
-    sklearn_classvsc.inspection.feature_effects : All effects of all dimensions.
-    sklearn_classvsc.inspection.class_differences : What marks the classes.
-    sklearn_classvsc.displays : The same pictures for matplotlib.
+    sklearn_classvsc.inspection.feature_effects : Effects of all dimensions on all features.
+    sklearn_classvsc.inspection.class_differences : What marks each class.
+    sklearn_classvsc.factor_stability : Which dimensions other fits find again.
+    sklearn_classvsc.displays : The same pictures, drawn by matplotlib.
 
     Notes
     -----
-    The page is one file and loads nothing: its content security policy forbids it.
+    The page is one file. Its content security policy forbids it to load anything.
 
     Examples
     --------

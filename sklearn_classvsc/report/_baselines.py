@@ -1,4 +1,4 @@
-"""What the figures stand beside: other codes of as many numbers, raw features, and refits."""
+"""Baselines of the factor report: linear codes of the same size, raw features, and refits."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from ._inputs import Inputs
 
 
 class Recurrence(NamedTuple):
-    """How far the dimensions come back in refits."""
+    """How well refits find the dimensions again."""
 
     of_dimensions: NDArray[np.float64]  # (d,), NaN where unused
     chance: float
 
 
 def halves(labels: NDArray[np.intp]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return a half of each class, at random, and the rest; the same at every call."""
+    """Return two random halves of each class as masks, the same at every call."""
     rank = pd.Series(np.random.default_rng(0).random(len(labels))).groupby(labels).rank().to_numpy()
     return rank % 2 == 1, rank % 2 == 0
 
@@ -42,25 +42,32 @@ def linear_accuracy(X: Any, labels: NDArray[np.intp]) -> float:
     train, test = halves(labels)
     scaler = MaxAbsScaler() if hasattr(X, "tocsr") else StandardScaler()
     classifier = make_pipeline(scaler, LogisticRegression(max_iter=2000))
-    with _quiet():  # near enough for a figure of two digits
+    with _quiet():  # good enough for a figure of two digits
         classifier.fit(X[train], labels[train])
     return float(classifier.score(X[test], labels[test]))
 
 
 def commonest(labels: NDArray[np.intp]) -> float:
-    """Return how often naming the commonest class is right, on the same rows."""
+    """Return the accuracy of naming the most frequent class, on the rows of `linear_accuracy`."""
     test = halves(labels)[1]
     return float(np.bincount(labels[test]).max() / test.sum())
 
 
 def linear_codes(inputs: Inputs, n_numbers: int) -> tuple[str, int, Fidelity]:
-    """Encode samples by a linear model of as many numbers, fitted to one half, judged on the other.
+    """Fit a linear code of `n_numbers` to half of the samples, and judge it on the other half.
 
-    Of as many as there can be, where that is less: it is said how many.
+    The code has fewer numbers if the data allow no more. It is a PCA; the features of a table are
+    standardised first. For counts it is an NMF with the Kullback-Leibler loss. A tenth of its
+    shares comes from the mean shares, so that no word is impossible.
 
-    A PCA, of the features that a table has in standard deviations; of counts, an NMF by the
-    divergence of Kullback and Leibler, a tenth of whose shares are the mean ones, since no word is
-    impossible.
+    Returns
+    -------
+    name : str
+        "PCA" or "NMF".
+    k : int
+        Size of the code.
+    fidelity : Fidelity
+        What the code explains of the other half.
     """
     X = inputs.inspected
     train, test = halves(inputs.labels[inputs.rows])
@@ -91,10 +98,10 @@ def linear_codes(inputs: Inputs, n_numbers: int) -> tuple[str, int, Fidelity]:
 
 
 def contrast_of_refits(inputs: Inputs) -> float | None:
-    """Return the mean contrast of models that were fitted to shuffled labels.
+    """Return the mean contrast of models that are fitted to shuffled labels.
 
-    Each is fitted to one half of the rows and judged on the other, by the labels that it was told.
-    None where labels have no part in the fit.
+    Each model is fitted to one half of the samples and judged on the other, by the shuffled labels.
+    None if the estimator does not use labels.
     """
     if not inputs.n_refits or not hasattr(inputs.core, "_has_label"):
         return None
@@ -103,7 +110,7 @@ def contrast_of_refits(inputs: Inputs) -> float | None:
     for seed in range(inputs.n_refits):
         y = inputs.y[np.random.default_rng(seed).permutation(len(inputs.y))]
         est = clone(inputs.core).set_params(random_state=seed, verbose=0)
-        with warnings.catch_warnings():  # it is meant to learn nothing
+        with warnings.catch_warnings():  # there is nothing to learn
             warnings.simplefilter("ignore")
             est.fit(inputs.inside(train), y[train])
         Z = est.transform(inputs.inside(test))
@@ -112,7 +119,7 @@ def contrast_of_refits(inputs: Inputs) -> float | None:
 
 
 def recurrence(inputs: Inputs) -> Recurrence | None:
-    """Fit again with other seeds, and measure how far the dimensions come back."""
+    """Measure how well fits with other seeds find the dimensions again."""
     if not inputs.n_refits:
         return None
     X = inputs.inside(slice(None))

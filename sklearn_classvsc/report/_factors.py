@@ -1,7 +1,7 @@
-"""What the factors are and do: switches with their sliders, real samples, effects and costs.
+"""The factors of a code for the report: their dimensions, samples, effects and costs.
 
-A factor is a set of dimensions that are on and off together. All is computed from the codes, and
-what is decoded is held a block of samples at a time.
+A factor is a set of dimensions that are active in the same samples. Everything is computed from the
+codes, and samples are decoded in blocks.
 """
 
 from __future__ import annotations
@@ -22,30 +22,31 @@ from ..metrics._scorers import inert_by_codes
 from ._inputs import Inputs
 from ._pictures import ImageMaker
 
-#: Samples whose effects are averaged.
+#: Samples over which an effect is averaged.
 EFFECT_SAMPLES = 100
-#: Samples, as many of each class, that are decoded anew for each factor: to see whether it is
-#: inert, and what fixing it costs. Of so many values at most.
+#: Samples that are decoded again for each factor, to see whether it is inert and what fixing it
+#: costs: at most so many, with at most so many values in all, but no fewer than `LEAST_FIXED`.
 FIXED_SAMPLES, FIXED_VALUES, LEAST_FIXED = 400, 2**22, 60
-#: Numbers that all sweeps, and all real samples, may hold together: pixels, and values of features.
+#: Most pixels of all sweeps, most pixels of all shown samples, and most values of all sweeps of a
+#: table.
 MAX_SWEEP_PIXELS, MAX_SAMPLE_PIXELS, MAX_VALUES = 1_100_000, 500_000, 60_000
-#: Values of a sweep, classes in one, and features shown of it.
+#: Values of a sweep, most classes in it, and features that it shows.
 STEPS, SWEEP_CLASSES, SWEEP_FEATURES = 7, 12, 3
-#: Real samples at each end: images, and rows of a table or documents.
+#: Samples shown at each end of a dimension: images, and rows of a table or documents.
 ENDS_IMAGES, ENDS_ROWS = 8, 3
-#: From so many classes on, one sample of each is shown.
+#: Classes from which on each end shows one sample of each class.
 ONE_EACH = 3
-#: Features named for a factor, and least relative change for that, by the measure.
+#: Most features named for a factor, and the least relative change that is named, by measure.
 TOP_FEATURES = 10
 LEAST = {"SD": 0.1, FOLD_CHANGE: 0.1}
 #: Bars of a histogram.
 BARS = 24
-#: A class has a dimension if at least this fraction of its samples activates it.
+#: A class activates a dimension if at least this fraction of its samples does.
 ON = 0.5
 
 
 class Slider(NamedTuple):
-    """A dimension of a factor."""
+    """A dimension of a factor, and what its slider shows."""
 
     dimension: int
     effect: NDArray[np.float64]  # (f,), from its 10 % to its 90 % quantile
@@ -54,19 +55,19 @@ class Slider(NamedTuple):
     values: NDArray[np.float64]  # (STEPS,), quantiles from 5 % to 95 %
     classes: list[int]  # of the sweep, (k,)
     features: list[int]  # of the sweep of named features
-    frames: NDArray[np.float64] | None  # (k, 1 + STEPS, f), the first with the factor off
+    frames: NDArray[np.float64] | None  # (k, 1 + STEPS, f), the first with the factor inactive
     edges: tuple[float, float]
     histogram: list[tuple[int, list[float]]]  # for each class: heights, at most 1
 
 
 class Factor(NamedTuple):
-    """Dimensions that switch together."""
+    """Dimensions that are active in the same samples."""
 
     dimensions: list[int]
     role: str
-    classes: list[int]  # that have it
+    classes: list[int]  # that activate it
     density: float
-    switched: bool  # whether its effect is that of being on, and not of its values
+    switched: bool  # whether its effect compares active with inactive, and not low with high
     effect: NDArray[np.float64]  # (f,)
     size: float
     cost: float
@@ -75,38 +76,40 @@ class Factor(NamedTuple):
 
 
 class Scale(NamedTuple):
-    """What changes of features are compared by."""
+    """The units in which changes of features are compared."""
 
     means: NDArray[np.float64]  # (f,)
     sd: NDArray[np.float64]  # (f,)
-    level: NDArray[np.float64] | None  # (f,), mean counts at the total that is decoded
-    pooled: bool  # whether all features have one unit
+    level: NDArray[np.float64] | None  # (f,), mean counts, scaled to the decoded total
+    pooled: bool  # whether all features have the same unit
     origins: list[str]
 
     @property
     def measure(self) -> str:
-        """The name of what `relative` returns."""
+        """Name of the unit of `relative`."""
         return "SD" if self.level is None else FOLD_CHANGE
 
     def relative(self, change: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return changes as features are compared by them."""
+        """Return changes in the unit by which features are compared."""
         if self.level is None:
             return change / self.sd
         return fold_change(change, self.level, float(self.level.mean()))
 
     def size(self, change: NDArray[np.float64]) -> float:
-        """Return one number for a change of all features: a fraction of a standard deviation."""
+        """Return the size of a change of all features, in standard deviations."""
         if self.pooled or self.level is not None:
             return float(np.sqrt((change**2).sum() / (self.sd**2).sum()))
         return float(np.sqrt(((change / self.sd) ** 2).mean()))
 
     def top(self, change: NDArray[np.float64], k: int = TOP_FEATURES) -> list[int]:
-        """Return the features that move most, those that rise first; one of each column."""
+        """Return the features that change most, rising ones first; one for each column."""
         relative = self.relative(change)
         by = np.abs(relative) if self.level is None else relative
         order = np.argsort(-by, kind="stable")
         picked = first_of_each(order, self.origins, k)
-        if self.level is not None and len(order) > k:  # words that fall only if few rise
+        if (
+            self.level is not None and len(order) > k
+        ):  # few words rise: fill up with those that fall
             rising = [i for i in picked if relative[i] >= LEAST[self.measure]]
             falling = first_of_each(order[::-1], self.origins, k) if len(rising) < k else []
             picked = rising + [i for i in falling if i not in rising][: k - len(rising)]
@@ -115,7 +118,7 @@ class Scale(NamedTuple):
 
 
 class Factors(NamedTuple):
-    """All factors, those that do most first, and the dimensions that are in none."""
+    """All factors, the largest effect first, and the dimensions that belong to none."""
 
     factors: list[Factor]
     unused: list[int]
@@ -125,7 +128,7 @@ class Factors(NamedTuple):
 
 
 def measure_factors(inputs: Inputs, counts: ClassCounts, roles: pd.DataFrame) -> Factors:
-    """Measure what the dimensions are and do."""
+    """Group the dimensions into factors, and measure their effects."""
     Z, gated = inputs.Z, bool(inputs.core.gated)
     switches = metrics.independent_switches(Z)
     scale = _scale(inputs)
@@ -190,7 +193,7 @@ def _kept(inputs: Inputs, rows: NDArray[np.intp], codes: NDArray[Any]) -> Fideli
 
 
 def _at_mean(Z: NDArray[Any], rows: NDArray[np.intp], dimensions: NDArray[np.intp]) -> NDArray[Any]:
-    """Return codes with some dimensions at the mean of their values, where they are on."""
+    """Return codes with some dimensions at their mean values where they are active."""
     codes = Z[rows].copy()
     for j in dimensions:
         on = Z[:, j] != 0
@@ -199,7 +202,7 @@ def _at_mean(Z: NDArray[Any], rows: NDArray[np.intp], dimensions: NDArray[np.int
 
 
 def mean_decoded(inputs: Inputs, codes: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the mean of what codes decode to, (f,)."""
+    """Return the mean of the decoded codes, (f,)."""
     total = np.zeros(inputs.X.shape[1])
     for block in gen_batches(len(codes), max(1, 2**21 // inputs.X.shape[1])):
         total += np.asarray(inputs.est.inverse_transform(codes[block])).sum(axis=0, dtype=float)
@@ -207,7 +210,7 @@ def mean_decoded(inputs: Inputs, codes: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _effect(inputs: Inputs, dimensions: NDArray[np.intp], switched: bool) -> NDArray[np.float64]:
-    """Return the mean change from off to on; or of a dimension that all have, from low to high."""
+    """Return the mean change from inactive to active, or from low to high unless `switched`."""
     if not switched:
         return _range_effect(inputs, int(dimensions[0]))
     codes = _active_codes(inputs, int(dimensions[0]))
@@ -225,7 +228,7 @@ def _range_effect(inputs: Inputs, j: int) -> NDArray[np.float64]:
 
 
 def _active_codes(inputs: Inputs, j: int) -> NDArray[Any]:
-    """Return the codes of some samples with the dimension on, those inspected if there are any."""
+    """Return codes in which the dimension is active, of inspected samples if there are any."""
     active = inputs.rows[inputs.Z[inputs.rows, j] != 0]
     if not len(active):
         active = np.flatnonzero(inputs.Z[:, j])
@@ -277,8 +280,8 @@ def _ends(
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Return rows with the lowest values and with the highest, from low to high.
 
-    Of a dimension of several classes one of each, in the order of the classes, so that what is seen
-    is what the dimension does, and not which classes have more of it.
+    If several classes activate the dimension, return one row of each, in the order of the classes.
+    Otherwise the rows would show which classes have high values, and not what the dimension does.
     """
     n = ENDS_ROWS if inputs.image_shape is None else ENDS_IMAGES
     if len(classes) >= ONE_EACH:
@@ -300,7 +303,7 @@ def _ends(
 def _sweep(
     inputs: Inputs, factor: Factor, j: int, values: NDArray[np.float64], classes: list[int]
 ) -> NDArray[np.float64]:
-    """Decode a typical sample of each class: with the factor off, then at each of the values."""
+    """Decode a typical sample of each class, with the factor inactive and then at each value."""
     frames = []
     for c in classes:
         rows = inputs.rows[inputs.labels[inputs.rows] == c]
@@ -319,7 +322,7 @@ def _sweep(
 def _histogram(
     z: NDArray[Any], labels: NDArray[np.intp], classes: list[int], edges: tuple[float, float]
 ) -> list[tuple[int, list[float]]]:
-    """Return how the values are spread in each class that has the dimension: densities, scaled."""
+    """Return the histogram of each class that activates the dimension, scaled to at most 1."""
     shares = []
     for c in classes:
         values = z[(labels == c) & (z != 0)].clip(*edges)
@@ -331,7 +334,7 @@ def _histogram(
 
 
 def strongest(inputs: Inputs, scale: Scale, row: int) -> list[int]:
-    """Return the features in which a sample stands out most: of a document, its words."""
+    """Return the features in which a sample stands out most; of a document, its words."""
     means = scale.means
     x = np.asarray(to_dense(inputs.X[[row]]), dtype=np.float64)[0]
     if inputs.counts or hasattr(inputs.X, "tocsr"):

@@ -1,4 +1,4 @@
-"""Check the arguments of `factor_report`, and pick the rows that are looked at closely."""
+"""Check the arguments of `factor_report`, and pick the samples to inspect."""
 
 from __future__ import annotations
 
@@ -30,30 +30,30 @@ from ..metrics._counts import balanced_rows, check_labels, check_matrix, split_m
 from ..metrics._fidelity import is_counts, row_blocks
 from ._words import clean
 
-#: Rows that are looked at one dimension at a time, and values that these may have if dense.
+#: Most samples that are inspected, and most values that these may have as a dense array.
 MAX_ROWS, MAX_DENSE = 2000, 2**22
 
 
 class Inputs(NamedTuple):
-    """Checked arguments; only the samples that have a label."""
+    """Checked arguments, without the samples that have no label."""
 
     est: Any  # encodes and decodes X
     core: Any  # the transformer
-    X: Any  # (n, f), in the columns that are shown; array or CSR; missing values as decoded
-    given: Any  # (n, f), the same, but NaN where a value is missing
+    X: Any  # (n, f), in the columns of the page; array or CSR; missing values are decoded ones
+    given: Any  # (n, f), the same with NaN for missing values
     Z: NDArray[Any]  # (n, d), the codes
     y: NDArray[Any]
     labels: NDArray[np.intp]  # (n,), positions in `classes`
     classes: NDArray[Any]  # (C,)
     class_names: list[str]
     feature_names: list[str]
-    origins: list[str]  # (f,), the column of the table that each feature is of
+    origins: list[str]  # (f,), the column of the table that each feature comes from
     kinds: list[str]  # (f,), "number", "category" or "date"
     image_shape: tuple[int, ...] | None
-    names: dict[int, str]  # of dimensions, given by the user
+    names: dict[int, str]  # of dimensions, from the user
     n_refits: int
     n_unlabeled: int
-    rows: NDArray[np.intp]  # those that are inspected, equally many of each class
+    rows: NDArray[np.intp]  # to inspect, equally many of each class
 
     def inside(self, rows: Any) -> Any:
         """Return rows of X as the transformer takes them."""
@@ -71,13 +71,13 @@ class Inputs(NamedTuple):
 
     @property
     def inspected(self) -> Any:
-        """The rows that are looked at closely, dense if that is small."""
+        """The inspected rows of X, dense if they are small."""
         X = self.X[self.rows]
         return to_dense(X) if X.shape[0] * X.shape[1] <= MAX_DENSE else X
 
     @property
     def counts(self) -> bool:
-        """Whether the model is one of counts."""
+        """Whether the model is one for counts."""
         return is_counts(self.core)
 
 
@@ -91,7 +91,7 @@ def check_inputs(
     names: Names,
     n_refits: int,
 ) -> Inputs:
-    """Check everything; parameters and errors are those of `factor_report`."""
+    """Check the arguments; `factor_report` documents them and the errors."""
     core = core_of(est)
     _check_estimator(core, est)
     check_scalar(n_refits, "n_refits", Integral, min_val=0)
@@ -124,7 +124,7 @@ def check_inputs(
 
 
 def _filled_in(table: Any, est: Any, Z: NDArray[Any]) -> Any:
-    """Return samples with what is decoded of them where a value is missing."""
+    """Return samples with decoded values in place of missing ones."""
     missing = split_missing(table)[0]
     if not missing.sum():
         return table
@@ -149,7 +149,7 @@ def _check_estimator(core: Any, est: Any) -> None:
     if not isinstance(core, SpikeSlabTransformer):
         raise TypeError(
             f"est is a {type(est).__name__}, but must be a fitted VAETransformer, VSCTransformer "
-            "or ClassVSCTransformer, or a Pipeline that holds one: judge other codes by "
+            "or ClassVSCTransformer, or a Pipeline that holds one. Judge other codes with "
             "sklearn_classvsc.metrics."
         )
     check_is_fitted(core)

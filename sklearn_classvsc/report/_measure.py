@@ -1,6 +1,6 @@
-"""What the report says, as numbers: estimator, X and y -> plain Python, and the decoded arrays.
+"""The findings of the report, computed from estimator, X and y.
 
-The figures are of all rows; effects, baselines and examples are of `Inputs.rows`.
+Figures use all samples; effects, baselines and examples use `Inputs.rows`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CLASS_FEATURES = 8
 
 
 class Findings(NamedTuple):
-    """What `to_dict` gives, and the arrays behind the pictures."""
+    """The dictionary of `FactorReport.to_dict`, and the arrays behind the pictures."""
 
     data: dict[str, Any]
     inputs: Inputs
@@ -44,7 +44,7 @@ class Findings(NamedTuple):
 
 
 def measure(inputs: Inputs, title: str) -> Findings:
-    """Measure everything that is reported."""
+    """Measure everything that the page reports."""
     est, y, rows, Z = inputs.est, inputs.y, inputs.rows, inputs.Z
     counts, roles = class_counts(Z, y), metrics.dimension_roles(Z, y)
     sharing = metrics.class_sharing_matrix(Z, y)
@@ -141,7 +141,7 @@ def _figures(
 
 
 def _collapse_messages(inputs: Inputs, counts: ClassCounts) -> list[str]:
-    """Return what training would warn of, had it ended on these data."""
+    """Return the warnings that training would give if it had ended with these activations."""
     if not _uses_labels(inputs.core):
         return []
     with warnings.catch_warnings(record=True) as caught:
@@ -161,7 +161,7 @@ def _feature_fidelity(names: list[str], kept: Fidelity) -> list[dict[str, Any]]:
     ]
 
 
-# -- what classes have, and factors do -------------------------------------------------------------
+# -- classes and factors ---------------------------------------------------------------------------
 
 
 def _classes(
@@ -200,9 +200,10 @@ def _classes(
 def _agreement(
     code: NDArray[np.float64], data: NDArray[np.float64], factors: Factors
 ) -> float | None:
-    """Return the correlation of what the code and the data say of a class, over features.
+    """Return the correlation over features of what the code and the data say about a class.
 
-    Of ranks; but of the fold changes themselves, since most words have nothing to do with a class.
+    It is a rank correlation. For counts it is Pearson's, since most words have nothing to do with a
+    class and their ranks are noise.
     """
     scale = factors.scale
     pair = (code, data) if scale.pooled else (scale.relative(code), scale.relative(data))
@@ -314,7 +315,7 @@ def _dimensions(
     ]
 
 
-# -- what was trained ------------------------------------------------------------------------------
+# -- the estimator ---------------------------------------------------------------------------------
 
 
 def _uses_labels(core: Any) -> bool:
@@ -347,11 +348,11 @@ def _numbers(matrix: NDArray[np.float64]) -> list[list[float | None]]:
 
 
 def _mean(values: NDArray[np.float64]) -> float | None:
-    """Return the mean of those that are known, or None."""
+    """Return the mean of the finite values, or None."""
     known = values[np.isfinite(values)]
     return float(known.mean()) if known.size else None
 
 
 def _number(value: float) -> float | None:
-    """Return a float, or None: JSON has no NaN."""
+    """Return a float, or None for NaN, which JSON does not have."""
     return float(value) if np.isfinite(value) else None

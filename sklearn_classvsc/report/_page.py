@@ -1,4 +1,7 @@
-"""The page: findings -> HTML. Whatever comes from the data is escaped by the template."""
+"""Fill the template of the page with the findings.
+
+The template escapes whatever comes from the data.
+"""
 
 from __future__ import annotations
 
@@ -15,20 +18,20 @@ from ._factors import BARS, ONE_EACH, STEPS, Factor, Slider
 from ._measure import Findings
 from ._pictures import ImageMaker, bars, curve, factor_map, factor_order, sharing_map
 
-#: Features listed with how well they are decoded.
+#: Most features in the table of how well each is explained.
 MAX_FEATURES = 40
-#: Sides of pictures on the page, in CSS pixels.
+#: Longest side of a picture on the page, in CSS pixels.
 LARGE, SMALL = 84, 56
 #: Length of the longest bar, in SVG units.
 BAR = 45
-#: How many cards are open to begin with.
+#: Cards that are open at first.
 OPEN = 3
-#: How many dimensions of a factor are shown at once; the others are folded.
+#: Dimensions of a factor that are shown at once; the others are folded.
 SLIDERS = 3
 
 
 def render(findings: Findings) -> str:
-    """Write the page.
+    """Return the page as HTML.
 
     Raises
     ------
@@ -49,7 +52,7 @@ def render(findings: Findings) -> str:
     for name in ("count", "decimal", "number", "percent", "shorten"):
         environment.filters[name] = getattr(_words, name)
     style, script, template = (_read(f"page.{kind}") for kind in ("css", "js", "html"))
-    # Nothing is loaded, and only this style sheet and this script are obeyed.
+    # Forbids every request, and every other style sheet and script.
     policy = (
         "default-src 'none'; img-src data:; "
         f"style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
@@ -69,7 +72,7 @@ def _hash(text: str) -> str:
 
 
 def _view(findings: Findings) -> dict[str, Any]:
-    """Return what the template shows beside `Findings.data`."""
+    """Return what the template shows in addition to `Findings.data`."""
     data, images = findings.data, findings.factors.images
     rows, columns = data["class_order"], factor_order(data)
     maps = {"map": factor_map(data, rows, columns), "sharing": sharing_map(data, rows)}
@@ -101,9 +104,9 @@ def _view(findings: Findings) -> dict[str, Any]:
             data["feature_fidelity"], key=lambda row: row["explained_variance"] or 0
         )[:MAX_FEATURES],
         "fidelity_note": (
-            f": the {MAX_FEATURES} worst of {data['data']['n_features']}"
+            f"the {MAX_FEATURES} features that are explained worst, of {data['data']['n_features']}"
             if data["data"]["n_features"] > MAX_FEATURES
-            else ", the worst first"
+            else "how well each feature is explained, the worst first"
         ),
         "curves": _curves(data["history"]),
         "client": _client(findings, maps, columns),
@@ -125,11 +128,11 @@ def _factor(factor: Factor, entry: dict[str, Any], findings: Findings) -> dict[s
         "classes": "all classes" if every else _words.listed(names, 3) if names else "",
         "figures": [
             ("effect", _words.number(round(entry["size"], 2)) + unit),
-            ("on in", f"{_words.percent(entry['density'])} of the samples"),
-            ("fixed at its mean, gives back", _lost(entry["cost"])),
-            ("comes back in refits", _words.decimal(entry["recurrence"])),
+            ("active in", f"{_words.percent(entry['density'])} of the samples"),
+            ("fixed at its mean, the code explains", _lost(entry["cost"])),
+            ("recurrence in refits", _words.decimal(entry["recurrence"])),
         ][: 4 if data["figures"]["n_refits"] else 3],
-        "does": "What being on does" if factor.switched else "From its low to its high values",
+        "does": "When it is active" if factor.switched else "From its low to its high values",
         "picture": images.change(factor.effect) if images else None,
         "features": _features(entry["effects"], data),
         "sliders": [
@@ -143,7 +146,7 @@ def _lost(cost: float) -> str:
     points = 100 * cost
     if points < 0.05:
         return "as much"
-    return f"{_words.number(round(points, 1))} points less"
+    return f"{_words.number(round(points, 1))} percentage points less"
 
 
 def _slider(
@@ -212,14 +215,14 @@ def _ends(slider: Slider) -> tuple[str, str]:
 
 
 def _told(entry: dict[str, Any], name: str, data: dict[str, Any]) -> str:
-    """Say of which classes the samples of a strip are, from the left."""
+    """Name the classes of a strip of samples, from left to right."""
     samples = entry["low" if name.startswith("lowest") else "high"]
     names = [_words.shorten(data["classes"][s["class"]]["name"], 24) for s in samples]
     return ", ".join(names)
 
 
 def _sample(sample: dict[str, Any], data: dict[str, Any]) -> tuple[str, str, str]:
-    """Return the class of a sample, the value, and what stands out in it."""
+    """Return the class of a sample, its value, and the features that stand out in it."""
     counts = data["data"]["measure"] != "SD"
     told = ", ".join(_words.stands_out(feature, counts) for feature in sample["features"])
     name = _words.shorten(data["classes"][sample["class"]]["name"], 24)
@@ -243,7 +246,7 @@ def _features(effects: list[dict[str, Any]], data: dict[str, Any]) -> list[dict[
 
 
 def _bar(value: float, longest: float) -> tuple[float, float, str]:
-    """Return where a bar begins, its length, and which way it points."""
+    """Return the start, the length and the direction of a bar."""
     length = round(BAR * min(abs(value) / max(longest, 1e-12), 1), 1)
     return (BAR, length, "up") if value > 0 else (BAR - length, length, "down")
 
@@ -302,7 +305,7 @@ def _curves(history: dict[str, list[float | None]]) -> list[dict[str, str]]:
     return curves
 
 
-# -- what the script reads -------------------------------------------------------------------------
+# -- the data that the script of the page reads ----------------------------------------------------
 
 
 def _client(
@@ -340,7 +343,7 @@ def _client(
 
 
 def _frames(frames: NDArray[np.float64], dates: list[bool]) -> list[list[list[float]]]:
-    """Return decoded values with three digits; of dates whole days."""
+    """Return decoded values with three digits, and dates as whole days."""
     rounded = np.where(dates, np.round(frames), frames)
     return [
         [
@@ -364,7 +367,7 @@ def _percent(value: float) -> int | None:
 
 
 def _shown(images: ImageMaker | None, side: int) -> tuple[int, int]:
-    """Return the width and height at which a picture is shown."""
+    """Return the width and height of a picture on the page, in CSS pixels."""
     if images is None:
         return side, side
     height, width = images.size

@@ -1,7 +1,7 @@
-"""Pictures for the page: PNG images as data URLs, vector marks as SVG path data, and the two maps.
+"""Pictures of the page: PNG images as data URLs, SVG path data, and the layout of the two maps.
 
-Vector marks take their colours from the page's style sheet, hence follow light and dark; that, and
-not to need matplotlib for a page, is why they are drawn here.
+SVG takes its colours from the style sheet of the page, and follows its light and dark schemes. The
+report does not need matplotlib.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from . import _words
 
 #: Steps of opacity in a map.
 LEVELS = 10
-#: Longest side of an image that is embedded, and values that all of them may have but for the
-#: slider's; larger ones lose rows and columns evenly.
+#: Longest side of an embedded image, and most values of all images without those of the sliders.
+#: Larger images lose rows and columns evenly.
 MAX_SIDE, MAX_STILL = 64, 600_000
-#: Up to so many classes have their values written into the cells of the matrix.
+#: Most classes whose values are written into the cells of the matrix.
 READABLE = 12
 #: Longest label of a map.
 LABEL = 24
-#: What raises a pixel and what lowers it: Okabe and Ito's vermilion and blue.
+#: Colours of brighter and darker pixels: Okabe and Ito's vermilion and blue.
 MORE, LESS = (213, 94, 0), (0, 114, 178)
 
 
@@ -59,10 +59,10 @@ class ImageMaker:
     image_shape : tuple of int
         (height, width) or (height, width, 3).
     limits : tuple of (low, high)
-        Smallest and largest value of the data; black and white, unless both are in [0, 1], which
-        is then the scale.
+        Smallest and largest value of the data, drawn black and white. If both are in [0, 1], the
+        scale is [0, 1].
     n_pictures : int
-        How many there will be.
+        Number of pictures that will be drawn.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class ImageMaker:
         return png(self._grey(self._shaped(X)))
 
     def grid(self, X: NDArray[Any]) -> str:
-        """Draw the images of X, (n_rows, n_columns, n_features), as they stand there."""
+        """Draw the images of X, (n_rows, n_columns, n_features), as a grid."""
         n_rows, n_columns = X.shape[:2]
         stacked = self._shaped(X.reshape(n_rows * n_columns, -1)).reshape(
             n_rows, n_columns, *self.size, -1
@@ -99,9 +99,9 @@ class ImageMaker:
         return png(self._grey(joined))
 
     def change(self, difference: NDArray[Any]) -> str:
-        """Draw a difference of images: more in one colour, less in another, none clear.
+        """Draw a difference of images, in one colour where it is positive and another where not.
 
-        The largest change is opaque: pictures of changes compare in shape and not in strength.
+        The largest change is opaque, whatever its size: such pictures show shapes, not strengths.
         """
         change = self._shaped(np.nan_to_num(difference)[None])
         change = change.mean(axis=2) if change.ndim == 3 else change
@@ -132,8 +132,8 @@ def cells(values: NDArray[np.float64], width: int, height: int) -> list[tuple[in
     Returns
     -------
     paths : list of (level, path)
-        Level 1 to `LEVELS`, and SVG path data. One path holds many cells, so that a map of 20,000
-        cells is small.
+        Level, from 1 to `LEVELS`, and SVG path data. One path holds all cells of a level, which
+        keeps a map of 20,000 cells small.
     """
     level = np.ceil(np.nan_to_num(values).clip(0, 1) * LEVELS - 1e-9).astype(int)
     box = f"h{width - 1}v{height - 1}h-{width - 1}z"
@@ -157,7 +157,7 @@ def bars(heights: Sequence[float], width: int, height: int) -> str:
 
 
 def curve(values: Sequence[float | None], width: int, height: int, points: int = 200) -> str:
-    """Draw a curve that fills the box, as SVG path data; gaps where a value is missing."""
+    """Draw a curve that fills the box, as SVG path data, with gaps for missing values."""
     y = np.array([np.nan if value is None else value for value in values], dtype=float)
     if not np.isfinite(y).any():
         return ""
@@ -175,11 +175,11 @@ def curve(values: Sequence[float | None], width: int, height: int, points: int =
     return "".join(path)
 
 
-# -- the two maps: where cells, labels and brackets stand, in SVG units ----------------------------
+# -- the two maps: positions of cells, labels and brackets, in SVG units ---------------------------
 
 
 def factor_order(data: dict[str, Any]) -> list[int]:
-    """Order factors by role, then by the first of their classes, then by size; by position."""
+    """Return positions of factors, ordered by role, then by their classes, then by size."""
     position = {c: i for i, c in enumerate(data["class_order"])}
 
     def key(i: int) -> tuple[int, list[int], float]:
@@ -191,7 +191,7 @@ def factor_order(data: dict[str, Any]) -> list[int]:
 
 
 def factor_map(data: dict[str, Any], rows: list[int], columns: list[int]) -> dict[str, Any]:
-    """Lay out how often each class has each factor on, the factors grouped by role."""
+    """Lay out how often each class activates each factor, with the factors grouped by role."""
     rates, factors = np.array(data["activation_rates"]), data["factors"]
     of_factors = (
         np.array([rates[:, f["dimensions"]].mean(axis=1) for f in factors])
@@ -220,13 +220,13 @@ def factor_map(data: dict[str, Any], rows: list[int], columns: list[int]) -> dic
 
 
 def _group(role: str, n: int, width: int) -> str:
-    """Return the role's name if it fits above its columns, or as much of it as does."""
+    """Return the name of a role, cut to the width of its columns."""
     room = max(1, int(n * width / 7.5))
     return role if len(role) <= room else role[: max(1, room - 1)] + "…" * (room > 2)
 
 
 def sharing_map(data: dict[str, Any], order: list[int]) -> dict[str, Any]:
-    """Lay out what any two classes share."""
+    """Lay out the sharing of any two classes."""
     sharing = np.array(data["class_sharing"], dtype=float)
     readable = len(order) <= READABLE
     cell = (40, 26) if readable else (18, 18) if len(order) <= 40 else (13, 13)
@@ -291,7 +291,7 @@ def _columns(labels: list[tuple[str, str]], width: int) -> dict[str, Any]:
 
 
 def _width(text: str) -> float:
-    """Return the width of a text in letters; those of wide scripts count double."""
+    """Return the width of a text in letters, where letters of wide scripts count double."""
     return sum(1 + (ord(letter) > 0x590) for letter in text)
 
 

@@ -1,4 +1,7 @@
-"""What the figures mean, in sentences of plain text. The page escapes them, not this."""
+"""The sentences of the factor report, written from its figures as plain text.
+
+The template of the page escapes them.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,9 @@ from numpy.typing import NDArray
 
 from ..metrics._fidelity import DEVIANCE, MEAN, POOLED
 
-#: Longest name that is shown; `to_dict` has it in full.
+#: Longest name that is shown; `to_dict` has the full name.
 LONGEST = 60
-#: Control characters, line ends, and what would turn the direction of the text around a name.
+#: Control characters, line ends, and characters that reverse the direction of the text.
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 #: Ninths of an image.
 REGIONS = (
@@ -20,13 +23,13 @@ REGIONS = (
     *("left", "centre", "right"),
     *("bottom left", "bottom", "bottom right"),
 )
-#: Titles of what is kept of the data.
+#: Title of the first figure, by its measure.
 TITLES = {
     DEVIANCE: "Explained deviance of counts",
     POOLED: "Explained variance",
     MEAN: "Explained variance, mean over features",
 }
-#: Nats by which gates may tell held-out classes worse than learned ones.
+#: The verdict is "yes" if the held-out cross-entropy exceeds the other by at most this, in nats.
 APART = 0.2
 
 
@@ -36,13 +39,13 @@ def clean(name: Any) -> str:
 
 
 def shorten(name: str, length: int = LONGEST) -> str:
-    """Return the name on one line, or the beginning of one that is too long to show."""
+    """Return a name on one line, cut if it is too long to show."""
     name = UNPRINTABLE.sub(" ", name)
     return name if len(name) <= length else name[: length - 1] + "…"
 
 
 def number(value: float | None, *, sign: bool = False) -> str:
-    """Write three significant digits, without an exponent where that is readable."""
+    """Write three significant digits, with an exponent only for very small or large numbers."""
     if value is None:
         return "–"
     if value and not 1e-4 <= abs(value) < 1e7:
@@ -58,12 +61,12 @@ def percent(value: float | None) -> str:
 
 
 def count(n: int, what: str) -> str:
-    """Write a number of things."""
+    """Write a number and a noun, in the plural unless the number is 1."""
     return f"{n:,} {what}" if n == 1 else f"{n:,} {what}{'es' if what.endswith('ss') else 's'}"
 
 
 def listed(names: list[str], at_most: int = 4) -> str:
-    """Write a few names, and how many more there are."""
+    """Write the first names of a list, and how many more there are."""
     shown = [shorten(name) for name in names[:at_most]]
     if rest := len(names) - len(shown):
         return f"{', '.join(shown)} and {rest} more"
@@ -71,7 +74,7 @@ def listed(names: list[str], at_most: int = 4) -> str:
 
 
 def date(days: float) -> str:
-    """Write the date so many days after 1970 began."""
+    """Write a date that is given in days since 1 January 1970."""
     return str(np.datetime64(round(days), "D"))
 
 
@@ -94,7 +97,7 @@ def called(entry: dict[str, Any], data: dict[str, Any]) -> str:
 
 
 def stands_out(feature: dict[str, Any], counts: bool) -> str:
-    """Write what a sample has of a feature: its value, a category, or the word alone."""
+    """Write a feature of a sample with its value; of counts, the word alone."""
     name = shorten(feature["feature"], 40)
     if counts:
         return name
@@ -106,9 +109,9 @@ def stands_out(feature: dict[str, Any], counts: bool) -> str:
 
 
 def effects_text(effects: list[dict[str, Any]], measure: str, at_most: int = 3) -> str:
-    """Write what happens to features: “radius” +3.1 (+0.90 SD), “area” −20 (−0.40 SD).
+    """Write how features change: “radius” +3.1 (+0.90 SD), “area” −20 (−0.40 SD).
 
-    Those that move most; of these, those that rise first.
+    It names the features that change most: first those that rise, then those that fall.
     """
     if measure == "SD":
         largest = sorted(effects, key=lambda effect: -abs(effect["relative_change"]))[:at_most]
@@ -123,7 +126,10 @@ def effects_text(effects: list[dict[str, Any]], measure: str, at_most: int = 3) 
 def changed_regions(
     change: NDArray[np.float64], image_shape: tuple[int, ...]
 ) -> dict[str, str | float | None]:
-    """Find which ninths of an image gain most and lose most; None for less than a fifth of that."""
+    """Find which ninths of an image get brighter and darker most.
+
+    An entry is None if its change is less than a fifth of the largest.
+    """
     image = change.reshape(*image_shape[:2], -1).mean(axis=2)
     means = np.array(
         [
@@ -141,7 +147,7 @@ def changed_regions(
 
 
 def picture_text(picture: dict[str, Any]) -> str:
-    """Write what happens to an image: it gets brighter at the left and darker at the top."""
+    """Write how an image changes: it gets brighter at the left and darker at the top."""
     parts = [
         f"{how} {'in' if picture[how] == 'centre' else 'at'} the {picture[how]}"
         for how in ("brighter", "darker")
@@ -152,118 +158,131 @@ def picture_text(picture: dict[str, Any]) -> str:
 
 
 def factor_sentence(entry: dict[str, Any], data: dict[str, Any]) -> str:
-    """Say who has a factor, and what it does."""
-    names = [data["classes"][c]["name"] for c in entry["classes"]]
-    if not data["estimator"]["sparse"]:
-        whose = "Every sample has it."
-    elif entry["role"] == "global":
-        whose = "Nearly every class has it, so what it says of a sample is in its values."
-    elif entry["role"] == "class-specific":
-        whose = f"Only {listed(names)} has it."
-    elif entry["role"] == "shared":
-        whose = f"{listed(names)} share it."
-    else:
-        whose = "It is on now and then, in no class regularly."
+    """Say which classes activate a factor, and what it does."""
+    whose = _who_activates(entry, data)
     if entry["inert"]:
-        return f"{whose} It changes nothing that is decoded."
-    when = "Where it is on" if entry["switched"] else "From its low to its high values"
+        return f"{whose} It changes nothing in the decoded samples."
+    when = "When it is active" if entry["switched"] else "From its low to its high values"
     if "picture" in entry:
         return f"{whose} {when}, {picture_text(entry['picture'])}."
     if effects := effects_text(entry["effects"], data["data"]["measure"]):
         return f"{whose} {when}: {effects}."
-    return f"{whose} {when}, no feature moves by 0.1 {data['data']['measure']}."
+    return f"{whose} {when}, no feature changes by 0.1 {data['data']['measure']} or more."
+
+
+def _who_activates(entry: dict[str, Any], data: dict[str, Any]) -> str:
+    names = [data["classes"][c]["name"] for c in entry["classes"]]
+    if not data["estimator"]["sparse"]:
+        return "It is active in every sample."
+    if entry["role"] == "global":
+        which = "Every" if len(names) == len(data["classes"]) else "Nearly every"
+        return f"{which} class activates it, so only its values tell samples apart."
+    if entry["role"] == "shared":
+        return f"The classes {listed(names)} activate it."
+    if entry["role"] == "class-specific":
+        rates = np.array(data["activation_rates"])[:, entry["dimensions"]].mean(axis=1)
+        own = percent(rates[entry["classes"][0]])
+        # Rounded up, so that "no more than" stays true.
+        most = int(np.ceil(100 * np.delete(rates, entry["classes"][0]).max() - 1e-9))
+        others = (
+            f"no other class in more than {most} %" if most else "no sample of another class does"
+        )
+        return f"Class {listed(names)} activates it in {own} of its samples; {others}."
+    return "It is active now and then, but in fewer than half of the samples of each class."
 
 
 def class_sentence(entry: dict[str, Any], data: dict[str, Any]) -> str:
-    """Say which factors a class has."""
+    """Say how many factors a class activates, by role."""
     factors = {factor["dimensions"][0]: factor for factor in data["factors"]}
-    own = [factors[j] for j in entry["factors"]]
-    kinds = {
-        "of its own": [f for f in own if f["role"] == "class-specific"],
-        "shared": [f for f in own if f["role"] == "shared"],
-        "of nearly every class": [f for f in own if f["role"] == "global"],
-    }
+    own = [factors[j]["role"] for j in entry["factors"]]
     if not data["estimator"]["sparse"]:
-        return "Every dimension is on in every sample."
+        return "Every dimension is active in every sample."
     if not own:
-        return "No factor is on in at least half of its samples: the code does not describe it."
-    parts = [f"{len(found)} {kind}" for kind, found in kinds.items() if found]
-    return f"It has {count(len(own), 'factor')}: {listed(parts)}."
+        return "It activates no factor, so the code does not describe it."
+    roles = ("class-specific", "shared", "global")
+    parts = [f"{own.count(role)} {role}" for role in roles if role in own]
+    return f"It activates {count(len(own), 'factor')}: {listed(parts)}."
 
 
 def summary(data: dict[str, Any]) -> str:
-    """Say in one sentence what was learned."""
+    """Say in one to three sentences what was learned."""
     figures, estimator = data["figures"], data["estimator"]
     samples = count(data["data"]["n_samples"], "sample")
     of = f"these {samples} of {count(len(data['classes']), 'class')}"
     if not estimator["sparse"]:
         n = count(estimator["n_components"], "number")
         return (
-            f"{estimator['name']} describes {of} by {n}. The code is dense: every dimension is on "
-            "in every sample, so no dimension belongs to a class."
+            f"{estimator['name']} describes {of} with {n}. The code is dense: every dimension is "
+            "active in every sample, so no dimension belongs to a class."
         )
     meanings = {
-        "global": "that nearly every class has",
+        "global": "that nearly every class activates",
         "shared": "that some classes share",
-        "class-specific": "of one class alone",
-        "sporadic": "that are on now and then",
+        "class-specific": "that only one class activates",
+        "sporadic": "active now and then",
     }
     roles = [factor["role"] for factor in data["factors"]]
     parts = [f"{roles.count(role)} {words}" for role, words in meanings.items() if role in roles]
     n = figures["n_factors"]
-    text = f"{estimator['name']} describes {of} by {count(n, 'factor')}"
+    text = f"{estimator['name']} describes {of} with {count(n, 'factor')}"
+    text += f": {listed(parts)}." if parts else "."
     used = sum(len(factor["dimensions"]) for factor in data["factors"])
     if n < used or used < estimator["n_components"]:
         total = count(estimator["n_components"], "dimension")
-        spare = used < estimator["n_components"]
-        text += f", switches with {f'{used} of its ' * spare}{total}"
-    text += f": {listed(parts)}" if parts else ""
+        share = f"{used} of its {total}" if used < estimator["n_components"] else f"all its {total}"
+        text += f" The factors use {share}." if used else f" It has {total}."
     if inert := sum(factor["inert"] for factor in data["factors"]):
-        text += f"; {inert} of them change{'s' * (inert == 1)} nothing that is decoded"
-    return f"{text}."
+        text += (
+            f" {inert} of the factors change{'s' * (inert == 1)} nothing in the decoded samples."
+        )
+    return text
 
 
 def figures(data: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """Return the three figures, each with what it stands beside."""
+    """Return the three figures, each with its title and what to compare it with."""
     f, sparse = data["figures"], data["estimator"]["sparse"]
-    numbers = count(f["baseline_numbers"], "number")
-    linear = f"{f['baseline']} with {numbers} a sample, fitted to half of these rows"
-    beside = f"{linear}: {percent(f['baseline_fidelity'])}"
+    linear, numbers = f["baseline"], count(f["baseline_numbers"], "number")
+    article = "An" if linear.startswith("N") else "A"
+    compared = (
+        f"{article} {linear} with {numbers} per sample explains {percent(f['baseline_fidelity'])}; "
+        "it is fitted to half of these samples and judged on the other half."
+    )
     if f["fidelity_measure"] == MEAN:
-        beside += (
-            f". Pooled over features: {percent(f['pooled_explained_variance'])}, and "
-            f"{percent(f['baseline_pooled_explained_variance'])}"
+        compared += (
+            " Pooled over all features, the code explains "
+            f"{percent(f['pooled_explained_variance'])} and the {linear} "
+            f"{percent(f['baseline_pooled_explained_variance'])}."
         )
-    kept = (TITLES[f["fidelity_measure"]], percent(f["fidelity"]), beside)
+    kept = (TITLES[f["fidelity_measure"]], percent(f["fidelity"]), compared)
     told = (
-        "Classes named right from the code",
+        "Classes recognised from the code",
         percent(f["probe_accuracy"]),
-        "by a linear classifier; the same on the features: "
-        f"{percent(f['probe_accuracy_of_features'])}; naming the commonest class: "
-        f"{percent(f['probe_chance'])}",
+        "This is the accuracy of a linear classifier on the codes. On the features it reaches "
+        f"{percent(f['probe_accuracy_of_features'])}. Naming the most frequent class every time "
+        f"reaches {percent(f['probe_chance'])}.",
     )
     if not sparse:
         return [kept, told]
     control = f["nonglobal_contrast_of_refits"]
     if not data["estimator"]["uses_labels"]:
-        beside = "the labels had no part in the fit"
+        compared = "The fit did not use the labels."
     elif control is None:
-        beside = "its control is a refit to shuffled labels: factor_report(..., n_refits=2)"
+        compared = "For comparison, factor_report(..., n_refits=2) fits to shuffled labels."
     else:
         fits = f"{count(f['n_refits'], 'refit')} to shuffled labels"
-        beside = f"{fits}: {decimal(control)}"
+        compared = f"For comparison, {fits}: {decimal(control)}."
     contrast = (
         "Contrast of classes",
         decimal(f["nonglobal_contrast"]),
-        f"overlap of factors within a class, {percent(f['class_consistency'])}, less that between "
-        f"classes, without those that all have; {beside}",
+        "The supports of two samples of one class overlap by this much more than the supports of "
+        f"samples of different classes, without global dimensions (−1 to 1). {compared}",
     )
     return [kept, told, contrast]
 
 
 def trust(data: dict[str, Any]) -> list[dict[str, str]]:
-    """Say whether the figures hold on new rows, recur, and agree with the data."""
-    verdicts = [_of_new_rows(data), _of_refits(data)]
+    """Say whether the figures hold on new samples, recur, and agree with the data."""
+    verdicts = [_of_new_samples(data), _of_refits(data)]
     agreement = [entry["agreement"] for entry in data["classes"]]
     known = [value for value in agreement if value is not None]
     if known:
@@ -272,20 +291,20 @@ def trust(data: dict[str, Any]) -> list[dict[str, str]]:
         )
         mean = float(np.mean(known))
         is_ranked = data["data"]["measure"] == "SD"
-        what = "Rank correlation" if is_ranked else "Correlation of fold changes"
+        what = "rank correlation" if is_ranked else "correlation of fold changes"
         verdicts.append(
             {
                 "verdict": "yes" if mean >= 0.8 else "in part" if mean >= 0.5 else "no",
-                "text": "Does what marks a class agree with the plain differences in the data? "
-                f"{what} over features {decimal(mean)} on average; least for "
-                f"{shorten(data['classes'][worst]['name'])}, {decimal(agreement[worst])}.",
+                "text": "Do the code and the data agree on what marks a class? "
+                f"Their {what} over features is {decimal(mean)} on average, and lowest for "
+                f"class {shorten(data['classes'][worst]['name'])}: {decimal(agreement[worst])}.",
             }
         )
     return verdicts
 
 
-def _of_new_rows(data: dict[str, Any]) -> dict[str, str]:
-    question = "Does it hold on new rows?"
+def _of_new_samples(data: dict[str, Any]) -> dict[str, str]:
+    question = "Does it hold on new samples?"
     found = data["generalization"].get("recognition")
     if not found or None in found.values():
         loss = data["generalization"].get("loss")
@@ -293,90 +312,98 @@ def _of_new_rows(data: dict[str, Any]) -> dict[str, str]:
             gap = loss["held_out"] - loss["training"]
             return {
                 "verdict": "yes" if gap < 0.1 * abs(loss["training"]) else "in part",
-                "text": f"{question} The loss of held-out rows is {number(loss['held_out'])} nats, "
-                f"that of training rows {number(loss['training'])}.",
+                "text": f"{question} The loss is {number(loss['held_out'])} nats on held-out "
+                f"samples and {number(loss['training'])} nats on training samples.",
             }
         return {
             "verdict": "unknown",
-            "text": f"{question} This fit held no rows out. The figures here are of the rows that "
-            "were given: believe them if these are not those of the fit.",
+            "text": f"{question} The fit held no samples out, so it cannot say. Believe the "
+            "figures on this page only if the model was not trained on these samples.",
         }
     gap = found["held_out"] - found["training"]
     return {
         "verdict": "yes" if gap <= APART else "in part" if gap <= 0.5 else "no",
-        "text": f"{question} The gates tell the classes of rows whose labels they have not learned "
-        f"with a cross-entropy of {number(found['held_out'])} nats, those of learned ones with "
-        f"{number(found['training'])}.",
+        "text": f"{question} The gates predict the class with a cross-entropy of "
+        f"{number(found['held_out'])} nats where they have not learned the label, and of "
+        f"{number(found['training'])} nats where they have. Lower is better.",
     }
 
 
 def _of_refits(data: dict[str, Any]) -> dict[str, str]:
-    question, figures = "Do the factors come back?", data["figures"]
+    question, figures = "Do other fits find the same factors?", data["figures"]
     found, chance = figures["recurrence"], figures["recurrence_by_chance"]
     if found is None or chance is None:
         return {
             "verdict": "unknown",
-            "text": f"{question} Nobody has fitted again: factor_report(..., n_refits=2) does.",
+            "text": f"{question} This was not tested: factor_report(..., n_refits=2) does it.",
         }
     share = (found - chance) / max(1 - chance, 1e-12)
+    n = figures["n_refits"]
+    refits = "one refit with another seed" if n == 1 else f"{n} refits with other seeds"
     return {
         "verdict": "yes" if share >= 0.7 else "in part" if share >= 0.35 else "no",
-        "text": f"{question} In {count(figures['n_refits'], 'refit')} with other seeds, a "
-        f"dimension correlates with its match by {decimal(found)} on average; "
-        f"by chance {decimal(chance)}.",
+        "text": f"{question} In {refits}, the correlation of a dimension with its match is "
+        f"{decimal(found)} on average. By chance it would be {decimal(chance)}.",
     }
 
 
 def warning_texts(data: dict[str, Any], collapse: list[str]) -> list[str]:
-    """Say what should be mended or kept in mind before the page is believed."""
+    """Say what to mend or keep in mind before believing the page."""
     figures, names = data["figures"], [entry["name"] for entry in data["classes"]]
     texts = list(collapse)
     if data["estimator"]["sparse"] and not collapse:
         if without := [e["name"] for e in data["classes"] if not e["factors"]]:
-            texts.append(f"No factor is on in at least half of the samples of {listed(without)}.")
+            texts.append(f"Classes that activate no factor: {listed(without)}.")
         if figures["nonglobal_contrast"] < 0.1:
-            texts.append("The contrast is low: which factors are on says little about the class.")
+            texts.append(
+                "The contrast is low: which factors are active says little about the class."
+            )
     kept = figures["fidelity"]
     if kept < (0.02 if figures["fidelity_measure"] == DEVIANCE else 0.2):
         texts.append(
-            f"The codes give back {percent(kept)} of the data: what is decoded is not much like "
-            "them, so read the effects with care."
+            f"The codes explain only {percent(kept)} of the data. Decoded samples are not much "
+            "like the data, so read the effects with care."
         )
     if small := [n for n, e in zip(names, data["classes"], strict=True) if e["n_samples"] < 5]:
-        texts.append(f"Fewer than 5 samples, so left out of roles and contrast: {listed(small)}.")
-    if missing := data["data"]["missing"]:
         texts.append(
-            f"{percent(missing)} of the values are missing. No figure of what the code keeps or of "
-            "what marks a class counts them; where values must be there, they stand as decoded."
+            f"Roles and contrast leave out classes with fewer than 5 samples: {listed(small)}."
+        )
+    if missing := data["data"]["missing"]:
+        what = "deviance" if figures["fidelity_measure"] == DEVIANCE else "variance"
+        texts.append(
+            f"{percent(missing)} of the values are missing. The explained {what} and the "
+            "differences between classes leave them out. Where the page needs a value, it uses the "
+            "decoded one."
         )
     if n := data["data"]["n_unlabeled_left_out"]:
-        texts.append(f"{count(n, 'sample')} without a label left out.")
+        texts.append(f"The page leaves out {count(n, 'sample')} without a label.")
     return texts
 
 
-# -- what stands above the parts of the page -------------------------------------------------------
+# -- notes on the sections of the page -------------------------------------------------------------
 
 
 def measure_note(data: dict[str, Any]) -> str:
     """Say in which units changes are."""
     if data["data"]["image_shape"] is not None:
-        return "Orange is brighter, blue darker."
+        return "Orange means brighter, blue means darker."
     if data["data"]["measure"] == "SD":
         return (
-            "Changes are in the units of the data, and in standard deviations of the feature (SD)."
+            "Changes are in the units of the data, and in standard deviations (SD) of the feature."
         )
     return (
-        "Changes are in counts of a document of the usual length, and × says how many times its "
-        "mean a word then has; rare words are held back by the mean count of all."
+        "Changes are in counts of a document of the usual length. “× 3” says that a word has three "
+        "times its mean count. The mean count of all words is added on both sides, so that rare "
+        "words do not dominate."
     )
 
 
 def rows_note(data: dict[str, Any]) -> str:
-    """Say what was computed of a part of the samples, if anything was."""
+    """Say which results use only some of the samples, if any do."""
     n, inspected = data["data"]["n_samples"], data["data"]["n_samples_inspected"]
     if inspected == n:
         return ""
     return (
-        f"Effects, class cards and baselines are of {inspected:,} samples, equally many "
-        f"of each class where there are enough; all other figures are of all {n:,}. "
+        f"Effects, class cards and baselines use {inspected:,} samples, equally many of each class "
+        f"where there are enough. All other figures use all {n:,} samples. "
     )

@@ -10,7 +10,7 @@
 
   const date = (days) => new Date(days * 864e5).toISOString().slice(0, 10);
 
-  // -- cards: opened by links and by the map, sorted ----------------------------------------------
+  // -- cards: links and the map open them, the menu sorts them ---------------------------------------
   function open(element) {
     for (let at = element; at; at = at.parentElement) if (at.matches("details")) at.open = true;
     const target = element.matches("details") ? element.querySelector("summary") : element;
@@ -111,14 +111,14 @@
   const rate = (value) => (value === null ? "unknown" : `${value} %`);
   readable(
     "map",
-    (c, i, value) => `${data.classes[c]}, ${called(data.factors[i])} (${data.roles[i]}): on in ${rate(value)} of the samples`,
+    (c, i, value) => `${data.classes[c]}, ${called(data.factors[i])} (${data.roles[i]}): active in ${rate(value)} of the samples`,
     (c, i) => open(find(`factor-${data.factors[i][0]}`)),
   );
   readable(
     "sharing",
     (c, other, value) => (c === other
-      ? `${data.classes[c]}: two samples of it have ${rate(value)} in common`
-      : `${data.classes[c]} and ${data.classes[other]}: ${rate(value)} in common`),
+      ? `Two samples of ${data.classes[c]}: ${rate(value)} in common`
+      : `Samples of ${data.classes[c]} and of ${data.classes[other]}: ${rate(value)} in common`),
     (c) => open(find(`class-${c}`)),
   );
 
@@ -130,11 +130,11 @@
     const picture = part.querySelector("img.grid");
 
     function move() {
-      const step = Number(slider.value); // 0: the factor is off
+      const step = Number(slider.value); // 0: the factor is inactive
       const quantile = 5 + Math.round((90 * (step - 1)) / (sweep.values.length - 1));
-      const at = step ? `${number(sweep.values[step - 1])}, the ${quantile} % quantile of its values` : "off";
+      const at = step ? `${number(sweep.values[step - 1])}, the ${quantile} % quantile of its values` : "inactive";
       slider.setAttribute("aria-valuetext", at);
-      part.querySelector(".at").textContent = step ? `Decoded at ${at}.` : "Decoded with the factor off.";
+      part.querySelector(".at").textContent = step ? `Decoded at ${at}.` : "Decoded with the factor inactive.";
       if (picture) draw(step);
       else write(step);
     }
@@ -160,14 +160,14 @@
     if (picture) picture.decode().then(move, move);
     else move();
   }
-  // Those of closed cards when these open: a hundred pictures are not decoded at once.
+  // Sliders of closed cards start when the card opens, so that not all pictures are decoded at once.
   for (const card of document.querySelectorAll("details.factor")) {
     const begin = () => card.querySelectorAll(".slider").forEach(movable);
     if (card.open) begin();
     else card.addEventListener("toggle", begin, { once: true });
   }
 
-  // Print shows everything.
+  // A print shows the closed parts too.
   addEventListener("beforeprint", () => {
     for (const details of document.querySelectorAll("details")) details.open = true;
   });
