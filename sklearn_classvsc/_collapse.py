@@ -161,8 +161,8 @@ def warn_of_collapse(p: NDArray[np.float64], classes: NDArray[Any]) -> None:
     unused = (seen.max(axis=0) < 0.01) if seen.size else np.zeros(p.shape[1], bool)
     if unused.mean() > 0.1:
         texts.append(
-            f"{unused.sum()} of {unused.size} dimensions are unused: each is active in less than "
-            "1 % of the samples of every class. Lower n_components, raise usage_weight, or train "
+            f"Unused dimensions: {unused.sum()} of {unused.size}. No class activates them in 1 % of "
+            "its samples. Lower n_components, raise usage_weight, or train "
             "longer."
         )
     if unseen.any():

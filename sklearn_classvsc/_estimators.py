@@ -692,7 +692,7 @@ class ClassVSCTransformer(SpikeSlabTransformer):
     >>> from sklearn_classvsc import ClassVSCTransformer
     >>> from sklearn_classvsc.metrics import class_contrast_score
     >>> X, y = load_iris(return_X_y=True)
-    >>> est = ClassVSCTransformer(n_components=8, max_epochs=200, random_state=0).fit(X, y)
+    >>> est = ClassVSCTransformer(n_components=6, max_epochs=200, random_state=0).fit(X, y)
     >>> class_contrast_score(est.transform(X), y) > 0.5
     True
     """

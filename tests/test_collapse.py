@@ -224,5 +224,5 @@ def test_held_out_terms_stand_beside_those_of_training(flowers):
 
 def test_silent_dimensions_are_unused_and_no_collapse():
     p = np.array([[0.9, 0.0, 0.0], [0.0, 0.9, 0.0]])
-    with pytest.warns(CollapseWarning, match=r"^1 of 3 dimensions are unused: each"):
+    with pytest.warns(CollapseWarning, match=r"^Unused dimensions: 1 of 3\."):
         warn_of_collapse(p, np.arange(2))
