@@ -361,7 +361,7 @@ def main() -> int:
             if found[name]:
                 parts += [f"## objective: {objective}; {name}"]
                 parts += common.summary({name: found[name]}, [*shown, *OF_COUNTS], "counts")
-    common.write_page(arguments, "benchmark_defaults", parts, rows)
+    common.write_page(arguments, "defaults", parts, rows)
     return 0 if ok else 1
 
 

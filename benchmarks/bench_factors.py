@@ -390,7 +390,7 @@ def main() -> int:
     rows, ok = common.run_tasks(arguments, "bench_factors", key, plan(arguments), run)
     full = completed(rows)
     parts = parts_of(full, pictures(arguments, full))
-    common.write_page(arguments, "benchmark_factors", parts, rows)
+    common.write_page(arguments, "factors", parts, rows)
     return 0 if ok else 1
 
 

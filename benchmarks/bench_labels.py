@@ -335,7 +335,7 @@ def main() -> int:
             if any(found.values()):
                 found = {label: several for label, several in found.items() if several}
                 parts += [f"**{setting}**", *common.summary(found, section.columns)]
-    common.write_page(arguments, "benchmark_labels", parts, rows)
+    common.write_page(arguments, "labels", parts, rows)
     return 0 if ok else 1
 
 

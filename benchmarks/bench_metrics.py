@@ -198,7 +198,7 @@ def main() -> int:
     ]
     for axis, along in growing.items():
         parts += [f"### {axis}", growth_table(known, axis, along)]
-    common.write_page(arguments, "benchmark_metrics", parts, rows)
+    common.write_page(arguments, "metrics", parts, rows)
     return 0 if ok else 1
 
 

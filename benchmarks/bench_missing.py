@@ -127,7 +127,7 @@ def main() -> int:
             parts += [f"## {fraction:.0%} hidden", "Error, relative to that of the mean:"]
             parts += common.summary(found, FILLS, "table")
             parts += ["Accuracy:", common.summary(found, TELLS, "table")[1]]
-    common.write_page(arguments, "benchmark_missing", parts, rows)
+    common.write_page(arguments, "missing", parts, rows)
     return 0 if ok else 1
 
 

@@ -1,6 +1,6 @@
 """Data larger than memory, wide sparse data, several processes, other engines: what they cost.
 
-The figures of `docs/benchmark_scaling.md`: does each give what one process gives, in how much
+The figures of `benchmarks/pages/scaling.md`: does each give what one process gives, in how much
 memory and time? Every row is measured in a process of its own: Linux only.
 
     python benchmarks/bench_scaling.py --quick              # small sizes
@@ -557,4 +557,4 @@ if __name__ == "__main__":
         train_together(*map(int, sys.argv[2:6]), sys.argv[6])
     else:
         packages = "accelerate dask distributed pyarrow pyspark ray"
-        raise SystemExit(harness.page_of_rows(__doc__, "benchmark_scaling", WORDS, TASKS, packages))
+        raise SystemExit(harness.page_of_rows(__doc__, "scaling", WORDS, TASKS, packages))

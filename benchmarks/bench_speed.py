@@ -571,7 +571,7 @@ def main() -> int:
     for name, section in SECTIONS.items():
         if known.get(name):
             parts += [f"## {section.heading}", table(list(known[name].values()), section.beside)]
-    common.write_page(arguments, "benchmark_speed", parts, rows)
+    common.write_page(arguments, "speed", parts, rows)
     return 0 if ok else 1
 
 

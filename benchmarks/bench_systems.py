@@ -606,7 +606,7 @@ def main() -> int:
             labelled = {SYSTEMS[system].label: found for system, found in groups.items()}
             parts += [f"## {DATASETS[dataset].heading}", *common.summary(labelled, page.columns)]
             parts += page.parts(arguments, dataset, groups)
-    common.write_page(arguments, f"benchmark_{name}", parts, rows)
+    common.write_page(arguments, f"{name}", parts, rows)
     return 0 if ok else 1
 
 

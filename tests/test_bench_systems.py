@@ -54,7 +54,7 @@ def test_a_page_with_a_picture_is_written_and_finished_runs_are_kept(tmp_path):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         assert told in done.stdout
-    page = (tmp_path / "benchmark_systems.md").read_text()
+    page = (tmp_path / "systems.md").read_text()
     for label in ("VAE", "beta-TCVAE, beta 4", "PCA"):
         assert page.count(f"\n| {label} |") == 2
     assert "Global factors are found better than class-specific ones, in every seed, by: " in page
@@ -73,11 +73,11 @@ def test_only_names_values_of_any_field_and_what_is_no_value_is_refused(bench):
 
 def test_figures_are_written_below_the_words_of_a_page(bench, tmp_path, monkeypatch):
     common = importlib.import_module("_common")
-    monkeypatch.setattr(common, "DOCS", tmp_path)
-    page = tmp_path / "benchmark_x.md"
+    monkeypatch.setattr(common, "PAGES", tmp_path)
+    page = tmp_path / "x.md"
     page.write_text(f"# By hand\n\nWords.\n\n{common.MARK}\n\nold figures\n")
     rows = [{"environment": common.environment()}]
-    common.write_page(argparse.Namespace(pages=tmp_path), "benchmark_x", ["new figures"], rows)
+    common.write_page(argparse.Namespace(pages=tmp_path), "x", ["new figures"], rows)
     text = page.read_text()
     assert text.startswith(f"# By hand\n\nWords.\n\n{common.MARK}\n\nnew figures\n\n## Where")
     assert "old figures" not in text
@@ -85,7 +85,7 @@ def test_figures_are_written_below_the_words_of_a_page(bench, tmp_path, monkeypa
 
 def test_every_page_says_where_its_figures_begin(bench):
     common = importlib.import_module("_common")
-    pages = [*common.DOCS.glob("benchmark_*.md"), common.DOCS / "reliability.md"]
+    pages = [*common.PAGES.glob("*.md"), common.DOCS / "reliability.md"]
     assert len(pages) > 5
     assert all(page.read_text().count(common.MARK) == 1 for page in pages)
 
