@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from joblib import Parallel, delayed, parallel_config
 from numpy.typing import NDArray
+from sklearn.decomposition import FactorAnalysis
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
@@ -201,6 +202,14 @@ def load_images(
     """Load an image set, or the first rows of both its parts."""
     X_train, X_test, y_train, y_test = fetch_images(name, data_dir=data_dir)
     return Split(X_train[:n_train], X_test[:n_test], y_train[:n_train], y_test[:n_test])
+
+
+class DecodingFactorAnalysis(FactorAnalysis):
+    """scikit-learn's, which decodes too."""
+
+    def inverse_transform(self, Z: NDArray[Any]) -> Any:
+        """Decode."""
+        return Z @ self.components_ + self.mean_
 
 
 class Stopwatch:

@@ -24,12 +24,19 @@ from torch.utils.data import DataLoader, TensorDataset
 class PlainLoop:
     """As most people write it: a DataLoader, Adam's defaults, the loss read out at each step."""
 
-    def __init__(self, recipe: Recipe, X: NDArray[np.float32], y: NDArray[np.int64], n_epochs: int):
+    def __init__(
+        self,
+        recipe: Recipe,
+        X: NDArray[np.float32],
+        y: NDArray[np.int64],
+        n_epochs: int,
+        learning_rate: float = plain.LEARNING_RATE,
+    ) -> None:
         dataset = TensorDataset(torch.from_numpy(X), torch.from_numpy(y))
         self.loader = DataLoader(dataset, batch_size=recipe.batch_size, shuffle=True)
         n_steps = n_epochs * len(self.loader)
         self.net, self.loss = plain.ReferenceNet(recipe), plain.ReferenceLoss(recipe, n_steps)
-        self.optimizer = torch.optim.Adam(self.net.parameters(), lr=plain.LEARNING_RATE)
+        self.optimizer = torch.optim.Adam(self.net.parameters(), lr=learning_rate)
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, lambda step: plain.learning_rate_factor(step / n_steps)
         )

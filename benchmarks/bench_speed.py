@@ -30,7 +30,7 @@ from _harness import epoch_of, in_own_process, interleave, timed
 from numpy.typing import NDArray
 from reference_loss import Recipe, ReferenceNet, make_data
 from sklearn.datasets import load_breast_cancer, load_digits, load_wine
-from sklearn.decomposition import NMF, FactorAnalysis, MiniBatchDictionaryLearning
+from sklearn.decomposition import NMF, MiniBatchDictionaryLearning
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import minmax_scale
 from skorch.callbacks import Callback
@@ -101,10 +101,10 @@ def compared(split: Split, task: Row) -> list[Row]:
     k = min(d, *X.shape)  # others have no more dimensions than features
     makers: dict[str, Callable[[], Any]] = {
         "ClassVSCTransformer()": lambda: default,
-        "plain hand loop": lambda: HandLoop(recipe, n_epochs),
+        "plain hand loop": lambda: HandLoop(recipe, n_epochs, default.learning_rate),
         "NMF": lambda: NMF(k, random_state=0),
         "MiniBatchDictionaryLearning": lambda: MiniBatchDictionaryLearning(k, **OMP),
-        "FactorAnalysis": lambda: DecodingFactorAnalysis(k, random_state=0),
+        "FactorAnalysis": lambda: common.DecodingFactorAnalysis(k, random_state=0),
     }
     if task["extra"]:
         from bench_systems import LabelConsistentDictionary
@@ -126,23 +126,15 @@ def compared(split: Split, task: Row) -> list[Row]:
 class HandLoop:
     """The plain loop as an estimator."""
 
-    def __init__(self, recipe: Recipe, n_epochs: int) -> None:
-        self.recipe, self.n_epochs = recipe, n_epochs
+    def __init__(self, recipe: Recipe, n_epochs: int, learning_rate: float) -> None:
+        self.recipe, self.n_epochs, self.learning_rate = recipe, n_epochs, learning_rate
 
     def fit(self, X: NDArray[np.float32], y: NDArray[np.int64]) -> None:
         """Train to the end."""
-        loop = hand.PlainLoop(self.recipe, X, y, self.n_epochs)
+        loop = hand.PlainLoop(self.recipe, X, y, self.n_epochs, self.learning_rate)
         for _ in range(self.n_epochs):
             loop.epoch()
         self.transform, self.inverse_transform = loop.transform, loop.inverse_transform
-
-
-class DecodingFactorAnalysis(FactorAnalysis):
-    """scikit-learn's, which decodes too."""
-
-    def inverse_transform(self, Z: NDArray[Any]) -> Any:
-        """Decode."""
-        return Z @ self.components_ + self.mean_
 
 
 def fit(task: Row, objective: str = "balanced") -> list[Row]:
