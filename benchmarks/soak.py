@@ -11,14 +11,11 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import ctypes
 import gc
 import hashlib
-import importlib
 import itertools
 import math
 import os
-import pickle
 import re
 import resource
 import signal
@@ -29,18 +26,16 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import _harness as harness
 import fuzz
-import joblib
 import numpy as np
 import torch
 from _common import ROOT, TESTS, Row, Stopwatch
-from _harness import MB, Task
+from _harness import Task
 from sklearn.datasets import load_iris
 
 from sklearn_classvsc import (
@@ -55,8 +50,6 @@ ESTIMATORS = (VAETransformer, VSCTransformer, ClassVSCTransformer)
 X, Y = load_iris(return_X_y=True)
 EPOCHS = 20  # of the fits that are stopped
 SHORT_EPOCHS = 2000  # of the fits whose time is compared
-#: Of the large file: features, and rows of a batch.
-P, LARGE, SMALL = 1024, 10_240, 1024
 
 
 def small(cls: type[Any] = ClassVSCTransformer, **parameters: Any) -> Any:
@@ -124,33 +117,6 @@ def threads(n: int) -> Row:
         f"partial_fit was called {', '.join(map(str, trained))} times, by estimator"
     )
     return {"measured": text, "met": not bad and min(trained) > 0}
-
-
-def fit_digest(cls: type[Any], seed: int) -> str:
-    """Fit, and return a hash of the result."""
-    torch.set_num_threads(1)
-    return digest(small(cls, random_state=seed).fit(X, Y))
-
-
-def backends(n: int, *names: str) -> Row:
-    """Fit with the same seeds under each of joblib's backends."""
-    if "dask" in names and not find_spec("distributed"):
-        return harness.not_installed('"dask[distributed]"')
-    jobs = [(cls, seed) for seed in range(n) for cls in ESTIMATORS]
-    serial = [fit_digest(*job) for job in jobs]
-    same = []
-    for name in names:
-        with contextlib.ExitStack() as stack:
-            if name == "dask":
-                from dask.distributed import Client, LocalCluster
-
-                workers = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
-                stack.enter_context(Client(stack.enter_context(LocalCluster(**workers))))
-            with joblib.parallel_config(name):
-                found = joblib.Parallel(n_jobs=2)(joblib.delayed(fit_digest)(*job) for job in jobs)
-        same.append(sum(a == b for a, b in zip(found, serial, strict=True)))
-    text = (f"{name} {k} of {len(jobs)} identical" for name, k in zip(names, same, strict=True))
-    return {"measured": ", ".join(text), "met": all(k == len(jobs) for k in same)}
 
 
 # -- writes that are stopped --------------------------------------------------------------------
@@ -367,39 +333,6 @@ def control_c(writing: Writing, rng: np.random.Generator) -> Iterator[None]:
         presser.join()
 
 
-def round_trips(n: int) -> Row:
-    """Copy through files of each format, over and over, and continue both training runs."""
-    formats = ["pickle", "joblib", "native", *(["skops"] if find_spec("skops") else [])]
-
-    def trials(path: Path) -> Iterator[str]:
-        for kind, cls in itertools.product(formats, ESTIMATORS):
-            there = small(cls).fit(X, Y)
-            back = copy.deepcopy(there)
-            for i in range(-(-n // 3)):
-                back = _trip(back, kind, path)
-                same = digest(back) == digest(there)
-                if i % 10 == 9:  # it trains on, as long as the files do not grow too large
-                    same &= digest(back.partial_fit(X, Y)) == digest(there.partial_fit(X, Y))
-                yield f"{kind} identical" if same else f"miss: {kind}"
-
-    with tempfile.TemporaryDirectory() as folder:
-        return harness.tally(trials(Path(folder) / "file"))
-
-
-def _trip(estimator: Any, kind: str, path: Path) -> Any:
-    if kind == "pickle":
-        return pickle.loads(pickle.dumps(estimator))
-    if kind == "joblib":
-        joblib.dump(estimator, path)
-        return joblib.load(path)
-    if kind == "native":
-        estimator.save(path)
-        return type(estimator).load(path)
-    skops = importlib.import_module("skops.io")
-    content = skops.dumps(estimator)
-    return skops.loads(content, trusted=skops.get_untrusted_types(data=content))
-
-
 # -- memory and time ----------------------------------------------------------------------------
 
 
@@ -414,49 +347,6 @@ def leak(n: int) -> Row:
     growth = measured[-1] - measured[0]
     text = f"{growth:+.2f} MB over {n:,} fits, after 100 to warm up"
     return {"measured": text, "met": growth < 1, "course": [round(m, 2) for m in measured]}
-
-
-def large_file(megabytes: int) -> Row:
-    """Fit to a memory map ten times as large as the memory that may be taken."""
-    whole, cap = megabytes * MB // (4 * P), megabytes / 10
-    try:
-        found = {
-            (size, part): harness.in_own_process(rise_of_fit, whole // part, size, cap)
-            for size in (LARGE, SMALL)
-            for part in (1, 10)
-        }
-    except harness.ChildError as error:
-        return {"measured": f"it does not survive the cap: {error}", "met": False}
-    batch = {size: 4 * P * size / MB for size in (LARGE, SMALL)}
-    text = (
-        f"{whole * 4 * P / MB:.0f} MB fit under a cap of {cap:.0f} MB above rest; in batches of "
-        f"{batch[LARGE]:.0f} MB the peak is {found[LARGE, 1]:.0f} MB above rest, for a tenth of "
-        f"the file {found[LARGE, 10]:.0f} MB. Blocks of the reconstruction, and 1,024 rows in "
-        f"double precision, do not grow with the batch: in batches of {batch[SMALL]:.0f} MB it is "
-        f"{found[SMALL, 1]:.0f} MB"
-    )
-    return {"measured": text, "met": found[LARGE, 1] < 2 * batch[LARGE]}
-
-
-def rise_of_fit(n_rows: int, batch_size: int, cap: float) -> float:
-    """Return how far the memory rises above rest in a fit to a file of so many rows, in MB."""
-    ctypes.CDLL(None).mallopt(-3, 2**16)  # what is freed is given back at once, and seen
-
-    def make(max_epochs: int) -> VSCTransformer:
-        sizes = {"hidden_layer_sizes": (16,), "batch_size": batch_size}
-        return VSCTransformer(8, max_epochs=max_epochs, random_state=0, **sizes)
-
-    with tempfile.NamedTemporaryFile() as file:
-        block = np.random.default_rng(0).normal(size=(1024, P)).astype(np.float32).tobytes()
-        for _ in range(-(-n_rows // 1024)):
-            file.write(block)
-        file.flush()
-        data = np.memmap(file.name, np.float32, "r", shape=(n_rows, P))
-        make(1).fit(np.asarray(data[: 2 * batch_size]))  # libraries take what they keep
-        gc.collect()
-        before = harness.resident()
-        harness.limit_memory(cap * MB)
-        return harness.highest(lambda: make(2).fit(data)) - before
 
 
 def checkpoint_cost(n: int) -> Row:
@@ -500,62 +390,62 @@ def fuzzed(n: int, which: str) -> Row:
 
 
 RAISED = "error raised, old file intact, 50 of 50"
-WORDS = {
-    "checks": (
-        "scikit-learn's checks and those it runs on its own estimators only, 3 estimators",
-        "100 %; only the stochastic sample-weight equivalence xfailed, strictly",
-    ),
-    "inputs": (
-        "bad inputs, fuzzed",
-        "2,000; no crash, hang or non-finite output; each error names the argument",
-    ),
-    "backends": ("same seed: serial = loky = threading", "bit-identical"),
-    "dask": ("same seed: serial = Dask", "bit-identical"),
-    "kill": (
-        "`kill -9` at random instants of a fit, then `resume`",
-        "100: identical hash, no unreadable checkpoint",
-    ),
-    "full": ("disk full while saving: a limit on the size of the file (EFBIG)", RAISED),
-    "read_only": ("directory read-only", RAISED),
-    "interrupt": ("Ctrl-C while saving and fitting", RAISED),
-    "round_trips": (
-        "round trips through pickle, joblib, native files, skops",
-        "1,000 of each bit-identical; partial_fit continues identically",
-    ),
-    "files": (
-        "hostile model files",
-        "10,000 mutations and 50 crafted: no code run, no crash, < 100 MB, < 1 s, one exception",
-    ),
-    "threads": (
-        "8 threads x 1,000 transforms, at rest and during partial_fit",
-        "identical to serial; partial_fit ran meanwhile",
-    ),
-    "large_file": (
-        "a file ten times as large as the memory it may take",
-        "fits; resident < 2 batches + model",
-    ),
-    "leak": ("memory that 1,000 fits leave", "< 1 MB"),
-    "cost": ("time that a checkpoint costs, where epochs are short", "< 2 %"),
-}
 QUICK_CHECKS = "scikit_learn_internal_checks and VAETransformer"
 TASKS = {
-    "checks": Task(checks, "scikit_learn or sample_weight", QUICK_CHECKS),
-    "inputs": Task(fuzzed, 2000, 20, "inputs"),
-    "backends": Task(backends, 20, 1, "loky", "threading"),
-    "dask": Task(backends, 20, 1, "dask"),
-    "kill": Task(killed, 100, 6),
-    "full": Task(failed_writes, 50, 4, "full"),
-    "read_only": Task(failed_writes, 50, 4, "read_only"),
-    "interrupt": Task(failed_writes, 50, 4, "interrupt"),
-    "round_trips": Task(round_trips, 1000, 30),
-    "files": Task(fuzzed, 10_000, 100, "files"),
-    "threads": Task(threads, 1000, 20),
-    # 800: a tenth, the cap, is just above what large batches take.
-    "large_file": Task(large_file, 1000, 800),
-    "leak": Task(leak, 1000, 60),
-    "cost": Task(checkpoint_cost, 25, 1),
+    "checks": Task(
+        "scikit-learn's checks and those it runs on its own estimators only, 3 estimators",
+        "100 %; only the stochastic sample-weight equivalence xfailed, strictly",
+        checks,
+        "scikit_learn or sample_weight",
+        QUICK_CHECKS,
+    ),
+    "inputs": Task(
+        "bad inputs, fuzzed",
+        "2,000; no crash, hang or non-finite output; each error names the argument",
+        fuzzed,
+        2000,
+        20,
+        ("inputs",),
+    ),
+    "kill": Task(
+        "`kill -9` at random instants of a fit, then `resume`",
+        "100: identical hash, no unreadable checkpoint",
+        killed,
+        100,
+        6,
+    ),
+    "full": Task(
+        "disk full while saving: a limit on the size of the file (EFBIG)",
+        RAISED,
+        failed_writes,
+        50,
+        4,
+        ("full",),
+    ),
+    "read_only": Task("directory read-only", RAISED, failed_writes, 50, 4, ("read_only",)),
+    "interrupt": Task(
+        "Ctrl-C while saving and fitting", RAISED, failed_writes, 50, 4, ("interrupt",)
+    ),
+    "files": Task(
+        "hostile model files",
+        "10,000 mutations and 50 crafted: no code run, no crash, < 100 MB, < 1 s, one exception",
+        fuzzed,
+        10_000,
+        100,
+        ("files",),
+    ),
+    "threads": Task(
+        "8 threads x 1,000 transforms, at rest and during partial_fit",
+        "identical to serial; partial_fit ran meanwhile",
+        threads,
+        1000,
+        20,
+    ),
+    "leak": Task("memory that 1,000 fits leave", "< 1 MB", leak, 1000, 60),
+    "cost": Task(
+        "time that a checkpoint costs, where epochs are short", "< 2 %", checkpoint_cost, 25, 1
+    ),
 }
 
 if __name__ == "__main__":
-    packages = "joblib dask distributed skops"
-    raise SystemExit(harness.page_of_rows(__doc__, "reliability", WORDS, TASKS, packages))
+    raise SystemExit(harness.page_of_rows(__doc__, "reliability", TASKS, "hypothesis"))
