@@ -37,7 +37,6 @@ class Table(NamedTuple):
     make: Callable[..., Any]
     parameters: dict[str, Any]
     overlaps: bool = False
-    test_size: float = 0.3
     generated: bool = False
 
     @property
@@ -131,8 +130,6 @@ TABLES = {
     "wine": Table("wine", datasets.load_wine, {}),
     "breast_cancer": Table("breast cancer", datasets.load_breast_cancer, {}),
     "iris": Table("iris", datasets.load_iris, {}),
-    # Ten images of a person: half of them, so that each class has the five a role needs.
-    "olivetti": Table("Olivetti faces", datasets.fetch_olivetti_faces, {}, test_size=0.5),
     "factors_small": _factors(
         "4 classes, 600 rows", n_samples=600, n_features=32, n_classes=4, activity=0.95
     ),
@@ -191,8 +188,7 @@ def texts(n: int = 2000, per_section: int = 100, command: str = "apt-cache") -> 
     """Return descriptions of Debian's packages, and their sections.
 
     One document is what the packages of one source say of themselves: their lines are alike, and
-    apart they would be on both sides of a split. As many documents of each of the largest sections;
-    `reference` are all, for which words go together.
+    apart they would be on both sides of a split. As many documents of each of the largest sections.
     """
     told = subprocess.run([command, "dumpavail"], capture_output=True, text=True, check=True)
     sources: dict[str, tuple[str, dict[str, None]]] = {}
@@ -219,9 +215,7 @@ def texts(n: int = 2000, per_section: int = 100, command: str = "apt-cache") -> 
     if not chosen:
         raise LookupError(f"{command} tells of too few packages: run `apt-get update`")
     target = np.repeat(list(chosen), [len(documents) for documents in chosen.values()])
-    reference = [document for documents in sections.values() for document in documents]
-    data = np.concatenate(list(chosen.values()))
-    return Bunch(data=data, target=target, reference=reference)
+    return Bunch(data=np.concatenate(list(chosen.values())), target=target)
 
 
 def words() -> CountVectorizer:
@@ -253,7 +247,6 @@ COUNTS = {
 
 if __name__ == "__main__":
     for key in available(TABLES | COUNTS):
-        if key != "olivetti":  # would be downloaded
-            data = (TABLES | COUNTS)[key].load(0)
-            classes = np.unique(data.target, return_counts=True)[1]
-            print(key, data.data.shape, f"{len(classes)} classes of", *sorted(classes)[::-1])
+        data = (TABLES | COUNTS)[key].load(0)
+        classes = np.unique(data.target, return_counts=True)[1]
+        print(key, data.data.shape, f"{len(classes)} classes of", *sorted(classes)[::-1])

@@ -264,42 +264,6 @@ def variables(**more: Any) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": paths} | {name: str(x) for name, x in more.items()}
 
 
-def processes(largest: int) -> Row:
-    """Compare gradients and fits, early stopping too, of several processes with those of one."""
-    import distributed_child as child
-
-    torch.set_num_threads(1)
-    alone = {"gradients": child.all_gradients(), "noiseless": child.noiseless_fits()}
-    parts, met = [], True
-    for n in range(2, largest + 1, 2):
-        with tempfile.TemporaryDirectory() as folder:
-            torchrun(n, TESTS / "distributed_child.py", folder)
-            found = [pickle.loads(path.read_bytes()) for path in Path(folder).glob("*.pickle")]
-        gradient = max(
-            np.abs(process["gradients"][case]["gradients"] - one["gradients"]).max()
-            for process in found
-            for case, one in alone["gradients"].items()
-        )
-        fits = [(p["noiseless"][k], one) for p in found for k, one in alone["noiseless"].items()]
-        weight = max(
-            np.abs(fit["weights"][name] - value).max(initial=0)
-            for fit, one in fits
-            for name, value in one["weights"].items()
-        )
-        same = all(a[k] == b[k] for a, b in fits for k in ("steps", "stop_reason"))
-        parts.append(
-            f"{n} processes: gradients {gradient:.1e}, weights after a fit {weight:.1e}, "
-            f"{'as many' if same else 'another number of'} steps"
-        )
-        met &= bool(same and gradient <= 1e-12 and weight <= 1e-6)
-    text = (
-        f"largest differences from one process in {len(alone['gradients'])} gradients (float64), "
-        f"{len(alone['noiseless'])} fits without noise, to samples and batches that do not divide, "
-        f"with early stopping too: {'; '.join(parts)}"
-    )
-    return {"measured": text, "met": met}
-
-
 def lost(timeout: float) -> Row:
     """Kill or freeze one of two processes in an epoch; count the seconds to the other's error."""
     seconds = {}
@@ -478,13 +442,6 @@ TASKS = {
         500,
     ),
     "against_dense": Task("a CSR array against a dense one", "faster if wide", against_dense, 5, 1),
-    "processes": Task(
-        "two and four processes against one: gradients (float64), weights, steps",
-        "1e-12, 1e-6, as many; no hang",
-        processes,
-        4,
-        2,
-    ),
     "lost": Task("a process killed, or frozen", "an error within 60 s", lost, 50, 5),
     "speed_up": Task("an epoch in two processes, beside one", "", speed_up, 20_000, 1000),
     "search": Task("a search on two Dask workers", "scores identical", search, 6, 2),

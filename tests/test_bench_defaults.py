@@ -32,7 +32,7 @@ def test_generated_tables_follow_the_seed_and_others_do_not(tables):
     assert generated[0].shape == (200, 8)
     wine = tables.TABLES["wine"]
     assert np.array_equal(wine.load(0).data, wine.load(1).data)
-    assert np.bincount(tables.TABLES["diabetes"].load(0).target).tolist() == [148, 147, 147]
+    assert sorted(np.bincount(tables.TABLES["diabetes"].load(0).target)) == [147, 147, 148]
     assert sum(table.overlaps for table in tables.TABLES.values()) >= 10
     shares = np.bincount(tables.TABLES["noisy_rare"].load(0).target) / 2000
     assert shares.min() < 0.2
@@ -84,18 +84,10 @@ def test_packages_of_one_source_are_one_document(tables, monkeypatch):
     told = SimpleNamespace(stdout="\n\n".join(records))
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: told)
     made = tables.texts(4, per_section=2)
-    assert made.target.tolist() == ["math"] * 2 + ["net"] * 2 and len(made.reference) == 6
+    assert made.target.tolist() == ["math"] * 2 + ["net"] * 2
     assert all("library" in text and "manual" in text for text in made.data)
     with pytest.raises(LookupError, match="apt-get update"):
         tables.texts(4, per_section=4)
-
-
-def test_words_that_meet_cohere(bench, monkeypatch):
-    monkeypatch.setattr(bench, "N_WORDS", 2)
-    counts = csr_array(np.array([[2, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 3]]))
-    assert bench.coherence(np.array([[2.0, 1, 0, 0]]), counts) == pytest.approx(1)
-    assert bench.coherence(np.array([[0.0, 0, 2, 1], [2, 1, 0, 0]]), counts) == pytest.approx(0)
-    assert bench.coherence(np.empty((0, 4)), counts) is None
 
 
 def test_perplexity_of_equally_likely_words_is_their_number(bench):
@@ -104,17 +96,8 @@ def test_perplexity_of_equally_likely_words_is_their_number(bench):
     assert bench.orders(counts) == pytest.approx(np.log(12))
 
 
-def test_markers_are_what_a_class_has_more_of(bench):
-    rates = np.random.default_rng(0).random((60, 5))
-    of_class = np.arange(60) < 20
-    rates[of_class, 3] += 1
-    rates[of_class, 1] -= 1
-    order = bench.ranks(rates, of_class)
-    assert order[0] == 3 and order[-1] == 1
-
-
 def test_both_sides_of_a_split_stand_beside_simpler_ways(bench, tables):
-    task = {"table": "factors_small", "seed": 0, "objective": "default", "epochs": 3}
+    task = {"table": "factors_small", "seed": 0, "epochs": 3}
     row = bench.run(task)
     shown = [*bench.HOLDS, *bench.PREDICTS, *bench.FINDS]
     fields = {c.field for c in shown} | {t.field for t in [*bench.TARGETS, *bench.SEPARATE]}
@@ -134,6 +117,6 @@ def test_both_sides_of_a_split_stand_beside_simpler_ways(bench, tables):
     groups = {"some factors": [row | {"seed": 0}], "unknown ones": [others | {"seed": 0}]}
     page = bench.parts_of(groups, [*bench.TARGETS, *bench.SEPARATE])
     for label in groups:
-        assert sum(f"| {label} |" in part for part in page) == 5
+        assert sum(f"| {label} |" in part for part in page) == 4
     (verdicts,) = (part for part in page if "tables that do" in part)
     assert verdicts.splitlines()[-2].endswith("| - |") and verdicts.endswith(" of 1 |")
