@@ -359,12 +359,6 @@ class Target(NamedTuple):
         judged = values if self.every_seed else values.mean(keepdims=True)
         return bool((judged >= self.bound if self.sign == ">=" else judged <= self.bound).all())
 
-    def cells(self, rows: Sequence[Row]) -> list[str]:
-        """Return a row of a table: figure, target, reached, whether it is met."""
-        wanted = f"{self.sign} {self.bound:.{self.digits}f}" + ", every seed" * self.every_seed
-        verdict = VERDICTS[self.met(figures(rows, self.field))]
-        return [self.figure, wanted, mean_sd(rows, self.field, self.digits), verdict]
-
 
 VERDICTS = {True: "yes", False: "**no**", None: "-"}
 

@@ -1,7 +1,7 @@
 """Does what the default constructor says of training rows hold on new ones.
 
 Fits `ClassVSCTransformer(random_state=seed)`, nothing else set but the likelihood of counts, to
-tables whose classes separate, to tables whose classes overlap, to texts and to cells. Figures of
+tables whose classes separate, to tables whose classes overlap, and to counts of cells. Figures of
 held-out rows stand beside those of training rows, and beside simpler ways. Finished runs are kept.
 
     python benchmarks/bench_defaults.py --quick
@@ -16,14 +16,11 @@ from typing import Any
 import _common as common
 import numpy as np
 from _common import Column, Row, Split, Target, columns
-from _tables import COUNTS, TABLES, available, words
+from _tables import COUNTS, TABLES, available
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
-from scipy.special import gammaln
 from sklearn.decomposition import PCA
 from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.feature_extraction.text import TfidfTransformer
-from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import r2_score
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
@@ -53,8 +50,9 @@ def run(task: Row) -> Row:
     split = Split(data.data[train], data.data[test], y[train], y[test])
     if "codes" in data:  # the true factors are known
         data.codes = data.codes[test]
-    of = {"texts": of_texts, "cells": of_cells}.get(name, of_table)
-    return of(split, data, parameters)
+    if name == "cells":
+        return of_cells(split, parameters)
+    return of_table(split, data, parameters)
 
 
 def fitted(split: Split, **parameters: Any) -> tuple[Any, NDArray[Any], NDArray[Any], Row]:
@@ -121,35 +119,7 @@ def mean_r2(X: NDArray[Any], decoded: NDArray[Any]) -> float:
 # -- counts ------------------------------------------------------------------------------------
 
 
-def of_texts(split: Split, data: Bunch, parameters: Row) -> Row:
-    """Fit counts of words: how well it foresees those of new texts."""
-    counter = words().fit(split.X_train)
-    X, X_test = (counter.transform(d).astype(np.float32) for d in (split.X_train, split.X_test))
-    y, y_test = split.y_train, split.y_test
-    counts = Split(X, X_test, y, y_test)
-    estimator, _, _, row = fitted(counts, **parameters, likelihood="multinomial")
-    frequency = (X.sum(axis=0).A1 + 0.5) / (X.sum() + 0.5 * X.shape[1])
-    tfidf = TfidfTransformer().fit(X)
-    regression = LogisticRegression(max_iter=1000), tfidf.transform(X), y
-    return row | {
-        "perplexity": perplexity(estimator.score_samples(X_test).sum() - orders(X_test), X_test),
-        "perplexity_train": perplexity(estimator.score_samples(X).sum() - orders(X), X),
-        "words_perplexity": perplexity((X_test @ np.log(frequency)).sum(), X_test),
-        **common.predictions(*regression, tfidf.transform(X_test), y_test, "raw_"),
-    }
-
-
-def perplexity(log_p: float, X: Any) -> float:
-    """Return how many equally likely words each word is as uncertain as."""
-    return float(np.exp(-log_p / X.sum()))
-
-
-def orders(X: Any) -> float:
-    """Return the logarithm of the number of orders of the words, summed: the ELBO is of counts."""
-    return float(gammaln(X.sum(axis=1) + 1).sum() - gammaln(X.data + 1).sum())
-
-
-def of_cells(split: Split, data: Bunch, parameters: Row) -> Row:
+def of_cells(split: Split, parameters: Row) -> Row:
     """Fit counts of genes: how likely new cells are."""
     X, X_test, y, y_test = split
     estimator, _, _, row = fitted(split, **parameters, likelihood="negative_binomial")
@@ -202,12 +172,8 @@ FINDS = [
     Column("factor correlation", "factor_correlation", 2),
     Column("collapse warnings", "collapse_warnings", 1),
 ]
-OF_TEXTS = [
-    *sides("perplexity", "perplexity", 0),
-    Column("perplexity, words alone", "words_perplexity", 0),
-]
-OF_CELLS = sides("ELBO", "elbo", 1)
-OF_COUNTS = [
+OF_CELLS = [
+    *sides("ELBO", "elbo", 1),
     Column("accuracy, codes + LR", "accuracy"),
     Column("accuracy, LR", "raw_accuracy"),
     Column("log loss, codes + LR", "log_loss"),
@@ -291,10 +257,8 @@ def main() -> int:
         if groups:
             targets = [*TARGETS, *([] if overlaps else SEPARATE)]
             parts += [f"## Classes that {kind}", *parts_of(groups, targets)]
-    for name, shown in (("texts", OF_TEXTS), ("cells", OF_CELLS)):
-        if found[name]:
-            parts += [f"## {name.capitalize()}"]
-            parts += common.summary({name: found[name]}, [*shown, *OF_COUNTS], "counts")
+    if found["cells"]:
+        parts += ["## Cells", *common.summary({"cells": found["cells"]}, OF_CELLS, "counts")]
     common.write_page(arguments, "defaults", parts, rows)
     return 0 if ok else 1
 

@@ -33,7 +33,6 @@ from scipy import ndimage
 from scipy.stats import rankdata
 from sklearn.datasets import load_digits, make_blobs
 from sklearn.decomposition import PCA
-from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import train_test_split
 
 from sklearn_classvsc import ClassVSCTransformer, VAETransformer, metrics
@@ -189,11 +188,11 @@ def thickness(images: NDArray[Any]) -> Floats:
 
 
 def within_classes(Z: NDArray[Any], y: NDArray[Any], attribute: Floats) -> Row:
-    """Say how well one dimension, and one direction, tell an attribute within a class.
+    """Say how well the best dimension tells an attribute within a class.
 
-    `single`: mean over classes of the |rank correlation| among the samples that have a dimension,
-    0 in a class of which fewer than half have it. `direction`: the same of a regression on all
-    dimensions that nine tenths of every class have. Every other sample chooses, the rest judges.
+    `single`: mean over classes of the |rank correlation| among the samples in which the dimension
+    is active, 0 in a class of which they are fewer than half. Every other sample chooses the
+    dimension, the rest judges.
     """
     judging, classes = np.arange(len(y)) % 2 == 1, np.unique(y)
     rho = np.zeros((2, len(classes), Z.shape[1]))
@@ -204,17 +203,7 @@ def within_classes(Z: NDArray[Any], y: NDArray[Any], attribute: Floats) -> Row:
                 active = rows & (Z[:, j] != 0)
                 rho[half, i, j] = rank_correlation(Z[active, j], attribute[active])
     best = int(rho[0].mean(axis=0).argmax())
-    row: Row = {"single": float(rho[1, :, best].mean()), "best": best, "direction": None}
-    everywhere = np.min([(Z[y == c] != 0).mean(axis=0) for c in classes], axis=0) > 0.9
-    if everywhere.any():
-        inputs, target = Z[:, everywhere].astype(float), attribute.copy()
-        for c in classes:
-            inputs[y == c] -= inputs[y == c].mean(axis=0)
-            target[y == c] -= target[y == c].mean()
-        told = LinearRegression().fit(inputs[~judging], target[~judging]).predict(inputs)
-        judged = [(y == c) & judging for c in classes]
-        row["direction"] = float(np.mean([rank_correlation(told[r], target[r]) for r in judged]))
-    return row
+    return {"single": float(rho[1, :, best].mean()), "best": best}
 
 
 def rank_correlation(a: NDArray[Any], b: NDArray[Any]) -> float:
@@ -290,8 +279,6 @@ def score(estimator: Any, Z: NDArray[Any], split: Split) -> Row:
     row = {
         "explained_variance": common.explained_variance(estimator, X),
         **common.score_codes(Z, y),
-        "switches": int(metrics.independent_switches(Z).max() + 1),
-        "support_information": metrics.support_information(Z, y),
     }
     for role in ("global", "shared"):
         alike = aligned[(roles == role).to_numpy() & np.isfinite(aligned)]
@@ -341,8 +328,6 @@ MEANING = [
     *columns("explained_variance consistency contrast global shared specific dead"),
     Column("alike, global", "aligned_global", 2),
     Column("alike, shared", "aligned_shared", 2),
-    Column("switches", "switches", 0),
-    Column("H(support, class)", "support_information", 2),
     Column("processor, s", "processor", 0),
 ]
 RECURS = [
@@ -386,15 +371,10 @@ def parts_of(rows: Sequence[Row], drawn: str) -> list[str]:
         fits = {name: common.of(rows, dataset=name, system=system) for name, _ in ANSWERS}
         cells = [common.mean_sd(fits[name], c.field, c.digits) for name, c in ANSWERS]
         answers += [[label, *cells]] * any(fits.values())
-    shown = [
-        Column(f"{name}{more}", f"{name}_{field}", 2)
-        for name in ATTRIBUTES
-        for more, field in (("", "single"), (", direction", "direction"))
-    ]
     parts = [
         "## The answer",
         common.markdown_table(["system", *(c.heading for _, c in ANSWERS)], answers),
-        *("## MNIST", table(["mnist"], shown), drawn, table(["mnist"], MEANING)),
+        *("## MNIST", drawn, table(["mnist"], MEANING)),
     ]
     parts += ["## Known factors", table(KNOWN, RECOVERY), table([*KNOWN, BLOBS], MEANING)]
     return [*parts, "## Digits, three fits in pairs", table(["digits"], RECURS)]

@@ -33,7 +33,7 @@ from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 from sklearn.decomposition import NMF, MiniBatchDictionaryLearning
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import minmax_scale
-from skorch.callbacks import Callback
+from torch.profiler import ProfilerActivity, profile
 
 from sklearn_classvsc import ClassVSCTransformer
 from sklearn_classvsc.metrics import class_consistency_score
@@ -224,8 +224,7 @@ def memory_of_fit(n_samples: int, **recipe: Any) -> Row:
     """Fit one epoch; return what was allocated exactly, in MB.
 
     It is in torch's own record and NumPy's (`tracemalloc`), each of a fit of its own. Their peaks
-    before, during and after the training are added; within one of these three they need not
-    coincide, so that the largest sum is an upper bound.
+    need not coincide, so that the sum is an upper bound.
     """
     size = Recipe(**recipe)
     model = size.estimator(max_epochs=1)
@@ -233,73 +232,37 @@ def memory_of_fit(n_samples: int, **recipe: Any) -> Row:
     size._replace(n_hidden=8, n_components=8).estimator(max_epochs=2).fit(*tiny)  # all imports
     X, y = make_data(n_samples, size.n_features, size.n_classes)
 
-    def train(mark: Callable[[], None]) -> None:
-        model.set_params(callbacks=[Phases(mark)]).fit(X, y)
-
-    tensors, arrays = torch_peaks(train), numpy_peaks(train)
     found = {
         "data": X.nbytes,
         "4 batches": 4 * 4 * size.batch_size * size.n_features,
         "4 models": 4 * 4 * sum(p.numel() for p in model.module_.parameters()),
-        "tensors at their peak": max(tensors),
-        "arrays and objects at their peak": max(arrays),
-        "together": max(map(sum, zip(tensors, arrays, strict=True))),
+        "tensors at their peak": (tensors := torch_peak(lambda: model.fit(X, y))),
+        "arrays and objects at their peak": (arrays := numpy_peak(lambda: model.fit(X, y))),
+        "together": tensors + arrays,
     }
     return {name: value / 1e6 for name, value in found.items()}
 
 
-class Phases(Callback):
-    """Call `mark` where training begins and where it ends."""
-
-    def __init__(self, mark: Callable[[], None]) -> None:
-        self.mark = mark
-
-    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
-        """Mark."""
-        self.mark()
-
-    on_train_end = on_train_begin
-
-
-def torch_peaks(work: Callable[[Callable[[], None]], None]) -> list[int]:
-    """Return the most bytes of tensors at one time, until each call of `mark` and to the end."""
-    from torch.profiler import ProfilerActivity, profile, record_function
-
-    def mark() -> None:
-        with record_function("mark"):
-            pass
-
+def torch_peak(work: Callable[[], Any]) -> int:
+    """Return the most bytes that tensors had at one time."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        work(mark)
+        work()
     with tempfile.TemporaryDirectory() as folder:
         profiler.export_chrome_trace(f"{folder}/trace.json")
         events = json.loads(Path(folder, "trace.json").read_text())["traceEvents"]
-    held, peaks = 0, [0]
-    events = [event for event in events if event.get("name") in ("[memory]", "mark")]
-    for event in sorted(events, key=lambda event: float(event["ts"])):
-        if event["name"] == "mark":
-            peaks.append(held)
-        else:
-            held += event["args"]["Bytes"]
-            peaks[-1] = max(peaks[-1], held)
-    return peaks
+    events = [event for event in events if event.get("name") == "[memory]"]
+    changes = [e["args"]["Bytes"] for e in sorted(events, key=lambda e: float(e["ts"]))]
+    return int(np.cumsum(changes).max())
 
 
-def numpy_peaks(work: Callable[[Callable[[], None]], None]) -> list[int]:
-    """Return the most bytes of arrays and Python's objects at one time, as `torch_peaks` does."""
-    peaks = []
-
-    def mark() -> None:
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.reset_peak()
-
+def numpy_peak(work: Callable[[], Any]) -> int:
+    """Return the most bytes that arrays and Python's objects had at one time."""
     tracemalloc.start()
     try:
-        work(mark)
-        mark()
+        work()
+        return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    return peaks
 
 
 class Section(NamedTuple):

@@ -43,7 +43,6 @@ from sklearn_classvsc import (
     VAETransformer,
     VSCTransformer,
     _checkpoint,
-    _persistence,
 )
 
 ESTIMATORS = (VAETransformer, VSCTransformer, ClassVSCTransformer)
@@ -237,7 +236,7 @@ class Writing:
 
 
 def failed_writes(n: int, kind: str) -> Row:
-    """Let a limit, the directory or the user stop a write, half of them in a fit."""
+    """Let a limit or the user stop a write, half of them in a fit."""
     with tempfile.TemporaryDirectory() as folder:  # imports what a user other than root may not
         small().fit(X, Y, checkpoint=f"{folder}/fit")
     if not os.geteuid():
@@ -245,7 +244,7 @@ def failed_writes(n: int, kind: str) -> Row:
     if kind == "interrupt":  # which a shell's background jobs ignore
         signal.signal(signal.SIGINT, signal.default_int_handler)
     rng = np.random.default_rng(0)
-    stop = {"full": full_disk, "read_only": read_only, "interrupt": control_c}[kind]
+    stop = {"full": full_disk, "interrupt": control_c}[kind]
     expected = KeyboardInterrupt if kind == "interrupt" else OSError
 
     def trial(i: int) -> str:
@@ -291,24 +290,6 @@ def full_disk(writing: Writing, rng: np.random.Generator) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-
-
-@contextlib.contextmanager
-def read_only(writing: Writing, rng: np.random.Generator) -> Iterator[None]:
-    """Close the directory, of a fit after some of its epochs."""
-    save, left = _persistence.save, [int(rng.integers(1, EPOCHS)) if writing.by_fit else 0]
-
-    def save_or_lock(*args: Any) -> None:
-        if left[0] == 0:
-            writing.folder.chmod(0o555)
-        left[0] -= 1
-        save(*args)
-
-    with mock.patch.object(_persistence, "save", save_or_lock):
-        try:
-            yield
-        finally:
-            writing.folder.chmod(0o755)
 
 
 @contextlib.contextmanager
@@ -422,7 +403,6 @@ TASKS = {
         4,
         ("full",),
     ),
-    "read_only": Task("directory read-only", RAISED, failed_writes, 50, 4, ("read_only",)),
     "interrupt": Task(
         "Ctrl-C while saving and fitting", RAISED, failed_writes, 50, 4, ("interrupt",)
     ),

@@ -14,7 +14,7 @@ from sklearn_classvsc import ClassVSCTransformer, VAETransformer, VSCTransformer
 
 SOAK = Path(__file__).parents[1] / "benchmarks" / "soak.py"
 #: Not here: what other tests run anyway, and times.
-ROWS = ["kill", "read_only", "leak"]
+ROWS = ["kill", "full", "leak"]
 
 
 @pytest.mark.slow
