@@ -3,8 +3,6 @@
 `TABLES[name].load(seed)` gives a Bunch of `data` and `target`; `cells` gives counts.
 Data that a package ships is read from its files, without importing it, so that what it depends on
 need not be there.
-
-    python benchmarks/_tables.py     # which there are, and their shapes
 """
 
 from __future__ import annotations
@@ -200,10 +198,3 @@ def cells(n_genes: int = 500, n_clusters: int = 6, package: str = "celltypist") 
 COUNTS = {
     "cells": Table("cells", cells, {"package": "celltypist"}),
 }
-
-
-if __name__ == "__main__":
-    for key in available(TABLES | COUNTS):
-        data = (TABLES | COUNTS)[key].load(0)
-        classes = np.unique(data.target, return_counts=True)[1]
-        print(key, data.data.shape, f"{len(classes)} classes of", *sorted(classes)[::-1])

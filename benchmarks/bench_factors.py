@@ -105,11 +105,6 @@ class Known(NamedTuple):
         return made
 
 
-def unequal(Z: Floats, D: Floats, rng: np.random.Generator) -> Any:
-    """Add factors up that differ in strength."""
-    return Z * rng.permutation(np.geomspace(0.5, 2, len(D))) @ D
-
-
 def two_layers(Z: Floats, D: Floats, rng: np.random.Generator) -> Any:
     """Let every factor bear on every feature, through a random network."""
     k, p = D.shape
@@ -119,7 +114,6 @@ def two_layers(Z: Floats, D: Floats, rng: np.random.Generator) -> Any:
 
 KNOWN = {
     "linear": Known("linear, 5 classes", FACTORS),
-    "unequal": Known("linear, strengths from 0.5 to 2", FACTORS, unequal),
     "saturating": Known("tanh of the linear one", FACTORS, lambda Z, D, _: np.tanh(Z @ D)),
     "mixed": Known("two layers, all factors in all features", FACTORS, two_layers),
     "two-global": Known("linear, 2 global factors", FACTORS | {"n_global": 2}),
@@ -139,7 +133,7 @@ HEADINGS = {
 PLAN = [
     ("linear digits", " ".join(SYSTEMS), 3),
     ("mnist", "classvsc", 3),
-    ("unequal saturating mixed", "classvsc factor-analysis pca-varimax", 3),
+    ("saturating mixed", "classvsc factor-analysis pca-varimax", 3),
     ("two-global no-global blobs 2-classes 20-classes", "classvsc", 3),
     ("mnist", "unrotated beta-tcvae pca-varimax", 1),
 ]

@@ -232,12 +232,13 @@ def memory_of_fit(n_samples: int, **recipe: Any) -> Row:
     size._replace(n_hidden=8, n_components=8).estimator(max_epochs=2).fit(*tiny)  # all imports
     X, y = make_data(n_samples, size.n_features, size.n_classes)
 
+    tensors, arrays = torch_peak(lambda: model.fit(X, y)), numpy_peak(lambda: model.fit(X, y))
     found = {
         "data": X.nbytes,
         "4 batches": 4 * 4 * size.batch_size * size.n_features,
         "4 models": 4 * 4 * sum(p.numel() for p in model.module_.parameters()),
-        "tensors at their peak": (tensors := torch_peak(lambda: model.fit(X, y))),
-        "arrays and objects at their peak": (arrays := numpy_peak(lambda: model.fit(X, y))),
+        "tensors at their peak": tensors,
+        "arrays and objects at their peak": arrays,
         "together": tensors + arrays,
     }
     return {name: value / 1e6 for name, value in found.items()}

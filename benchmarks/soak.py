@@ -10,22 +10,16 @@ Every row is measured in a process of its own, on one thread: Linux only.
 from __future__ import annotations
 
 import contextlib
-import copy
 import gc
 import hashlib
-import itertools
 import math
 import os
-import re
 import resource
 import signal
-import subprocess
-import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -34,7 +28,7 @@ import _harness as harness
 import fuzz
 import numpy as np
 import torch
-from _common import ROOT, TESTS, Row, Stopwatch
+from _common import Row, Stopwatch
 from _harness import Task
 from sklearn.datasets import load_iris
 
@@ -76,46 +70,6 @@ def digest(estimator: Any) -> str:
     add({name: x for name, x in estimator.__getstate__().items() if name not in free})
     result.update(estimator.transform(X).tobytes())
     return result.hexdigest()
-
-
-# -- threads and processes ----------------------------------------------------------------------
-
-
-def threads(n: int) -> Row:
-    """Transform in eight threads, at rest and while the estimator is trained."""
-    sys.setswitchinterval(1e-5)
-    at_least = 3  # calls of partial_fit, however few the transforms
-
-    def codes(estimator: Any, enough: threading.Event) -> set[bytes]:
-        found, done = set(), 0
-        while done < n or not enough.is_set():
-            found.add(estimator.transform(X).tobytes())
-            done += 1
-        return found
-
-    bad, trained = 0, []
-    for cls, training in itertools.product(ESTIMATORS, (False, True)):
-        estimator = small(cls).fit(X, Y)
-        twin, known = copy.deepcopy(estimator), {estimator.transform(X).tobytes()}
-        enough, n_trained = threading.Event(), 0
-        with ThreadPoolExecutor(8) as pool:
-            jobs = [pool.submit(codes, estimator, enough) for _ in range(8)]
-            try:
-                while training and not all(job.done() for job in jobs):
-                    estimator.partial_fit(X, Y)
-                    n_trained += not all(job.done() for job in jobs)
-                    known.add(twin.partial_fit(X, Y).transform(X).tobytes())
-                    if n_trained >= at_least:
-                        enough.set()
-            finally:
-                enough.set()
-            bad += sum(len(job.result() - known) for job in jobs)
-        trained += [n_trained] * training
-    text = (
-        f"{bad} codes of {8 * n * 2 * len(ESTIMATORS):,} transforms differ, half of them while "
-        f"partial_fit was called {', '.join(map(str, trained))} times, by estimator"
-    )
-    return {"measured": text, "met": not bad and min(trained) > 0}
 
 
 # -- writes that are stopped --------------------------------------------------------------------
@@ -349,16 +303,6 @@ def checkpoint_cost(n: int) -> Row:
 # -- what others measure ------------------------------------------------------------------------
 
 
-def checks(which: str) -> Row:
-    """Run scikit-learn's checks, on all processors: one may take over half an hour."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", which]
-    command += ["--numprocesses", "auto", "--dist", "worksteal", str(TESTS / "test_common.py")]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-    last = result.stdout.strip().splitlines()[-1]
-    counts = re.findall(r"\d+ (?:passed|failed|xfailed|errors?|skipped)", last)
-    return {"measured": ", ".join(counts), "met": result.returncode == 0}
-
-
 def fuzzed(n: int, which: str) -> Row:
     """Run one of the fuzzers."""
     found = fuzz.FUZZERS[which](n)
@@ -371,15 +315,7 @@ def fuzzed(n: int, which: str) -> Row:
 
 
 RAISED = "error raised, old file intact, 50 of 50"
-QUICK_CHECKS = "scikit_learn_internal_checks and VAETransformer"
 TASKS = {
-    "checks": Task(
-        "scikit-learn's checks and those it runs on its own estimators only, 3 estimators",
-        "100 %; only the stochastic sample-weight equivalence xfailed, strictly",
-        checks,
-        "scikit_learn or sample_weight",
-        QUICK_CHECKS,
-    ),
     "inputs": Task(
         "bad inputs, fuzzed",
         "2,000; no crash, hang or non-finite output; each error names the argument",
@@ -413,13 +349,6 @@ TASKS = {
         10_000,
         100,
         ("files",),
-    ),
-    "threads": Task(
-        "8 threads x 1,000 transforms, at rest and during partial_fit",
-        "identical to serial; partial_fit ran meanwhile",
-        threads,
-        1000,
-        20,
     ),
     "leak": Task("memory that 1,000 fits leave", "< 1 MB", leak, 1000, 60),
     "cost": Task(

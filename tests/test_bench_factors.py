@@ -55,7 +55,7 @@ def test_generators_differ_in_how_factors_become_features_alone(bench):
     parameters = {"n_samples": bench.N_ROWS} | bench.FACTORS
     linear = make_class_factors(**parameters, random_state=3)
     noise = linear.data - linear.codes @ linear.dictionary
-    for name in ("linear", "unequal", "saturating", "mixed"):
+    for name in ("linear", "saturating", "mixed"):
         made = bench.KNOWN[name].make(3)
         assert np.array_equal(made.codes, linear.codes) and np.array_equal(
             made.target, linear.target
