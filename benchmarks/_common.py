@@ -68,8 +68,8 @@ def command_line(
 ) -> argparse.Namespace:
     """Read the command line.
 
-    Beside what all benchmarks have, there are `OPTIONS` without and with defaults: the value under
-    `--quick`, and that of the whole.
+    `plain` names `OPTIONS` without a default; `defaults` gives others two, for `--quick` and for
+    the whole.
     """
     parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -213,7 +213,7 @@ class DecodingFactorAnalysis(FactorAnalysis):
 
 
 class Stopwatch:
-    """Time of a block, in `seconds`, and that of the processor, which others do not take from."""
+    """Time a block: `seconds` on the wall, and `processor` seconds, which other programs spare."""
 
     def __enter__(self) -> Stopwatch:
         self._start = time.perf_counter(), time.process_time()

@@ -1,8 +1,8 @@
-"""Does what the default constructor says of training rows hold on new ones.
+"""Measure whether what the default shows on training samples holds on held-out ones.
 
-Fits `ClassVSCTransformer(random_state=seed)`, nothing else set but the likelihood of counts, to
-tables whose classes separate, to tables whose classes overlap, and to counts of cells. Figures of
-held-out rows stand beside those of training rows, and beside simpler ways. Finished runs are kept.
+Fits `ClassVSCTransformer(random_state=seed)` to tables whose classes separate, to tables whose
+classes overlap, and, with a likelihood of counts, to cells. Compares held-out samples with training
+samples, and codes with raw features, boosted trees and PCA. Finished runs are kept.
 
     python benchmarks/bench_defaults.py --quick
     python benchmarks/bench_defaults.py --jobs 2
@@ -76,7 +76,7 @@ def fitted(split: Split, **parameters: Any) -> tuple[Any, NDArray[Any], NDArray[
 
 
 def of_table(split: Split, data: Bunch, parameters: Row) -> Row:
-    """Fit a table: beside it raw features, boosted trees, and as many components of a PCA."""
+    """Fit a table, and compare with raw features, boosted trees and a PCA of as many components."""
     X, X_test, y, y_test = split
     estimator, piped, Z_test, row = fitted(split, **parameters)
     k = int(np.clip(round(row["active"]), 1, min(X.shape)))

@@ -1,8 +1,8 @@
-"""Are the factors real: one meaning a dimension, in every class that has it, and again next time.
+"""Measure whether a dimension means one thing, in every class, and with another seed too.
 
 Fits systems to images whose attributes can be measured, to generated sets whose factors are known,
-to sets that have no common factor, and to digits with several seeds. Nothing of what judges is seen
-in training. Finished runs are kept.
+to sets that have no common factor, and to digits with several seeds. No fit sees the data that
+judge it. Finished runs are kept.
 
     python benchmarks/bench_factors.py --quick --only linear digits
     python benchmarks/bench_factors.py --data-dir DIR

@@ -1,6 +1,6 @@
-"""What the kinds of labels bring: few labels, several of a sample, groups of classes, numbers.
+"""Measure what few labels, several labels of a sample, groups of classes and numbers bring.
 
-Four questions, each with simpler ways and controls. Finished runs are kept.
+Compares each with a simpler way and with a control. Finished runs are kept.
 
     python benchmarks/bench_labels.py --quick
     python benchmarks/bench_labels.py --data-dir DIR --jobs 2

@@ -1,4 +1,4 @@
-"""How the metrics grow: seconds and memory at a million samples, 100 dimensions, 1,000 classes.
+"""Measure the metrics: seconds and memory at a million samples, 100 dimensions, 1,000 classes.
 
 Calls metrics on the same code as a float32 array and as a CSR array, of all samples and of half of
 them. Finished runs are kept.

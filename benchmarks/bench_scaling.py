@@ -1,7 +1,6 @@
-"""Data larger than memory, wide sparse data, several processes, other engines: what they cost.
+"""Measure what data larger than memory, wide sparse data, processes and other engines cost.
 
-The figures of `benchmarks/pages/scaling.md`: does each give what one process gives, in how much
-memory and time? Every row is measured in a process of its own: Linux only.
+Writes the figures of `benchmarks/pages/scaling.md`. Every row has its own process: Linux only.
 
     python benchmarks/bench_scaling.py --quick              # small sizes
     python benchmarks/bench_scaling.py                      # everything; 10 GB of disk at most
@@ -111,7 +110,7 @@ def endless(n_chunks: int) -> Row:
 
 
 def sources(n: int) -> Row:
-    """Fit to the same table from every source: what it takes beside an array."""
+    """Fit to the same table from every source, and compare the time with that of an array."""
     from torch.utils.data import TensorDataset
 
     X, y = make_class_factors(n, n_features=256, return_X_y=True, random_state=0)
@@ -152,7 +151,7 @@ def sources(n: int) -> Row:
         f"{name} {np.median(harness.ratios(timings, name, 'array')):.2f}" for name in [*given][1:]
     )
     text = (
-        f"{n:,} x 256, 3 epochs, time beside an array in memory (medians of 3 interleaved ratios): "
+        f"{n:,} x 256, 3 epochs, time against an array in memory (medians of 3 ratios): "
         f"{', '.join(shown)}"
     )
     return {"measured": text, "met": None, "timings": timings}
@@ -395,7 +394,7 @@ TASKS = {
         500,
     ),
     "against_dense": Task("a CSR array against a dense one", "faster if wide", against_dense, 5, 1),
-    "speed_up": Task("an epoch in two processes, beside one", "", speed_up, 20_000, 1000),
+    "speed_up": Task("an epoch in two processes, against one", "", speed_up, 20_000, 1000),
     "search": Task("a search on two Dask workers", "scores identical", search, 6, 2),
     "transform": Task("`map_blocks` on two Dask workers", "identical", transform, 20, 3),
     "spark": Task("`mapInPandas` of Spark", "identical", engine, 1, 1, ("pyspark",)),

@@ -1,4 +1,4 @@
-"""How fast the package is: against loops written by hand, and against what people use instead.
+"""Measure how fast the package is, against loops written by hand and what people use instead.
 
 Every ratio is of runs interleaved in one process: A, B, C, then C, B, A, and so on, after a warm-up
 of each. Finished sections are kept: start it again after an interruption, and only what is missing

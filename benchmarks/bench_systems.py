@@ -1,4 +1,4 @@
-"""What codes find: class-consistent, sparse, dense and disentangled ones, and other networks.
+"""Compare class-consistent, sparse, dense and disentangled codes, and networks.
 
 Fits every system of a page with the same network, epochs and schedule, and scores it on held-out
 data. The pages:
@@ -369,7 +369,7 @@ def of_class(arguments: argparse.Namespace) -> float:
 
 
 class Page(NamedTuple):
-    """A question: what is tried on what, and what is shown beside the table."""
+    """A question: the systems, the data sets, and what the page shows of them."""
 
     systems: str
     datasets: str

@@ -1,6 +1,7 @@
-"""Does it keep working, lose nothing and let nobody in? The figures of `docs/reliability.md`.
+"""Measure what survives a kill, a full disk, Ctrl-C, bad input and a thousand fits.
 
-Every row is measured in a process of its own, on one thread: Linux only.
+Writes the figures of `docs/reliability.md`. Every row has its own process, on one thread: Linux
+only.
 
     python benchmarks/soak.py --quick            # small counts
     python benchmarks/soak.py                    # everything
