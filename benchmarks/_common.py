@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from joblib import Parallel, delayed, parallel_config
 from numpy.typing import NDArray
+from sklearn.decomposition import FactorAnalysis
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
@@ -39,7 +40,8 @@ from sklearn_classvsc.metrics import (
 )
 
 ROOT = Path(__file__).resolve().parents[1]
-RESULTS, DOCS, TESTS = ROOT / "benchmarks" / "results", ROOT / "docs", ROOT / "tests"
+DOCS, TESTS = ROOT / "docs", ROOT / "tests"
+RESULTS, PAGES = ROOT / "benchmarks" / "results", ROOT / "benchmarks" / "pages"
 sys.path.append(str(TESTS))  # whose helpers some benchmarks run: the plain loss, cases, files
 #: Where the words of a page, written by hand, end and its figures begin.
 MARK = "<!-- Figures from here on: written by the command above, not by hand. -->"
@@ -66,14 +68,14 @@ def command_line(
 ) -> argparse.Namespace:
     """Read the command line.
 
-    Beside what all benchmarks have, there are `OPTIONS` without and with defaults: the value under
-    `--quick`, and that of the whole.
+    `plain` names `OPTIONS` without a default; `defaults` gives others two, for `--quick` and for
+    the whole.
     """
     parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--quick", action="store_true", help="a smoke test, that leaves docs/ alone")
+    add("--quick", action="store_true", help="a smoke test, that leaves the pages alone")
     add("--only", nargs="+", metavar="NAME", help="runs of these systems, data sets, rows ...")
     add("--fresh", action="store_true", help="run again what is finished")
     add("--output", type=Path, help="folder of the page, images/ and the finished runs")
@@ -87,7 +89,9 @@ def command_line(
             setattr(arguments, name, quick if arguments.quick else whole)
     results = arguments.output or RESULTS / ("quick" if arguments.quick else "")
     arguments.results = results
-    arguments.pages = results if arguments.quick or arguments.output else DOCS
+    kept = not (arguments.quick or arguments.output)
+    arguments.pages = PAGES if kept else results
+    arguments.images = DOCS / "images" if kept else results / "images"
     return arguments
 
 
@@ -200,8 +204,16 @@ def load_images(
     return Split(X_train[:n_train], X_test[:n_test], y_train[:n_train], y_test[:n_test])
 
 
+class DecodingFactorAnalysis(FactorAnalysis):
+    """scikit-learn's, which decodes too."""
+
+    def inverse_transform(self, Z: NDArray[Any]) -> Any:
+        """Decode."""
+        return Z @ self.components_ + self.mean_
+
+
 class Stopwatch:
-    """Time of a block, in `seconds`, and that of the processor, which others do not take from."""
+    """Time a block: `seconds` on the wall, and `processor` seconds, which other programs spare."""
 
     def __enter__(self) -> Stopwatch:
         self._start = time.perf_counter(), time.process_time()
@@ -347,12 +359,6 @@ class Target(NamedTuple):
         judged = values if self.every_seed else values.mean(keepdims=True)
         return bool((judged >= self.bound if self.sign == ">=" else judged <= self.bound).all())
 
-    def cells(self, rows: Sequence[Row]) -> list[str]:
-        """Return a row of a table: figure, target, reached, whether it is met."""
-        wanted = f"{self.sign} {self.bound:.{self.digits}f}" + ", every seed" * self.every_seed
-        verdict = VERDICTS[self.met(figures(rows, self.field))]
-        return [self.figure, wanted, mean_sd(rows, self.field, self.digits), verdict]
-
 
 VERDICTS = {True: "yes", False: "**no**", None: "-"}
 
@@ -459,7 +465,7 @@ def write_page(
     """Write the figures of a page and where they come from, below the words that it has."""
     path = arguments.pages / f"{name}.md"
     words = f"# {name}: figures alone\n\n"
-    if arguments.pages == DOCS:
+    if arguments.pages in (PAGES, DOCS):
         words, mark, _ = path.read_text().partition(MARK)
         assert mark, f"{path} does not say where its figures begin"
     parts = [words + MARK, *filter(None, parts), "## Where it ran", environment_text(rows)]
@@ -469,9 +475,10 @@ def write_page(
 
 
 def picture(arguments: argparse.Namespace, name: str, figure: Any, caption: str) -> str:
-    """Save a figure beside the page; return what shows it there."""
-    path = arguments.pages / "images" / f"{name}.png"
+    """Save a figure, of pages that are kept in the documentation; return what shows it there."""
+    path = arguments.images / f"{name}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110, bbox_inches="tight")
     print(f"wrote {path}")
-    return f"![{caption}](images/{path.name})\n\n*{caption}*"
+    link = Path(os.path.relpath(path, arguments.pages)).as_posix()
+    return f"![{caption}]({link})\n\n*{caption}*"

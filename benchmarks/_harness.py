@@ -18,7 +18,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import _common as common
 import numpy as np
@@ -57,14 +57,22 @@ def in_own_process(work: Callable[..., Any], *args: Any, threads: int = 1, **kwa
     return json.loads(done.stdout.splitlines()[-1])
 
 
-class Task:
-    """A row of a page: what a function returns for the whole, or for `--quick`, and more."""
+class Task(NamedTuple):
+    """A row of a page: what is tried, what is asked of it, and the function that measures it.
 
-    def __init__(self, measure: Callable[..., Row], whole: Any, quick: Any, *more: Any) -> None:
-        self.measure, self.whole, self.quick, self.more = measure, whole, quick, more
+    That is called in a process of its own, with `whole` or, for `--quick`, with `quick`, and with
+    `more`. It returns "measured" and "met", which is None where nothing was asked.
+    """
+
+    what: str
+    asked: str
+    measure: Callable[..., Row]
+    whole: Any
+    quick: Any
+    more: tuple[str, ...] = ()
 
     def run(self, quick: bool, packages: str) -> Row:
-        """Return a row: "measured" and "met", which is None where nothing was asked."""
+        """Return the row, with how long it took and where it ran."""
         size = self.quick if quick else self.whole
         with common.Stopwatch() as watch:
             found = in_own_process(self.measure, size, *self.more)
@@ -72,15 +80,11 @@ class Task:
         return found | {"seconds": watch.seconds} | where
 
 
-def page_of_rows(
-    doc: str | None,
-    name: str,
-    words: Mapping[str, tuple[str, str]],
-    tasks: Mapping[str, Task],
-    packages: str,
-) -> int:
+def page_of_rows(doc: str | None, name: str, tasks: Mapping[str, Task], packages: str) -> int:
     """Measure the rows that are missing, then write the page: what is asked, what was measured."""
     arguments = common.command_line(doc)
+    if arguments.pages == common.PAGES and (common.DOCS / f"{name}.md").exists():
+        arguments.pages = common.DOCS  # the site shows this page as it is
     rows, ok = common.run_tasks(
         arguments,
         name,
@@ -90,9 +94,10 @@ def page_of_rows(
     )
     found = {key: common.of(rows, row=key)[-1] for key in tasks if common.of(rows, row=key)}
     body = [
-        [*words[key], row["measured"], common.VERDICTS[row["met"]]] for key, row in found.items()
+        [tasks[key].what, tasks[key].asked, row["measured"], common.VERDICTS[row["met"]]]
+        for key, row in found.items()
     ]
-    missing = [words[key][0] for key in tasks if key not in found]
+    missing = [task.what for key, task in tasks.items() if key not in found]
     parts = [common.markdown_table(["what", "asked", "measured", "met"], body)]
     parts += [f"Not measured yet: {'; '.join(missing)}."] if missing else []
     common.write_page(arguments, name, parts, rows)

@@ -1,20 +1,16 @@
 """Data sets of the benchmark of the defaults, made or read at run time; none is kept here.
 
-`TABLES[name].load(seed)` gives a Bunch of `data` and `target`; `texts` and `cells` give counts.
+`TABLES[name].load(seed)` gives a Bunch of `data` and `target`; `cells` gives counts.
 Data that a package ships is read from its files, without importing it, so that what it depends on
 need not be there.
-
-    python benchmarks/_tables.py     # which there are, and their shapes
 """
 
 from __future__ import annotations
 
-import subprocess
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from pathlib import Path
-from shutil import which
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,7 +18,6 @@ import pandas as pd
 from sklearn import datasets
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
-from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.utils import Bunch
 
 from sklearn_classvsc.datasets import make_class_factors
@@ -37,19 +32,18 @@ class Table(NamedTuple):
     make: Callable[..., Any]
     parameters: dict[str, Any]
     overlaps: bool = False
-    test_size: float = 0.3
     generated: bool = False
 
     @property
     def needs(self) -> str | None:
         """What to install for it, if that is absent."""
-        package, command = (self.parameters.get(kind) for kind in ("package", "command"))
+        package = self.parameters.get("package")
         if package and not find_spec(package):
             return f"pip install {package.replace('_', '-')}"
-        return f"{command} of Debian" if command and not which(command) else None
+        return None
 
     def load(self, seed: int) -> Bunch:
-        """Return the data, floats or texts, and labels."""
+        """Return the data and labels."""
         seeded = {"random_state": FRESH_SEED + seed} if self.generated else {}
         made = self.make(**self.parameters, **seeded)
         return made if isinstance(made, Bunch) else Bunch(data=made[0], target=made[1])
@@ -131,8 +125,6 @@ TABLES = {
     "wine": Table("wine", datasets.load_wine, {}),
     "breast_cancer": Table("breast cancer", datasets.load_breast_cancer, {}),
     "iris": Table("iris", datasets.load_iris, {}),
-    # Ten images of a person: half of them, so that each class has the five a role needs.
-    "olivetti": Table("Olivetti faces", datasets.fetch_olivetti_faces, {}, test_size=0.5),
     "factors_small": _factors(
         "4 classes, 600 rows", n_samples=600, n_features=32, n_classes=4, activity=0.95
     ),
@@ -187,48 +179,6 @@ TABLES = {
 # -- counts ------------------------------------------------------------------------------------
 
 
-def texts(n: int = 2000, per_section: int = 100, command: str = "apt-cache") -> Bunch:
-    """Return descriptions of Debian's packages, and their sections.
-
-    One document is what the packages of one source say of themselves: their lines are alike, and
-    apart they would be on both sides of a split. As many documents of each of the largest sections;
-    `reference` are all, for which words go together.
-    """
-    told = subprocess.run([command, "dumpavail"], capture_output=True, text=True, check=True)
-    sources: dict[str, tuple[str, dict[str, None]]] = {}
-    for record in told.stdout.split("\n\n"):
-        fields = dict(line.split(": ", 1) for line in record.splitlines() if ": " in line[:30])
-        if not {"Package", "Section", "Description"} <= fields.keys():
-            continue
-        source = fields.get("Source", fields["Package"]).split()[0]
-        lines = sources.setdefault(source, (fields["Section"].split("/")[-1], {}))[1]
-        lines[fields["Description"]] = None
-    sections = defaultdict(list)
-    analyze = words().build_analyzer()
-    for section, lines in sources.values():
-        document = " ".join(list(lines)[:5])  # few sources have hundreds of packages
-        if len(analyze(document)) >= 8:
-            sections[section].append(document)
-    largest = sorted(sections, key=lambda name: -len(sections[name]))[: n // per_section]
-    rng = np.random.default_rng(0)
-    chosen = {
-        name: rng.permutation(sections[name])[:per_section]
-        for name in largest
-        if len(sections[name]) >= per_section
-    }
-    if not chosen:
-        raise LookupError(f"{command} tells of too few packages: run `apt-get update`")
-    target = np.repeat(list(chosen), [len(documents) for documents in chosen.values()])
-    reference = [document for documents in sections.values() for document in documents]
-    data = np.concatenate(list(chosen.values()))
-    return Bunch(data=data, target=target, reference=reference)
-
-
-def words() -> CountVectorizer:
-    """Return what counts the words of texts."""
-    return CountVectorizer(stop_words="english", min_df=5, token_pattern="[a-z]{3,}")
-
-
 def cells(n_genes: int = 500, n_clusters: int = 6, package: str = "celltypist") -> Bunch:
     """Return counts of the most variable genes in the 559 cells that celltypist ships.
 
@@ -246,14 +196,5 @@ def cells(n_genes: int = 500, n_clusters: int = 6, package: str = "celltypist") 
 
 
 COUNTS = {
-    "texts": Table("texts", texts, {"command": "apt-cache"}),
     "cells": Table("cells", cells, {"package": "celltypist"}),
 }
-
-
-if __name__ == "__main__":
-    for key in available(TABLES | COUNTS):
-        if key != "olivetti":  # would be downloaded
-            data = (TABLES | COUNTS)[key].load(0)
-            classes = np.unique(data.target, return_counts=True)[1]
-            print(key, data.data.shape, f"{len(classes)} classes of", *sorted(classes)[::-1])

@@ -1,7 +1,7 @@
-"""How the metrics grow: seconds and memory at a million samples, 100 dimensions, 1,000 classes.
+"""Measure the metrics: seconds and memory at a million samples, 100 dimensions, 1,000 classes.
 
-Calls every metric on the same code as a boolean array, as float32 values and as a CSR array;
-halves and doubles the samples, the dimensions and the classes. What has been measured is kept.
+Calls metrics on the same code as a float32 array and as a CSR array, of all samples and of half of
+them. Finished runs are kept.
 
     python benchmarks/bench_metrics.py --quick
     python benchmarks/bench_metrics.py           # on an otherwise idle machine
@@ -29,8 +29,7 @@ ENOUGH_SECONDS = 20  # for the repeats of one call
 
 # -- inputs ------------------------------------------------------------------------------------
 
-FORMS = {"boolean": "boolean array", "values": "float32 array", "csr": "float32 CSR"}
-FLOAT_FORMS = ("values", "csr")
+FORMS = {"values": "float32 array", "csr": "float32 CSR"}
 
 
 class Size(NamedTuple):
@@ -50,7 +49,7 @@ class Size(NamedTuple):
 def make_code(size: Size) -> tuple[dict[str, Any], NDArray[np.intp]]:
     """Draw a code of which a sixth is active, at a rate of its own for each class and dimension.
 
-    Returns it in its three forms, and the labels.
+    Returns it in both forms, and the labels.
     """
     rng = np.random.default_rng(0)
     n, d, n_classes = size
@@ -60,7 +59,7 @@ def make_code(size: Size) -> tuple[dict[str, Any], NDArray[np.intp]]:
     for start in range(0, n, 10_000):
         rows = slice(start, start + 10_000)
         values[rows] *= rng.random((len(y[rows]), d), dtype=np.float32) < rates[y[rows]]
-    return {"boolean": values != 0, "values": values, "csr": sparse.csr_array(values)}, y
+    return {"values": values, "csr": sparse.csr_array(values)}, y
 
 
 def n_bytes(A: Any) -> int:
@@ -102,17 +101,16 @@ METRICS = {
     "hoyer_sparsity_score": Metric(lambda Z, y: metrics.hoyer_sparsity_score(Z)),
     "jensen_shannon_consistency": Metric(metrics.jensen_shannon_consistency, ["values"]),
     "fidelity_scorer, of the identity": Metric(
-        lambda A, y: metrics.fidelity_scorer(FunctionTransformer(accept_sparse=True).fit(A[:2]), A),
-        FLOAT_FORMS,
+        lambda A, y: metrics.fidelity_scorer(FunctionTransformer(accept_sparse=True).fit(A[:2]), A)
     ),
     'activation_information, of="value"': Metric(
-        partial(metrics.activation_information, of="value", random_state=0), FLOAT_FORMS
+        partial(metrics.activation_information, of="value", random_state=0)
     ),
 }
 # One regression for each class, and all pairs of a class: not for millions of samples.
 SUBSAMPLED = {
     "k_sparse_probe_score": Metric(
-        lambda Z, y: metrics.k_sparse_probe_score(Z[::2], y[::2], Z[1::2], y[1::2]), FLOAT_FORMS
+        lambda Z, y: metrics.k_sparse_probe_score(Z[::2], y[::2], Z[1::2], y[1::2])
     ),
     'jensen_shannon_consistency, form="pairwise"': Metric(
         partial(metrics.jensen_shannon_consistency, form="pairwise"), ["values"]
@@ -150,98 +148,62 @@ def measure(task: Row) -> Row:
     }
 
 
-def sizes(quick: bool) -> tuple[Size, Size, dict[str, list[Size]]]:
-    """Return the size of the question, that of a subsample, and those along which one doubles."""
-    base = Size(50_000, 50, 200) if quick else Size(1_000_000, 100, 1000)
-    growing = {
-        "samples": [base._replace(n_samples=base.n_samples // k) for k in (4, 2, 1)],
-        "dimensions": [base._replace(n_dimensions=base.n_dimensions * k // 4) for k in (1, 2, 4)],
-        "classes": [base._replace(n_classes=base.n_classes * k // 2) for k in (1, 2, 4)],
-    }
-    return base, base._replace(n_samples=20 * base.n_classes), growing
+def size_text(size: Size) -> str:
+    """Write a size as a finished run has it."""
+    return "x".join(map(str, size))
 
 
 def main() -> int:
     """Measure what is missing, then write the page."""
     arguments = common.command_line(__doc__, repeats=(2, 5))
-    base, small, growing = sizes(arguments.quick)
-    calls = {
-        (name, form, size): None
-        for chosen, size in ((METRICS, base), (SUBSAMPLED, small))
-        for name, metric in chosen.items()
-        for form in metric.forms
-    } | {
-        (name, metric.forms[0], size): None
-        for along in growing.values()
-        for size in along
-        for name, metric in METRICS.items()
-    }
+    whole = Size(50_000, 50, 200) if arguments.quick else Size(1_000_000, 100, 1000)
+    half, small = (whole._replace(n_samples=n) for n in (whole[0] // 2, 20 * whole.n_classes))
+    chosen = {half: METRICS, whole: METRICS, small: SUBSAMPLED}
     tasks = [
-        {"metric": name, "form": form, "size": "x".join(map(str, size))}
-        | {"repeats": arguments.repeats}
-        for name, form, size in sorted(calls, key=lambda call: call[2])  # each size is made once
+        {"metric": name, "form": form, "size": size_text(size), "repeats": arguments.repeats}
+        for size, several in chosen.items()  # each size is made once
+        for name, metric in several.items()
+        for form in metric.forms
     ]
     key = ["metric", "form", "size"]
     rows, ok = common.run_tasks(arguments, "bench_metrics", key, tasks, measure)
-    known = {(row["metric"], row["form"], row["size"]): row for row in rows}
-    missing = sum((t["metric"], t["form"], t["size"]) not in known for t in tasks)
-    parts = [
-        common.load_text(rows),
-        f"**{missing} of {len(tasks)} calls are not measured yet.**" if missing else "",
-        f"## {base.words()}",
-        table(known, METRICS, base),
-        f"## {small.words()}",
-        table(known, SUBSAMPLED, small),
-        "## Growth",
-        "Seconds, and extra memory in MB, of the first form above, while one number doubles and "
-        "the others stay; and the factor of the last doubling. 2 is proportional.",
-    ]
-    for axis, along in growing.items():
-        parts += [f"### {axis}", growth_table(known, axis, along)]
-    common.write_page(arguments, "benchmark_metrics", parts, rows)
+    known = {tuple(row[field] for field in key): row for row in rows}
+    parts = [common.load_text(rows)]
+    for size, before in ((whole, half), (small, None)):
+        parts += [f"## {size.words()}", table(known, chosen[size], size, before)]
+    common.write_page(arguments, "metrics", parts, rows)
     return 0 if ok else 1
 
 
-# -- tables ------------------------------------------------------------------------------------
-
-Known = Mapping[tuple[str, str, str], Row]
-
-
-def table(known: Known, chosen: Mapping[str, Metric], size: Size) -> str:
-    """Write a line for each metric and form at this size."""
+def table(
+    known: Mapping[tuple[str, ...], Row],
+    chosen: Mapping[str, Metric],
+    size: Size,
+    half: Size | None,
+) -> str:
+    """Write a line for each metric and form at this size, with the growth from half of it."""
     body = []
     for name, form in ((name, form) for name, metric in chosen.items() for form in metric.forms):
-        row = known.get((name, form, "x".join(map(str, size))))
+        row = known.get((name, form, size_text(size)))
         if row is None:
             continue
         several, megabytes = row["all_seconds"], row["input_bytes"] / 1e6
-        body.append(
-            [
-                f"`{name}`",
-                FORMS[form],
-                f"{row['seconds']:.2f}",
-                f"{np.median(several):.2f}, {max(several):.2f} ({len(several)})",
-                f"{megabytes:,.0f}",
-                f"{row['extra_bytes'] / 1e6:,.0f}",
-                f"{row['extra_bytes'] / 1e6 / megabytes:.2f}",
-            ]
-        )
-    header = ["metric", "input", "seconds", "median, slowest (repeats)"]
-    return common.markdown_table([*header, "input MB", "extra MB", "extra / input"], body)
-
-
-def growth_table(known: Known, axis: str, along: Sequence[Size]) -> str:
-    """Write a line for each metric of which all sizes have been measured."""
-    body = []
-    for name, metric in METRICS.items():
-        rows = [known.get((name, metric.forms[0], "x".join(map(str, size)))) for size in along]
-        if not all(rows):
-            continue
-        cells = [f"{r['seconds']:.2f} s, {r['extra_bytes'] / 1e6:,.0f} MB" for r in rows]
-        grown = [f"{rows[-1][k] / rows[-2][k]:.1f}" for k in ("seconds", "extra_bytes")]
-        body.append([name, *cells, *grown])
-    heads = [f"{getattr(size, f'n_{axis}'):,}" for size in along]
-    return common.markdown_table([f"{axis} =", *heads, "seconds x", "memory x"], body)
+        cells = [
+            f"`{name}`",
+            FORMS[form],
+            f"{row['seconds']:.2f}",
+            f"{np.median(several):.2f}, {max(several):.2f} ({len(several)})",
+            f"{megabytes:,.0f}",
+            f"{row['extra_bytes'] / 1e6:,.0f}",
+            f"{row['extra_bytes'] / 1e6 / megabytes:.2f}",
+        ]
+        less = known.get((name, form, size_text(half))) if half else None
+        for field in ("seconds", "extra_bytes"):
+            cells.append(f"{row[field] / less[field]:.1f}" if less else "-")
+        body.append(cells)
+    header = ["metric", "input", "seconds", "median, slowest (repeats)", "input MB", "extra MB"]
+    header += ["extra / input", "seconds / of half the samples", "extra / of half"]
+    return common.markdown_table(header, body)
 
 
 if __name__ == "__main__":

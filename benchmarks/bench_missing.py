@@ -1,9 +1,8 @@
-"""Missing values: how well do codes fill them in, and do codes of incomplete rows tell classes.
+"""Measure how well codes fill in missing values, and how well codes of such rows tell classes.
 
-Of six tables a tenth, three tenths or half of the values are hidden completely at random, in
-training rows and held-out rows alike. What the transformers decode stands beside scikit-learn's
-imputers, a logistic regression on their codes beside one on what was imputed. Finished runs are
-kept.
+Hides a tenth, three tenths or half of the values of six tables completely at random, in training
+rows and in held-out rows. Compares what the transformers decode with scikit-learn's imputers, and a
+logistic regression on their codes with one on what was imputed. Finished runs are kept.
 
     python benchmarks/bench_missing.py --quick
     python benchmarks/bench_missing.py --jobs 2
@@ -127,7 +126,7 @@ def main() -> int:
             parts += [f"## {fraction:.0%} hidden", "Error, relative to that of the mean:"]
             parts += common.summary(found, FILLS, "table")
             parts += ["Accuracy:", common.summary(found, TELLS, "table")[1]]
-    common.write_page(arguments, "benchmark_missing", parts, rows)
+    common.write_page(arguments, "missing", parts, rows)
     return 0 if ok else 1
 
 

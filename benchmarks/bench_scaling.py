@@ -1,7 +1,6 @@
-"""Data larger than memory, wide sparse data, several processes, other engines: what they cost.
+"""Measure what data larger than memory, wide sparse data, processes and other engines cost.
 
-The figures of `docs/benchmark_scaling.md`: does each give what one process gives, in how much
-memory and time? Every row is measured in a process of its own: Linux only.
+Writes the figures of `benchmarks/pages/scaling.md`. Every row has its own process: Linux only.
 
     python benchmarks/bench_scaling.py --quick              # small sizes
     python benchmarks/bench_scaling.py                      # everything; 10 GB of disk at most
@@ -14,9 +13,7 @@ import contextlib
 import itertools
 import math
 import os
-import pickle
 import re
-import socket
 import statistics
 import subprocess
 import sys
@@ -33,7 +30,7 @@ import _harness as harness
 import joblib
 import numpy as np
 import torch
-from _common import DOCS, ROOT, TESTS, Row, spread
+from _common import DOCS, ROOT, Row, spread
 from _harness import MB, Task
 from scipy import sparse
 from sklearn.datasets import load_digits
@@ -50,7 +47,6 @@ P, BATCH, LIMIT = 1024, 8192, 1536
 CHUNK = 256  # rows, of the stream
 #: Features, non-zeros of a sample, and classes: about those of the 20 newsgroups.
 VOCABULARY, ROW, CLASSES = 100_000, 100, 20
-COUNTS = ("multinomial", "poisson", "negative_binomial")
 BLOCK = 1024  # rows that `transform` takes at a time
 
 
@@ -114,7 +110,7 @@ def endless(n_chunks: int) -> Row:
 
 
 def sources(n: int) -> Row:
-    """Fit to the same table from every source: what it takes beside an array."""
+    """Fit to the same table from every source, and compare the time with that of an array."""
     from torch.utils.data import TensorDataset
 
     X, y = make_class_factors(n, n_features=256, return_X_y=True, random_state=0)
@@ -155,7 +151,7 @@ def sources(n: int) -> Row:
         f"{name} {np.median(harness.ratios(timings, name, 'array')):.2f}" for name in [*given][1:]
     )
     text = (
-        f"{n:,} x 256, 3 epochs, time beside an array in memory (medians of 3 interleaved ratios): "
+        f"{n:,} x 256, 3 epochs, time against an array in memory (medians of 3 ratios): "
         f"{', '.join(shown)}"
     )
     return {"measured": text, "met": None, "timings": timings}
@@ -165,42 +161,25 @@ def sources(n: int) -> Row:
 
 
 def epoch(n: int) -> Row:
-    """Train under each likelihood of counts for an epoch of n x 100,000."""
-    rows = {name: harness.in_own_process(sparse_epoch, n, name) for name in COUNTS}
-    one = rows["multinomial"]
-    shown = (
-        f"{name} {row['seconds'] / 60:.1f} min, {row['peak'] / GB:.2f} GB of which "
-        f"{row['before'] / GB:.2f} before the fit"
-        for name, row in rows.items()
-    )
-    text = (
-        f"{n:,} x {VOCABULARY:,} CSR, density {one['density']:.2%}, "
-        f"{one['parameters'] / 1e6:.1f} million weights, an epoch of {one['steps']} steps, on one "
-        f"thread, and peak resident memory of the process: {'; '.join(shown)}; made dense the data "
-        f"would be {4 * n * VOCABULARY / GB:.0f} GB"
-    )
-    met = all(row["peak"] < 2 * GB and row["seconds"] < 600 for row in rows.values())
-    return {"measured": text, "met": met, "rows": rows}
-
-
-def sparse_epoch(n: int, likelihood: str) -> Row:
-    """Train for an epoch, and measure this process."""
+    """Train on counts of n x 100,000 for an epoch."""
     torch.set_num_threads(1)
     # Texts have each word about 1.4 times.
     sizes = {"n_classes": CLASSES, "n_shared": 10, "length": 1.6 * ROW}
     topics = make_class_topics(n, VOCABULARY, **sizes, random_state=0)
     X, y = topics.data, topics.target
     del topics
-    estimator = ClassVSCTransformer(likelihood=likelihood, random_state=0)
-    before = harness.memory("VmRSS")
-    return {
-        "seconds": harness.epoch_of(estimator, X, y)()[0],
-        "steps": -(-n // estimator.batch_size),
-        "density": X.nnz / math.prod(X.shape),
-        "before": before,
-        "peak": harness.memory("VmHWM"),
-        "parameters": sum(w.numel() for w in estimator.module_.parameters()),
-    }
+    estimator, before = counts(), harness.memory("VmRSS")
+    seconds = harness.epoch_of(estimator, X, y)()[0]
+    peak = harness.memory("VmHWM")
+    n_weights = sum(w.numel() for w in estimator.module_.parameters())
+    text = (
+        f"{n:,} x {VOCABULARY:,} CSR, density {X.nnz / math.prod(X.shape):.2%}, multinomial: an "
+        f"epoch of {-(-n // estimator.batch_size)} steps in {seconds / 60:.1f} min, on one thread; "
+        f"peak resident memory {peak / GB:.2f} GB, of which {before / GB:.2f} before the fit, for "
+        f"{n_weights / 1e6:.1f} million weights; made dense the data would be "
+        f"{4 * n * VOCABULARY / GB:.0f} GB"
+    )
+    return {"measured": text, "met": bool(peak < 2 * GB and seconds < 600)}
 
 
 def words(n: int, p: int, row: int) -> tuple[sparse.csr_array, Any]:
@@ -223,26 +202,6 @@ def words(n: int, p: int, row: int) -> tuple[sparse.csr_array, Any]:
 def counts() -> ClassVSCTransformer:
     """Return a model of counts."""
     return ClassVSCTransformer(likelihood="multinomial", random_state=0)
-
-
-def nonzeros(repeats: int, p: int = VOCABULARY) -> Row:
-    """Double the non-zeros of a sample, four times, at fixed n and p."""
-    n, rows = 1024, [25, 50, 100, 200, 400]
-    timings = harness.interleave(
-        {str(k): harness.epoch_of(counts(), *words(n, p, k)) for k in rows}, repeats
-    )
-    seconds = np.array([min(timing["wall"]) for timing in timings.values()]) / (n / 256)
-    nnz = 256 * np.array(rows)
-    slope, constant = np.polyfit(nnz, seconds, 1)
-    off = np.abs(slope * nnz + constant - seconds).max() / seconds.mean()
-    power = np.polyfit(np.log(nnz), np.log(seconds), 1)[0]
-    text = (
-        f"a step of 256 x {p:,} with {', '.join(map(str, rows))} non-zeros a sample takes "
-        f"{', '.join(f'{1000 * s:.0f}' for s in seconds)} ms: {1000 * constant:.0f} ms, for the "
-        f"normaliser and Adam need every column, + {1e6 * slope:.2f} µs a non-zero, off that "
-        f"line by {off:.0%} at most; slope on log-log {power:.2f} (best of {repeats}, in turn)"
-    )
-    return {"measured": text, "met": bool(power <= 1 and off < 0.1)}
 
 
 def against_dense(repeats: int, widest: int = 65_536) -> Row:
@@ -278,72 +237,9 @@ def torchrun(n: int, *command: Any) -> None:
         raise RuntimeError(done.stderr)
 
 
-def variables(**more: Any) -> dict[str, str]:
-    """Return the environment of a process that trains with others."""
-    paths = os.pathsep.join(map(str, (ROOT, TESTS)))
-    return os.environ | {"PYTHONPATH": paths} | {name: str(x) for name, x in more.items()}
-
-
-def processes(largest: int) -> Row:
-    """Compare gradients and fits, early stopping too, of several processes with those of one."""
-    import distributed_child as child
-
-    torch.set_num_threads(1)
-    alone = {"gradients": child.all_gradients(), "noiseless": child.noiseless_fits()}
-    parts, met = [], True
-    for n in range(2, largest + 1, 2):
-        with tempfile.TemporaryDirectory() as folder:
-            torchrun(n, TESTS / "distributed_child.py", folder)
-            found = [pickle.loads(path.read_bytes()) for path in Path(folder).glob("*.pickle")]
-        gradient = max(
-            np.abs(process["gradients"][case]["gradients"] - one["gradients"]).max()
-            for process in found
-            for case, one in alone["gradients"].items()
-        )
-        fits = [(p["noiseless"][k], one) for p in found for k, one in alone["noiseless"].items()]
-        weight = max(
-            np.abs(fit["weights"][name] - value).max(initial=0)
-            for fit, one in fits
-            for name, value in one["weights"].items()
-        )
-        same = all(a[k] == b[k] for a, b in fits for k in ("steps", "stop_reason"))
-        parts.append(
-            f"{n} processes: gradients {gradient:.1e}, weights after a fit {weight:.1e}, "
-            f"{'as many' if same else 'another number of'} steps"
-        )
-        met &= bool(same and gradient <= 1e-12 and weight <= 1e-6)
-    text = (
-        f"largest differences from one process in {len(alone['gradients'])} gradients (float64), "
-        f"{len(alone['noiseless'])} fits without noise, to samples and batches that do not divide, "
-        f"with early stopping too: {'; '.join(parts)}"
-    )
-    return {"measured": text, "met": met}
-
-
-def lost(timeout: float) -> Row:
-    """Kill or freeze one of two processes in an epoch; count the seconds to the other's error."""
-    seconds = {}
-    for how in ("kill", "freeze"):
-        with socket.socket() as free, tempfile.TemporaryDirectory() as folder:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-            free.close()
-            command = [sys.executable, TESTS / "distributed_child.py", folder, how, timeout]
-            start = partial(subprocess.Popen, [*map(str, command)], stderr=subprocess.DEVNULL)
-            where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": 2}
-            both = [start(env=variables(RANK=i, LOCAL_RANK=i, **where)) for i in range(2)]
-            try:
-                both[0].wait(timeout=200)
-            finally:
-                for process in both:
-                    process.kill()
-                    process.wait()
-            seconds[how] = pickle.loads((Path(folder) / "0.pickle").read_bytes())["seconds"]
-    text = (
-        f"a process killed in its third epoch: the other's error {seconds['kill']:.1f} s after the "
-        f"fit began; frozen, with a timeout of {timeout:.0f} s: {seconds['freeze']:.1f} s"
-    )
-    return {"measured": text, "met": all(value < 60 for value in seconds.values())}
+def variables() -> dict[str, str]:
+    """Return the environment of another process."""
+    return os.environ | {"PYTHONPATH": str(ROOT)}
 
 
 def speed_up(size: int) -> Row:
@@ -441,7 +337,6 @@ def transform(size: int) -> Row:
     """Transform `size` blocks of rows here and on two workers."""
     if not find_spec("distributed"):
         return harness.not_installed('"dask[distributed]"')
-    import dask
     import dask.array as da
 
     n = size * BLOCK - 100  # the last block is shorter
@@ -449,51 +344,20 @@ def transform(size: int) -> Row:
     estimator = ClassVSCTransformer(50, hidden_layer_sizes=(400,), max_epochs=1, random_state=0)
     estimator.fit(X[:BLOCK], y[:BLOCK])
     estimator.set_params(threshold=0.15)  # so that codes of an untrained model are not all zero
+    here = estimator.transform(X)
     with cluster():
-        here = estimator.transform(X)
-        blocks = da.from_array(X, chunks=(BLOCK, -1)).persist()
+        blocks = da.from_array(X, chunks=(BLOCK, -1))
+        kwargs = {"dtype": np.float32, "chunks": (blocks.chunks[0], (50,))}
         meta = np.empty((0, 0), np.float32)
-        kwargs = {"dtype": np.float32, "chunks": (blocks.chunks[0], (50,)), "meta": meta}
-
-        def once() -> Any:
-            sent = dask.delayed(estimator)
-            return blocks.map_blocks(lambda block, est: est.transform(block), sent, **kwargs)
-
-        def bound() -> Any:
-            return blocks.map_blocks(estimator.transform, **kwargs)
-
-        known = (once().shape, once().dtype) == (here.shape, here.dtype)
-        same = all(np.array_equal(way().compute(), here) for way in (once, bound))
-        ways = {"once": lambda: once().compute(), "bound": lambda: bound().compute()}
-        several = harness.ratios(harness.interleave(ways, 5), "bound", "once")
-    on = float((here != 0).mean())
+        same = np.array_equal(
+            blocks.map_blocks(estimator.transform, meta=meta, **kwargs).compute(), here
+        )
+    share = float((here != 0).mean())
     text = (
         f"codes of {n:,} rows in {size} blocks on two Dask workers are "
-        f"{'bit-identical' if same else 'not identical'}, {on:.0%} of them non-zero; shape and "
-        f"dtype before compute {'true' if known else 'wrong'}; a 784-400-50 model of "
-        f"{len(pickle.dumps(estimator)) / 1e6:.1f} MB takes {statistics.median(several):.1f} times "
-        "as long sent with every block as sent once to a worker"
+        f"{'bit-identical' if same else 'not identical'}, {share:.0%} of them non-zero"
     )
-    return {"measured": text, "met": same and known and 0.01 < on < 0.99}
-
-
-def rows_at_a_time(size: int) -> Row:
-    """Transform the same rows in batches of other sizes, and count where codes differ at all."""
-    X, y = load_digits(return_X_y=True)
-    torch.set_num_threads(1)
-    estimator = ClassVSCTransformer(16, hidden_layer_sizes=(64,), max_epochs=30, random_state=0)
-    whole = estimator.fit(X, y).activation_proba(X)
-    differ, largest = {}, 0.0
-    for n in (1, 5, 7, 16, 48, 100, BLOCK)[:size]:
-        parts = [estimator.activation_proba(X[i : i + n]) for i in range(0, len(X), n)]
-        gamma = np.concatenate(parts)
-        differ[n] = int((gamma != whole).any(axis=1).sum())
-        largest = max(largest, float(np.abs(gamma - whole).max()))
-    text = (
-        f"of {len(X):,} rows have activations that differ in some bit, by rows at a time: "
-        f"{', '.join(f'{k} at {n}' for n, k in differ.items())}; largest difference {largest:.0e}"
-    )
-    return {"measured": text, "met": not differ.get(BLOCK)}
+    return {"measured": text, "met": bool(same and 0.01 < share < 0.99)}
 
 
 def engine(size: int, package: str) -> Row:
@@ -510,46 +374,31 @@ def engine(size: int, package: str) -> Row:
     return {"measured": text, "met": "by 2 processes, identical: True" in text}
 
 
-WORDS = {
-    "memory_map": (
+TASKS = {
+    "memory_map": Task(
         "a memory map of 10 GB under a limit of 1.5 GB",
         "trains for some hundred steps, and transforms",
+        memory_map,
+        10.0,
+        0.1,
     ),
-    "endless": ("a stream that never ends, by `partial_fit`", "constant memory"),
-    "sources": ("the same table from every source", ""),
-    "epoch": (
-        "CSR of 50,000 x 100,000, 0.1 % of it not zero, by likelihood",
+    "endless": Task(
+        "a stream that never ends, by `partial_fit`", "constant memory", endless, 20_000, 50
+    ),
+    "sources": Task("the same table from every source", "", sources, 50_000, 2000),
+    "epoch": Task(
+        "CSR of 50,000 x 100,000, 0.1 % of it not zero",
         "an epoch in minutes, less than 2 GB",
+        epoch,
+        50_000,
+        500,
     ),
-    "nonzeros": ("time, as the non-zeros double", "linear"),
-    "against_dense": ("a CSR array against a dense one", "faster if wide"),
-    "processes": (
-        "two and four processes against one: gradients (float64), weights, steps",
-        "1e-12, 1e-6, as many; no hang",
-    ),
-    "lost": ("a process killed, or frozen", "an error within 60 s"),
-    "speed_up": ("an epoch in two processes, beside one", ""),
-    "search": ("a search on two Dask workers", "scores identical"),
-    "transform": ("`map_blocks` on two Dask workers", "identical, with true shapes and dtypes"),
-    "rows_at_a_time": ("codes, by the number of rows in a call", "identical in blocks of 1,024"),
-    "spark": ("`mapInPandas` of Spark", "identical"),
-    "ray": ("`map_batches` of Ray", "identical"),
-}
-TASKS = {
-    "memory_map": Task(memory_map, 10.0, 0.1),
-    "endless": Task(endless, 20_000, 50),
-    "sources": Task(sources, 50_000, 2000),
-    "epoch": Task(epoch, 50_000, 500),
-    "nonzeros": Task(nonzeros, 5, 1),
-    "against_dense": Task(against_dense, 5, 1),
-    "processes": Task(processes, 4, 2),
-    "lost": Task(lost, 50, 5),
-    "speed_up": Task(speed_up, 20_000, 1000),
-    "search": Task(search, 6, 2),
-    "transform": Task(transform, 20, 3),
-    "rows_at_a_time": Task(rows_at_a_time, 7, 7),
-    "spark": Task(engine, 1, 1, "pyspark"),
-    "ray": Task(engine, 1, 1, "ray"),
+    "against_dense": Task("a CSR array against a dense one", "faster if wide", against_dense, 5, 1),
+    "speed_up": Task("an epoch in two processes, against one", "", speed_up, 20_000, 1000),
+    "search": Task("a search on two Dask workers", "scores identical", search, 6, 2),
+    "transform": Task("`map_blocks` on two Dask workers", "identical", transform, 20, 3),
+    "spark": Task("`mapInPandas` of Spark", "identical", engine, 1, 1, ("pyspark",)),
+    "ray": Task("`map_batches` of Ray", "identical", engine, 1, 1, ("ray",)),
 }
 
 if __name__ == "__main__":
@@ -557,4 +406,4 @@ if __name__ == "__main__":
         train_together(*map(int, sys.argv[2:6]), sys.argv[6])
     else:
         packages = "accelerate dask distributed pyarrow pyspark ray"
-        raise SystemExit(harness.page_of_rows(__doc__, "benchmark_scaling", WORDS, TASKS, packages))
+        raise SystemExit(harness.page_of_rows(__doc__, "scaling", TASKS, packages))

@@ -1,4 +1,4 @@
-"""Is every input fitted or refused by name, and every hostile file refused, without a crash.
+"""Try bad inputs and hostile model files: each must be handled, or refused by name, with no crash.
 
 `inputs`: cases of `tests/strategies.py`, of any kind and all at once: parameters, samples, labels,
 weights, new samples and codes. An estimator is fitted and all its methods are called; each case

@@ -22,14 +22,6 @@ def bench(monkeypatch):
     return importlib.import_module("bench_systems")
 
 
-def test_the_share_between_classes(bench):
-    y = np.repeat([0, 1, 2, 3], [10, 20, 30, 40])
-    within = np.tile([-1.0, 1.0], 50)
-    Z = np.column_stack([y == 2, within, within + 2.0 * (y == 0), np.full(100, 7.0)])
-    expected = [1, 0, 0.36 / 1.36, 0]
-    np.testing.assert_allclose(bench.between_classes(Z, y), expected, atol=1e-12)
-
-
 def test_true_codes_recover_all_factors_and_class_labels_only_where_factors_are(bench):
     made = make_class_factors(2000, n_global=2, n_shared=3, random_state=0)
     truth = bench.Truth(made.codes, made.supports, made.roles)
@@ -37,7 +29,8 @@ def test_true_codes_recover_all_factors_and_class_labels_only_where_factors_are(
     shuffled = -3 * made.codes[:, rng.permutation(len(made.roles))]
     row = bench.recovery(truth, shuffled, made.target)
     assert row["role_recovery"] == 1
-    np.testing.assert_allclose(row["found"] + row["graded"], 1)
+    for role in bench.ROLES:
+        assert row[f"found_{role}"] == pytest.approx(1) == row[f"graded_{role}"]
 
     indicators = (made.target[:, None] == np.arange(5)).astype(float)
     row = bench.recovery(truth, indicators, made.target)
@@ -46,7 +39,7 @@ def test_true_codes_recover_all_factors_and_class_labels_only_where_factors_are(
 
 
 @pytest.mark.slow
-def test_a_page_with_a_picture_is_written_and_finished_runs_are_kept(tmp_path):
+def test_a_page_is_written_and_finished_runs_are_kept(tmp_path):
     command = [sys.executable, BENCHMARKS / "bench_systems.py", "systems", "--quick"]
     command += ["--n-train=300", "--epochs=1", f"--output={tmp_path}", "--only", "factors"]
     command += ["vae", "beta-tcvae", "classvsc-shuffled", "pca"]
@@ -54,11 +47,10 @@ def test_a_page_with_a_picture_is_written_and_finished_runs_are_kept(tmp_path):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         assert told in done.stdout
-    page = (tmp_path / "benchmark_systems.md").read_text()
+    page = (tmp_path / "systems.md").read_text()
     for label in ("VAE", "beta-TCVAE, beta 4", "PCA"):
         assert page.count(f"\n| {label} |") == 2
-    assert "Global factors are found better than class-specific ones, in every seed, by: " in page
-    assert (tmp_path / "images" / "bench_systems.png").stat().st_size > 5000
+    assert "would have a correlation of 0." in page
 
 
 def test_only_names_values_of_any_field_and_what_is_no_value_is_refused(bench):
@@ -73,11 +65,11 @@ def test_only_names_values_of_any_field_and_what_is_no_value_is_refused(bench):
 
 def test_figures_are_written_below_the_words_of_a_page(bench, tmp_path, monkeypatch):
     common = importlib.import_module("_common")
-    monkeypatch.setattr(common, "DOCS", tmp_path)
-    page = tmp_path / "benchmark_x.md"
+    monkeypatch.setattr(common, "PAGES", tmp_path)
+    page = tmp_path / "x.md"
     page.write_text(f"# By hand\n\nWords.\n\n{common.MARK}\n\nold figures\n")
     rows = [{"environment": common.environment()}]
-    common.write_page(argparse.Namespace(pages=tmp_path), "benchmark_x", ["new figures"], rows)
+    common.write_page(argparse.Namespace(pages=tmp_path), "x", ["new figures"], rows)
     text = page.read_text()
     assert text.startswith(f"# By hand\n\nWords.\n\n{common.MARK}\n\nnew figures\n\n## Where")
     assert "old figures" not in text
@@ -85,7 +77,7 @@ def test_figures_are_written_below_the_words_of_a_page(bench, tmp_path, monkeypa
 
 def test_every_page_says_where_its_figures_begin(bench):
     common = importlib.import_module("_common")
-    pages = [*common.DOCS.glob("benchmark_*.md"), common.DOCS / "reliability.md"]
+    pages = [*common.PAGES.glob("*.md"), common.DOCS / "reliability.md"]
     assert len(pages) > 5
     assert all(page.read_text().count(common.MARK) == 1 for page in pages)
 

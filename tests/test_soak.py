@@ -13,8 +13,8 @@ from sklearn.datasets import load_iris
 from sklearn_classvsc import ClassVSCTransformer, VAETransformer, VSCTransformer
 
 SOAK = Path(__file__).parents[1] / "benchmarks" / "soak.py"
-#: Not here: what other tests run anyway, times, and Dask, which is slow to start.
-ROWS = ["kill", "read_only", "large_file", "leak"]
+#: Not here: what other tests run anyway, and times.
+ROWS = ["kill", "full", "leak"]
 
 
 @pytest.mark.slow
