@@ -4,8 +4,8 @@ What if only a few samples have a label?
 ==============================================
 
 Ten digits of each class have a label, and more than a thousand have none. The model
-learns from all of them. The samples without a label make the decoded digits better. They
-hardly change which dimensions belong to a class: that comes from the labels.
+learns from all of them. The samples without a label make the decoded digits better.
+They hardly change which dimensions belong to a class: that comes from the labels.
 """
 
 # %%
@@ -76,8 +76,8 @@ print(table.round(2).to_string())
 
 # %%
 # The digits without a label raise the explained variance by more than a tenth. Contrast
-# and accuracy stay about the same. All labels would raise them further: ten digits do not
-# show all the ways to write a digit.
+# and accuracy stay about the same. All labels would raise them further: ten digits do
+# not show all the ways to write a digit.
 
 figure, axes = plt.subplots(1, 3, figsize=(10, 2.4), sharey=True, layout="constrained")
 for ax, name in zip(axes, table, strict=True):
@@ -86,11 +86,11 @@ for ax, name in zip(axes, table, strict=True):
 _ = axes[0].invert_yaxis()
 
 # %%
-# **What this shows.** Samples without a label help the decoder. Labels give the dimensions
-# their roles.
+# **What this shows.** Samples without a label help the decoder. Labels give the
+# dimensions their roles.
 #
-# **What it does not show.** One draw of 100 labels cannot say how much the figures vary.
-# :doc:`/results/labels` has more sets and shares of labels.
+# **What it does not show.** One draw of 100 labels cannot say how much the figures
+# vary. :doc:`/results/labels` has more sets and shares of labels.
 #
 # **Next.** :doc:`/labels` explains how
 # :class:`~sklearn_classvsc.ClassVSCTransformer` uses few labels, and the other kinds of

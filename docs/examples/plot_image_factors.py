@@ -4,8 +4,8 @@ Which parts do images of a class have alone?
 ============================================
 
 The model learns a code of handwritten digits. Pictures show what each dimension adds to
-an image: the hole of a zero, or the gap in a six. A few dimensions belong to all images,
-and every class has some that at most a few other classes activate.
+an image: the hole of a zero, or the gap in a six. A few dimensions belong to all
+images, and every class has some that at most a few other classes activate.
 
 With the IDX files of Fashion-MNIST in a folder, the same script works on clothes:
 ``python plot_image_factors.py FOLDER``.
@@ -86,8 +86,8 @@ _ = figure.colorbar(image, ax=axes, shrink=0.5, label="change of a pixel")
 # ----------------------------------
 #
 # Each cell is the overlap between the supports of two classes, without the global
-# dimensions. Most pairs of classes share little. The diagonal is the overlap between two
-# images of the same class.
+# dimensions. Most pairs of classes share little. The diagonal is the overlap between
+# two images of the same class.
 
 sharing = SharingDisplay.from_estimator(est, X_test, y_test)
 
@@ -95,12 +95,12 @@ sharing = SharingDisplay.from_estimator(est, X_test, y_test)
 # **What this shows.** Every class of digits has at least one dimension of its own, or
 # shares one with few others. You can look at what such a dimension adds.
 #
-# **What it does not show.** These 1,797 images of 8 x 8 pixels are few and small. Another
-# seed pairs other classes.
+# **What it does not show.** These 1,797 images of 8 x 8 pixels are few and small.
+# Another seed pairs other classes.
 #
 # **Next.** :doc:`/displays` has the pictures of 10,000 images of clothes.
-# :doc:`/architectures` has convolutions for larger images, and :doc:`plot_counterfactual`
-# turns a digit into another.
+# :doc:`/architectures` has convolutions for larger images, and
+# :doc:`plot_counterfactual` turns a digit into another.
 
 # sphinx_gallery_start_ignore
 assert len(everywhere) >= 5
@@ -111,5 +111,7 @@ if side == 8:
     assert local["classes"].map(len).max() <= 3  # few others
     shares = sharing.frame()
     same = shares["class"] == shares["other"]
-    assert shares.loc[~same, "sharing"].median() < 0.2 < shares.loc[same, "sharing"].min()
+    assert (
+        shares.loc[~same, "sharing"].median() < 0.2 < shares.loc[same, "sharing"].min()
+    )
 # sphinx_gallery_end_ignore

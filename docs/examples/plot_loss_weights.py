@@ -4,8 +4,8 @@ How do I trade contrast against fidelity in a grid search?
 =============================================================
 
 A code should differ between classes, and it should keep what it encodes. The two goals
-conflict: the fewer dimensions a sample may use, the more they differ between classes, and
-the less of the sample they keep.
+conflict: the fewer dimensions a sample may use, the more they differ between classes,
+and the less of the sample they keep.
 
 Two parameters set the balance. ``alpha`` is the prior probability that a dimension is
 active. ``consistency_weight`` weighs the terms that make a class share its dimensions.
@@ -19,8 +19,8 @@ other setting beats on both. From right to left along the front, ``alpha`` rises
 #
 # Scorers are functions ``(estimator, X, y)``; pass them as they are. With several
 # scorers, tell ``GridSearchCV`` which setting to refit. ``refit`` takes the name of a
-# scorer, or a function of ``cv_results_``. Here the function takes the best contrast out
-# of the settings that keep 95 % of the best fidelity.
+# scorer, or a function of ``cv_results_``. Here the function takes the best contrast
+# out of the settings that keep 95 % of the best fidelity.
 
 import warnings
 
@@ -112,8 +112,8 @@ _ = ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 # ``refit`` then makes the choice explicit.
 #
 # **What it does not show.** Training is short here, to keep the search fast, so all
-# fidelities are lower than they could be. Two folds of one set cannot tell settings that
-# are close to each other.
+# fidelities are lower than they could be. Two folds of one set cannot tell settings
+# that are close to each other.
 #
 # **Next.** :doc:`/choosing` names the parameters that matter, in order.
 # :doc:`/metrics` explains :func:`~sklearn_classvsc.metrics.contrast_scorer` and

@@ -15,9 +15,9 @@ file.
 # Load the table
 # --------------
 #
-# The package ``palmerpenguins`` brings it. Columns that number or name the rows are left
-# out, since they measure nothing. Dates become numbers: the table spans three seasons, so
-# the day of the year is used.
+# The package ``palmerpenguins`` brings it. Columns that number or name the rows are
+# left out, since they measure nothing. Dates become numbers: the table spans three
+# seasons, so the day of the year is used.
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -68,10 +68,10 @@ print(roles[["role", "classes", "density"]].round(2).to_string())
 # -----------------------------
 #
 # :func:`~sklearn_classvsc.inspection.class_differences` takes held-out penguins of the
-# other species. It activates the dimensions that a species has, deactivates those that it
-# lacks, and decodes. The mean change is the *counterfactual*, in blue. The grey bars need
-# no model: they are the *difference* between the means in the data. Bars are in standard
-# deviations, so that you can compare grams, days and islands.
+# other species. It activates the dimensions that a species has, deactivates those that
+# it lacks, and decodes. The mean change is the *counterfactual*, in blue. The grey bars
+# need no model: they are the *difference* between the means in the data. Bars are in
+# standard deviations, so that you can compare grams, days and islands.
 #
 # The printed figures are correlations between the blue and the grey bars of a species.
 
@@ -95,8 +95,9 @@ print({name: f"{value:.2f}" for name, value in agreement.items()})
 # Compare with a plain classifier
 # -------------------------------
 #
-# A logistic regression tells the species of nearly every held-out penguin from the table,
-# and also from the codes. The table needs medians in its gaps first; codes have no gaps.
+# A logistic regression tells the species of nearly every held-out penguin from the
+# table, and also from the codes. The table needs medians in its gaps first; codes have
+# no gaps.
 
 accuracy = {}
 for name, (A, B) in {
@@ -117,8 +118,8 @@ print({name: round(value, 3) for name, value in accuracy.items()})
 # nothing from the codes. What they add is the picture: which columns go together.
 #
 # **Next.** :doc:`plot_missing_values` asks how good the filled gaps are.
-# :doc:`/likelihoods` explains ``likelihood="mixed"``, which treats columns of 0 and 1 as
-# such.
+# :doc:`/likelihoods` explains ``likelihood="mixed"``, which treats columns of 0 and 1
+# as such.
 
 # sphinx_gallery_start_ignore
 assert len(table) == 344 and dates.dt.year.nunique() == 3

@@ -5,8 +5,8 @@ How many dimensions do I need?
 
 Fit several numbers of dimensions and look at held-out scores. Explained variance rises
 steeply and then levels off. Take a number beyond that bend, at which every class has a
-dimension of its own. The data here have ten known factors, so you can see what the curve
-looks like before you draw it for your data.
+dimension of its own. The data here have ten known factors, so you can see what the
+curve looks like before you draw it for your data.
 """
 
 # %%
@@ -14,8 +14,8 @@ looks like before you draw it for your data.
 # ---------------------------------
 #
 # There are five classes and ten factors: all classes have two of them, three factors
-# belong to two classes each, and each class has one alone. For each number of dimensions,
-# the table has
+# belong to two classes each, and each class has one alone. For each number of
+# dimensions, the table has
 #
 # - *explained variance*: how much of the held-out samples is decoded;
 # - *contrast*: how much the supports of the classes differ;
@@ -70,9 +70,9 @@ print(table.round(2).to_string())
 # Read the curve
 # --------------
 #
-# Explained variance bends near ten, the number of true factors. The roles need more room:
-# two dimensions may start on the same factor, and then other factors are left out. Beyond
-# twenty dimensions nothing is gained, and nothing is lost.
+# Explained variance bends near ten, the number of true factors. The roles need more
+# room: two dimensions may start on the same factor, and then other factors are left
+# out. Beyond twenty dimensions nothing is gained, and nothing is lost.
 
 figure, ax = plt.subplots(figsize=(7, 3.6), layout="constrained")
 colors = {
@@ -91,8 +91,8 @@ _ = ax.legend(loc="lower right")
 # number beyond the bend at which every class has a dimension of its own. If in doubt,
 # take the larger number.
 #
-# **What it does not show.** These classes separate well. Where classes overlap, too many
-# dimensions cost more: see :doc:`plot_pipeline`.
+# **What it does not show.** These classes separate well. Where classes overlap, too
+# many dimensions cost more: see :doc:`plot_pipeline`.
 #
 # **Next.** :doc:`/choosing` lists what to change when a code looks wrong, and
 # :func:`~sklearn_classvsc.metrics.dimension_roles` explains the roles.

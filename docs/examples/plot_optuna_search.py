@@ -4,12 +4,12 @@ How do I search the parameters with Optuna?
 ============================================
 
 A grid tries every combination. Optuna proposes the next settings from the scores of the
-earlier ones. Pass a trial's parameters to the constructor and return the scores; neither
-package needs an adapter. Install Optuna with ``pip install optuna``.
+earlier ones. Pass a trial's parameters to the constructor and return the scores;
+neither package needs an adapter. Install Optuna with ``pip install optuna``.
 
 This example runs two searches of one space. The first has two goals, contrast and
-accuracy, and finds a front of settings. The second has one goal and *prunes*: it gives up
-bad trials early, and saves at least a third of the fits.
+accuracy, and finds a front of settings. The second has one goal and *prunes*: it gives
+up bad trials early, and saves at least a third of the fits.
 """
 
 # %%
@@ -67,9 +67,9 @@ def evaluate(parameters, fold):
 # Search with two goals: a front
 # ------------------------------
 #
-# A study with two directions has no best trial. It has a Pareto front: the trials that no
-# other trial beats on both goals. The sampler has a seed, so the study proposes the same
-# trials in every run.
+# A study with two directions has no best trial. It has a Pareto front: the trials that
+# no other trial beats on both goals. The sampler has a seed, so the study proposes the
+# same trials in every run.
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 fronts = optuna.create_study(
@@ -89,10 +89,10 @@ for trial in front:
 # Search with one goal: pruning
 # -----------------------------
 #
-# Optuna prunes only with *one* goal; with more, ``trial.report`` raises an error. Report
-# the score of each fold, and not a loss. The parameters of this space weigh the terms of
-# the loss, so the losses of two trials do not compare. A trial is pruned if its mean so
-# far is below the median of the earlier trials.
+# Optuna prunes only with *one* goal; with more, ``trial.report`` raises an error.
+# Report the score of each fold, and not a loss. The parameters of this space weigh the
+# terms of the loss, so the losses of two trials do not compare. A trial is pruned if
+# its mean so far is below the median of the earlier trials.
 
 
 def contrast(trial):
@@ -152,8 +152,8 @@ _ = right.legend()
 # **What it does not show.** Fourteen short trials find no optimum. Use more trials, and
 # train as long as you will in the end.
 #
-# **Next.** :doc:`/engines` runs a search on several machines, and :doc:`/choosing` names
-# the parameters of :class:`~sklearn_classvsc.ClassVSCTransformer` that matter.
+# **Next.** :doc:`/engines` runs a search on several machines, and :doc:`/choosing`
+# names the parameters of :class:`~sklearn_classvsc.ClassVSCTransformer` that matter.
 
 # sphinx_gallery_start_ignore
 for trial in fronts.best_trials:

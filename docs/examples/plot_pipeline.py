@@ -3,10 +3,10 @@
 How do I put a classifier behind the codes?
 ==============================================
 
-You put the transformer into a pipeline, before the classifier. This example measures what
-that costs. On digits, a logistic regression on the codes is nearly as accurate as one on
-the pixels, and somewhat less sure. In return its inputs are factors, and you can look at
-the few that it uses for each class.
+You put the transformer into a pipeline, before the classifier. This example measures
+what that costs. On digits, a logistic regression on the codes is nearly as accurate as
+one on the pixels, and somewhat less sure. In return its inputs are factors, and you can
+look at the few that it uses for each class.
 """
 
 # %%
@@ -73,7 +73,11 @@ def judge(inputs, X, y):
 X, y = load_digits(return_X_y=True)
 code = ClassVSCTransformer(hidden_layer_sizes=(128,), max_epochs=80, random_state=0)
 digits, estimators = judge(
-    {"64 pixels": [], "PCA, 32 components": [PCA(32)], "ClassVSC, 32 dimensions": [code]},
+    {
+        "64 pixels": [],
+        "PCA, 32 components": [PCA(32)],
+        "ClassVSC, 32 dimensions": [code],
+    },
     X,
     y,
 )
@@ -91,10 +95,10 @@ print(digits.round(3).to_string())
 #   rows is no wider than the gap of the features.
 # - With 32 dimensions, more than this table needs, the log loss is higher and the gap
 #   wider.
-# - ``objective="balanced"`` learns the labels of the very rows that it encodes. The codes
-#   of training rows then give the labels away, and the classifier relies on them. On
-#   held-out rows it is worse than guessing, which has a log loss of log 3 = 1.10. The
-#   default objective avoids this.
+# - ``objective="balanced"`` learns the labels of the very rows that it encodes. The
+#   codes of training rows then give the labels away, and the classifier relies on them.
+#   On held-out rows it is worse than guessing, which has a log loss of log 3 = 1.10.
+#   The default objective avoids this.
 
 X_overlap, progression = load_diabetes(return_X_y=True)
 thirds = pd.qcut(progression, 3, labels=False)
@@ -134,7 +138,8 @@ ax.set_xticklabels(order, fontsize=8)
 _ = figure.colorbar(image, label="coefficient")
 
 # %%
-# **What this shows.** A pipeline with codes loses little, and its inputs can be looked at.
+# **What this shows.** A pipeline with codes loses little, and its inputs can be looked
+# at.
 #
 # **What it does not show.** If the class is all you want to know, a classifier on the
 # features is simpler, and here it is better. Three folds of 442 patients cannot tell

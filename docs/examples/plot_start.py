@@ -3,9 +3,9 @@
 What do classes share, and what is their own?
 =============================================
 
-Ten lines of code fit a model to handwritten digits and print what it learned. Each digit
-becomes a code of 32 numbers, most of them exactly zero. The picture at the end shows
-which dimensions all classes share, and which ones a single class has.
+Ten lines of code fit a model to handwritten digits and print what it learned. Each
+digit becomes a code of 32 numbers, most of them exactly zero. The picture at the end
+shows which dimensions all classes share, and which ones a single class has.
 """
 
 # %%
@@ -13,8 +13,8 @@ which dimensions all classes share, and which ones a single class has.
 # --------------
 #
 # Every parameter keeps its default. The fit takes a few seconds on one core.
-# :func:`~sklearn_classvsc.metrics.dimension_roles` then says which classes activate each
-# dimension, and the last line counts these roles.
+# :func:`~sklearn_classvsc.metrics.dimension_roles` then says which classes activate
+# each dimension, and the last line counts these roles.
 
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
@@ -34,8 +34,8 @@ print(roles["role"].value_counts().to_string())
 # Look at one code
 # ----------------
 #
-# ``Z`` is an ordinary array with exact zeros. Here is the code of one held-out four: only
-# its active dimensions are printed.
+# ``Z`` is an ordinary array with exact zeros. Here is the code of one held-out four:
+# only its active dimensions are printed.
 
 four = Z[y_test == 4][0]
 print(f"{(four != 0).sum()} of {four.size} dimensions are active:")
@@ -45,10 +45,10 @@ print({int(j): round(float(four[j]), 1) for j in four.nonzero()[0]})
 # See which class uses which dimension
 # ------------------------------------
 #
-# Each column is a dimension and each row a class. A cell is yellow if all held-out digits
-# of the class activate the dimension. The columns on the left are *global*: every class
-# activates them. Next come the *shared* and the *class-specific* ones. No class needs a
-# column without yellow.
+# Each column is a dimension and each row a class. A cell is yellow if all held-out
+# digits of the class activate the dimension. The columns on the left are *global*:
+# every class activates them. Next come the *shared* and the *class-specific* ones. No
+# class needs a column without yellow.
 
 display = ActivationDisplay.from_estimator(est, X_test, y_test)
 figure = display.figure_
@@ -57,8 +57,9 @@ figure = display.figure_
 # **What this shows.** Every class activates at least one dimension that few or no other
 # classes activate.
 #
-# **What it does not show.** Which two classes share a dimension depends on the seed. What
-# a dimension stands for is another question: you have to look at what it decodes to.
+# **What it does not show.** Which two classes share a dimension depends on the seed.
+# What a dimension stands for is another question: you have to look at what it decodes
+# to.
 #
 # **Next.** :doc:`plot_image_factors` decodes the dimensions of such a model.
 # :doc:`/model_classvsc` explains :class:`~sklearn_classvsc.ClassVSCTransformer`, and

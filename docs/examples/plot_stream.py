@@ -4,9 +4,9 @@ How do I learn from chunks that come one by one?
 ===================================================
 
 Two ways need only one chunk in memory. If you can read the data again, pass ``fit`` a
-function that yields chunks: the parameters and the training schedule stay the same. If the stream
-does not end, call ``partial_fit`` on each chunk. After some ten thousand samples its
-held-out scores are close to those of ``fit``.
+function that yields chunks: the parameters and the training schedule stay the same. If
+the stream does not end, call ``partial_fit`` on each chunk. After some ten thousand
+samples its held-out scores are close to those of ``fit``.
 """
 
 # %%
@@ -15,8 +15,9 @@ held-out scores are close to those of ``fit``.
 #
 # ``fit`` takes a function in place of X. The function returns an iterator over chunks
 # (X, y), and ``fit`` calls it in every epoch. This one slices an array. In practice it
-# reads files. The printed figures are held-out scores; *roles recovered* is the fraction
-# of the true factors that a dimension has found, which only generated data can tell.
+# reads files. The printed figures are held-out scores; *roles recovered* is the
+# fraction of the true factors that a dimension has found, which only generated data can
+# tell.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -69,8 +70,8 @@ print({name: round(float(value), 2) for name, value in goals.items()})
 # - The scales of the features follow the first 1,000 samples and then stay. Here these
 #   come from two chunks.
 # - The learning rate stays constant, since nobody knows when a stream ends.
-# - The weights of the loss reach their final values after 300 steps. That is the fraction
-#   ``warmup`` of 600.
+# - The weights of the loss reach their final values after 300 steps. That is the
+#   fraction ``warmup`` of 600.
 
 stream = ClassVSCTransformer(batch_size=60, **settings)
 seen, found = [], []

@@ -13,9 +13,9 @@ outlines have more concave points.
 # From a DataFrame to a code
 # --------------------------
 #
-# You need not scale anything, because the Gaussian likelihood standardises inside. Column
-# names are kept. Two classes need few dimensions: with many more, several dimensions of a
-# class are active together and repeat each other.
+# You need not scale anything, because the Gaussian likelihood standardises inside.
+# Column names are kept. Two classes need few dimensions: with many more, several
+# dimensions of a class are active together and repeat each other.
 
 import matplotlib.pyplot as plt
 from sklearn.datasets import load_breast_cancer
@@ -48,10 +48,10 @@ print(roles[["role", "classes", "specificity", "density"]].round(2).to_string())
 # ------------------------------
 #
 # :func:`~sklearn_classvsc.editing.counterfactual` takes benign samples, deactivates the
-# dimensions that malignant samples lack, activates those that they have, and decodes. The
-# mean change is the difference between the classes as the model sees it. Red bars are
-# larger in malignant samples. The table above the figure has the units of the data, and
-# the bars have standard deviations.
+# dimensions that malignant samples lack, activates those that they have, and decodes.
+# The mean change is the difference between the classes as the model sees it. Red bars
+# are larger in malignant samples. The table above the figure has the units of the data,
+# and the bars have standard deviations.
 
 profile = class_profile(est, X_train, y_train)
 benign = X_test[y_test == "benign"]
@@ -71,8 +71,8 @@ _ = ax.set(xlabel="mean change from benign to malignant, standard deviations")
 # ---------------------------------
 #
 # An active dimension can have a low or a high value.
-# :func:`~sklearn_classvsc.inspection.feature_effects` moves it from the 10 % to the 90 %
-# quantile of its values. :func:`~sklearn_classvsc.inspection.top_features` lists the
+# :func:`~sklearn_classvsc.inspection.feature_effects` moves it from the 10 % to the 90
+# % quantile of its values. :func:`~sklearn_classvsc.inspection.top_features` lists the
 # measurements that move most. The column ``effect`` has the units of the table.
 
 effects = feature_effects(est, X_test)
@@ -92,8 +92,8 @@ print(f"contrast {contrast:.2f}")
 # dimensions of its own.
 #
 # **What it does not show.** These are 171 held-out patients of one hospital. The code
-# describes measurements; it is no finding about a disease. The training aims at contrast,
-# so a high contrast alone proves nothing.
+# describes measurements; it is no finding about a disease. The training aims at
+# contrast, so a high contrast alone proves nothing.
 #
 # **Next.** :doc:`plot_mixed_table` takes categories, dates and gaps.
 # :doc:`/faq` says when you can trust a factor, and
