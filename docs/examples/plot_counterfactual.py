@@ -40,9 +40,9 @@ print((profile.activity >= 0.5).astype(int))
 # -----------------------
 #
 # Each row of the picture is one held-out digit. The change is the difference between
-# two decoded images, so it comes from the switched dimensions alone. Red pixels would
-# have to become brighter, blue ones darker. The printed figures are for all held-out
-# digits of the class.
+# two decoded images, so it comes from the edited dimensions alone. The number on the
+# right says how many they are. Red pixels would have to become brighter, blue ones
+# darker. The printed figures are for all held-out digits of the class.
 
 PAIRS = [(3, 8), (1, 4), (9, 3), (5, 6)]
 judge = LogisticRegression(max_iter=2000).fit(X_train, y_train)
@@ -61,8 +61,8 @@ for (before, after), row in zip(PAIRS, axes, strict=True):
         ax.imshow(image.reshape(8, 8), **GREY)
     change = result.change.to_numpy()[0].reshape(8, 8)
     shown = row[3].imshow(change, cmap="RdBu_r", vmin=-1, vmax=1)
-    n_switched = ((result.codes[0] != 0) != (result.edited[0] != 0)).sum()
-    row[3].set_ylabel(f"{n_switched} switched", rotation=270, labelpad=14)
+    n_edited = ((result.codes[0] != 0) != (result.edited[0] != 0)).sum()
+    row[3].set_ylabel(f"{n_edited} edited", rotation=270, labelpad=14)
     row[3].yaxis.set_label_position("right")
     row[0].set_ylabel(f"{before} to {after}")
 titles = ["sample", "decoded", "counterfactual", "change"]
@@ -78,7 +78,7 @@ _ = figure.colorbar(shown, ax=axes[:, 3], shrink=0.5)
 #
 # :func:`~sklearn_classvsc.editing.interpolate` decodes the way from one four to
 # another. Dimensions that both samples have active move evenly. A dimension that only
-# one of them has active is switched once, in the middle.
+# one of them has active is activated or deactivated once, in the middle.
 
 a, b = X_test[y_test == 4][[0, 3]]
 way = interpolate(est, a, b, n_steps=7)
@@ -92,8 +92,8 @@ for ax, image, weight in zip(row, way.X_hat, way.weights, strict=True):
 # which pixels they change.
 #
 # **What it does not show.** A counterfactual says what the model would have to see. It
-# does not say what causes what. Two classes with the same support have nothing to
-# switch, and then nothing changes. These digits are few, small and easy.
+# does not say what causes what. Between two classes with the same support,
+# nothing changes. These digits are few, small and easy.
 #
 # **Next.** :doc:`/editing` explains edits, counterfactuals and ways between samples.
 # :func:`~sklearn_classvsc.editing.edit` sets a single dimension.

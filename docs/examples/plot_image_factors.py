@@ -1,7 +1,7 @@
 """
-============================================
-Which parts do images of a class have alone?
-============================================
+====================================================
+Which parts do images share, and which mark a class?
+====================================================
 
 The model learns a code of handwritten digits. Pictures show what each dimension adds to
 an image: the hole of a zero, or the gap in a six. A few dimensions belong to all

@@ -62,7 +62,8 @@ def score(Z, y):
 
 
 values = pd.DataFrame({name: score(*code) for name, code in codes.items()}).round(2)
-print((values + 0.0).to_string())
+values += 0.0  # no negative zeros
+print(values.to_string())
 
 # %%
 # Read the table by rows: each code needs another metric to be recognised. Consistency

@@ -19,6 +19,7 @@ with the truth and with two imputers. The model is nearer to the truth than
 
 import warnings
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from sklearn.datasets import load_breast_cancer
@@ -92,7 +93,8 @@ for fraction in [0.1, 0.3, 0.5, 0.7]:
 errors = pd.DataFrame(errors).T.rename_axis("missing")
 print(errors.round(2).to_string())
 
-ax = errors.plot(style="o-", color=["#D55E00", "#0072B2", "#009E73"], figsize=(6, 3.4))
+figure, ax = plt.subplots(figsize=(6, 3.4), layout="constrained")
+errors.plot(style="o-", color=["#D55E00", "#0072B2", "#009E73"], ax=ax)
 ax.axhline(1, color="0.4", lw=0.8, ls="--", label="the mean")
 ax.set(xticks=errors.index, ylim=(0, None))
 ax.set(xlabel="fraction of new rows that is missing", ylabel="relative error")
@@ -131,7 +133,6 @@ print(f"the label: {y_test[0]}")
 # :doc:`plot_mixed_table` has gaps in numbers and categories.
 
 # sphinx_gallery_start_ignore
-figure = ax.figure
 assert (errors["ClassVSC"] < errors["KNNImputer"]).all()
 assert (errors["IterativeImputer"] < errors["ClassVSC"]).tolist() == [False] + 3 * [
     True

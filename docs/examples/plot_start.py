@@ -1,7 +1,7 @@
 """
-=============================================
-What do classes share, and what is their own?
-=============================================
+================================================
+What do classes share, and what sets them apart?
+================================================
 
 Ten lines of code fit a model to handwritten digits and print what it learned. Each
 digit becomes a code of 32 numbers, most of them exactly zero. The picture at the end
