@@ -143,7 +143,7 @@ for trial in study.trials:
 for color, label in {"#D55E00": "best", "#0072B2": "finished", "0.6": "pruned"}.items():
     right.plot([], [], "o-", color=color, label=label)
 right.set(xlabel="folds", xticks=[1, 2, 3], ylabel="mean class contrast so far")
-_ = right.legend()
+_ = right.legend(loc="center right", bbox_to_anchor=(1, 0.3))
 
 # %%
 # **What this shows.** Any search that sets parameters and reads scores can drive these
