@@ -35,7 +35,7 @@ EXAMPLES = {
     "plot_loss_weights.py": "example_loss_weights.png",
     "plot_metric_values.py": "metrics_values.png",
     "plot_optuna_search.py": "example_optuna_search.png",
-    "plot_text_counts.py": "example_text_counts.png",
+    "plot_texts.py": "example_texts.png",
 }
 # A block of code, or an image.
 PART = re.compile(r"```python\n(.*?)```|!\[[^\]]*\]\(images/([\w.]+)\)", re.DOTALL)

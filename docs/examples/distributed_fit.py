@@ -1,4 +1,7 @@
-"""Fit one model in several processes: torchrun --nproc_per_node 2 distributed_fit.py FOLDER"""
+"""Fit one model in several processes.
+
+Run it with: torchrun --nproc_per_node 2 distributed_fit.py FOLDER
+"""
 
 import sys
 

@@ -1,19 +1,23 @@
 """
-===========================================
-A stream: learning from chunks as they come
-===========================================
+===================================================
+How do I learn from chunks that come one by one?
+===================================================
 
-Samples come in pieces, from files or from a queue. Can a code be learned without ever holding all
-of them, and does it get to where one goes that has seen all at once?
+Two ways need only one chunk in memory. If you can read the data again, pass ``fit`` a
+function that yields chunks: the parameters and the training schedule stay the same. If
+the stream does not end, call ``partial_fit`` on each chunk. After some ten thousand
+samples its held-out scores are close to those of ``fit``.
 """
 
 # %%
-# Pieces with an end: a function
-# ------------------------------
+# Chunks that can be read again: a function
+# -----------------------------------------
 #
-# ``fit`` takes, in the place of X, a function that returns an iterator of chunks (X, y). It is
-# called for every epoch. Here chunks are made on the spot; in practice they are read from files.
-# Nothing else changes: the same parameters, schedules and results.
+# ``fit`` takes a function in place of X. The function returns an iterator over chunks
+# (X, y), and ``fit`` calls it in every epoch. This one slices an array. In practice it
+# reads files. The printed figures are held-out scores; *roles recovered* is the
+# fraction of the true factors that a dimension has found, which only generated data can
+# tell.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -53,47 +57,63 @@ def scores(est):
     }
 
 
-print({name: round(float(value), 2) for name, value in scores(whole).items()})
+goals = scores(whole)
+print({name: round(float(value), 2) for name, value in goals.items()})
 
 # %%
-# Pieces without an end: ``partial_fit``
+# Chunks without an end: ``partial_fit``
 # --------------------------------------
 #
-# Each call is one pass over its chunk. The first one must know all classes, of its own samples or
-# by ``classes=``. The scales of the features follow the first 1,000 samples, here two chunks, and
-# then stay. As nobody knows when a stream ends, the learning rate stays as it is, and the weights
-# of the loss reach their values after 1,000 steps.
+# Each call makes one pass over its chunk. Four things differ from ``fit``:
+#
+# - The first call must know all classes, from its own samples or from ``classes``.
+# - The scales of the features follow the first 1,000 samples and then stay. Here these
+#   come from two chunks.
+# - The learning rate stays constant, since nobody knows when a stream ends.
+# - The weights of the loss reach their final values after 300 steps. That is the
+#   fraction ``warmup`` of 600.
 
 stream = ClassVSCTransformer(batch_size=60, **settings)
 seen, found = [], []
-for epoch in range(40):
+for epoch in range(1, 17):
     for chunk, labels in chunks():
         stream.partial_fit(chunk, labels, classes=np.arange(4))
-    if epoch + 1 in (1, 2, 4, 8, 16, 40):
-        seen.append(3 * (epoch + 1))
+    if epoch in (1, 2, 4, 8, 16):
+        seen.append(3 * epoch)
         found.append(scores(stream))
 
 # %%
-# Held-out scores by samples seen, beside those of ``fit``, dashed. After some ten thousand samples
-# the code is about where it stays. It is not the one that ``fit`` finds, as a fit with another seed
-# is not: one has more contrast, the other more of the true roles.
+# Compare the two
+# ---------------
+#
+# Blue lines are the held-out scores of ``partial_fit``, by the number of samples seen.
+# Dashed lines are those of ``fit``. The two codes are not the same, just as two seeds
+# give two codes.
 
 figure, axes = plt.subplots(1, 3, figsize=(10, 2.8), layout="constrained")
-for ax, (name, goal) in zip(axes, scores(whole).items(), strict=True):
-    ax.plot(seen, [one[name] for one in found], "o-", color="#0072B2", label="partial_fit")
+for ax, (name, goal) in zip(axes, goals.items(), strict=True):
+    values = [row[name] for row in found]
+    ax.plot(seen, values, "o-", color="#0072B2", label="partial_fit")
     ax.axhline(goal, color="#D55E00", ls="--", label="fit")
-    ax.set(
-        xscale="log",
-        xticks=seen,
-        xticklabels=seen,
-        xlabel="samples seen, thousands",
-        title=name,
-        ylim=(0, 1.05),
-    )
+    ax.set(xscale="log", xticks=seen, xticklabels=seen, ylim=(0, 1.05))
+    ax.set(xlabel="samples seen, thousands", title=name)
 _ = axes[0].legend(loc="lower right")
 
+# %%
+# **What this shows.** Neither way holds all samples in memory, and held-out
+# scores of both are close after ten thousand samples or more.
+#
+# **What it does not show.** The chunks here come from one distribution and in random
+# order. A stream that changes, or that brings one class after the other, is harder.
+#
+# **Next.** :doc:`/scaling` lists the sources that ``fit`` reads, from Parquet files to
+# sparse matrices. :meth:`~sklearn_classvsc.ClassVSCTransformer.partial_fit` has the
+# details, and :doc:`/persistence` says how to continue after a crash.
+
 # sphinx_gallery_start_ignore
-last, goal = found[-1], scores(whole)
-assert last["contrast"] > goal["contrast"] - 0.15
-assert last["explained variance"] > goal["explained variance"] - 0.1
+for row in found[-2:]:
+    assert row["contrast"] > goals["contrast"] - 0.15
+    assert row["explained variance"] > goals["explained variance"] - 0.1
+assert seen[-2] == 24 and factors.data.shape[0] == 4000
+assert stream.warmup == 0.5
 # sphinx_gallery_end_ignore

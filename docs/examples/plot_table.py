@@ -1,18 +1,21 @@
 """
-=====================================
-A table: what marks a class, in words
-=====================================
+====================================================
+Which measurements set the classes of a table apart?
+====================================================
 
-Thirty measurements of cell nuclei, benign or malignant. Which measurements go together, in which
-class, and by how much, in the units of the table?
+The table has thirty measurements of cell nuclei, and its classes are benign and
+malignant. The model finds which measurements go together and by how much they differ
+between the classes, in the units of the table: malignant nuclei are larger, and their
+outlines have more concave points.
 """
 
 # %%
-# From a DataFrame to factors
-# ---------------------------
+# From a DataFrame to a code
+# --------------------------
 #
-# Columns keep their names, and nothing has to be scaled: the Gaussian likelihood standardises
-# inside. Two classes need few dimensions: with more than these each class gets copies of its own.
+# You need not scale anything, because the Gaussian likelihood standardises inside.
+# Column names are kept. Two classes need few dimensions: with many more, several
+# dimensions of a class are active together and repeat each other.
 
 import matplotlib.pyplot as plt
 from sklearn.datasets import load_breast_cancer
@@ -31,54 +34,74 @@ X_train, X_test, y_train, y_test = train_test_split(
 est = ClassVSCTransformer(6, hidden_layer_sizes=(64,), max_epochs=400, random_state=0)
 est.set_output(transform="pandas").fit(X_train, y_train)
 Z = est.transform(X_test)
-print(Z.head(3).round(1).to_string())
+print(Z.rename(columns=lambda name: name[-1]).head(3).round(1).to_string())
 
 # %%
-# Which dimensions each class has, on held-out patients:
+# Roles tell which class activates each dimension in held-out samples. Density is the
+# fraction of samples in which the dimension is active.
 
 roles = dimension_roles(Z, y_test)
 print(roles[["role", "classes", "specificity", "density"]].round(2).to_string())
 
 # %%
-# What the classes differ in
-# --------------------------
+# See what the classes differ in
+# ------------------------------
 #
-# Take benign samples, switch off the dimensions that malignant ones have not, switch on those that
-# they have, and decode: what changes is what the model takes for the difference. Red: larger in
-# malignant samples.
+# :func:`~sklearn_classvsc.editing.counterfactual` takes benign samples, deactivates the
+# dimensions that malignant samples lack, activates those that they have, and decodes.
+# The mean change is the difference between the classes as the model sees it. Red bars
+# are larger in malignant samples. The table above the figure has the units of the data,
+# and the bars have standard deviations.
 
 profile = class_profile(est, X_train, y_train)
 benign = X_test[y_test == "benign"]
-change = counterfactual(est, benign, profile, to="malignant").change.mean() / X_train.std()
-strongest = change.reindex(change.abs().sort_values().index[-10:])
-print((strongest[::-1] * X_train.std()[strongest.index[::-1]]).round(3).to_string())
+change = counterfactual(est, benign, profile, to="malignant").change.mean()
+relative = change / X_train.std()
+strongest = relative.reindex(relative.abs().sort_values().index[-10:])
+print(change[strongest.index[::-1]].round(3).to_string())
 
 figure, ax = plt.subplots(figsize=(7, 3.6), layout="constrained")
-ax.barh(strongest.index, strongest, color=["#D55E00" if x > 0 else "#0072B2" for x in strongest])
+colors = ["#D55E00" if value > 0 else "#0072B2" for value in strongest]
+ax.barh(strongest.index, strongest, color=colors)
 ax.axvline(0, color="0.4", lw=0.8)
 _ = ax.set(xlabel="mean change from benign to malignant, standard deviations")
 
 # %%
-# What one dimension says
-# -----------------------
+# See what one dimension stands for
+# ---------------------------------
 #
-# Within a class, a dimension that is on can be large or small. The measurements that move most from
-# its 5 % to its 95 % quantile, in the units of the table:
+# An active dimension can have a low or a high value.
+# :func:`~sklearn_classvsc.inspection.feature_effects` moves it from the 10 % to the 90
+# % quantile of its values. :func:`~sklearn_classvsc.inspection.top_features` lists the
+# measurements that move most. The column ``effect`` has the units of the table.
 
 effects = feature_effects(est, X_test)
 top = top_features(effects, k=3)
 top.insert(1, "of", [" and ".join(roles.loc[j, "classes"]) for j in top["dimension"]])
-print(top.drop(columns="rank").round(3).to_string(index=False))
+print(top.drop(columns=["rank", "measure"]).round(3).to_string(index=False))
 
 # %%
-# What holds: 171 held-out patients of one hospital. The contrast, which the training aims at, is
-# that of these; a code is a description of measurements, and no finding about a disease.
+# Contrast says how much more two samples of a class share than two samples of different
+# classes: 1 at best, 0 by chance.
 
 contrast = class_contrast_score(Z, y_test)
 print(f"contrast {contrast:.2f}")
 
+# %%
+# **What this shows.** A code describes a table in its own units, and each class has
+# dimensions of its own.
+#
+# **What it does not show.** These are 171 held-out patients of one hospital. The code
+# describes measurements; it is no finding about a disease. The training aims at
+# contrast, so a high contrast alone proves nothing.
+#
+# **Next.** :doc:`plot_mixed_table` takes categories, dates and gaps.
+# :doc:`/faq` says when you can trust a factor, and
+# :class:`~sklearn_classvsc.ClassVSCTransformer` lists all parameters.
+
 # sphinx_gallery_start_ignore
+assert len(X_test) == 171 and X_train.shape[1] == 30
 assert contrast > 0.6
 assert set(roles["classes"]) >= {("benign",), ("malignant",)}
-assert (change[["worst area", "worst concave points", "mean radius"]] > 0.3).all()
+assert (relative[["worst area", "worst concave points", "mean radius"]] > 0.3).all()
 # sphinx_gallery_end_ignore
