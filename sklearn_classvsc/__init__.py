@@ -12,8 +12,9 @@ lower numbers only.
 6. `_data`: arrays as batches of tensors.
 7. `_streams`: data that come in pieces.
 8. `_classes`: what labels say, as classes.
-9. `_collapse`, `_rotation`, `_model`: what a training has made: its classes, its axes; and the
-   model, which never changes: encode, decode, score, draw.
+9. `_collapse`, `_rotation`, `_class_factors`, `_model`: what a training has made: its classes, its
+   axes, the factors it begins from; and the model, which never changes: encode, decode, score,
+   draw.
 10. `_net`, `_training`: a training makes a model: the skorch net, its schedule, its state.
 11. `_validation`, `_estimator`: what goes into a fit, checked; and all that a user calls.
 12. `_estimators`: the three transformers, siblings: parameters, prior and loss.

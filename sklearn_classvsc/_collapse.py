@@ -16,6 +16,8 @@ from ._streams import StreamDataset
 #: Samples that are summarised, divided among the classes: enough for every figure, and a bounded
 #: cost after training. Each class has at least `OF_A_CLASS` of them, or all it has.
 SAMPLES, OF_A_CLASS = 10_000, 100
+#: Alpha, at most, of a dimension that is meant to be unused.
+UNUSED_ALPHA = 1e-3
 #: Nats by which the cross-entropy of held-out labels may exceed that of learned ones.
 APART = 0.5
 #: Rows that are summed at a time, in double precision: they should need less memory than a step.
@@ -133,7 +135,9 @@ def summarize(
     return ClassSummary(sums[:, 0], *np.split(sums[:, 1:], 4, axis=1))
 
 
-def warn_of_collapse(p: NDArray[np.float64], classes: NDArray[Any]) -> None:
+def warn_of_collapse(
+    p: NDArray[np.float64], classes: NDArray[Any], alpha: NDArray[Any] | None = None
+) -> None:
     """Warn if a code has lost its classes, or leaves many dimensions unused.
 
     Parameters
@@ -142,12 +146,16 @@ def warn_of_collapse(p: NDArray[np.float64], classes: NDArray[Any]) -> None:
         How often each dimension is on in each class; NaN in a class without samples.
     classes : ndarray of shape (C,)
         Names of the classes.
+    alpha : ndarray of shape (d,) or None
+        Prior probability of each dimension. Those meant to be unused are no loss.
     """
     unseen = np.isnan(p).any(axis=1)
     texts, seen = [], p[~unseen]
     if problems := _problems(seen, classes[~unseen]):
         texts.append(f"The code has collapsed: {'; '.join(problems)}.")
     unused = (seen.max(axis=0) < 0.01) if seen.size else np.zeros(p.shape[1], bool)
+    if alpha is not None:
+        unused &= alpha > UNUSED_ALPHA
     if unused.mean() > 0.1:
         texts.append(
             f"{unused.sum()} of {unused.size} dimensions are unused, off for every class: lower "

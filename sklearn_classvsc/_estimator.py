@@ -389,6 +389,8 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             training = last.training
         elif last is None:
             training = self._start(given)
+            if self._finds_factors:
+                training.begin(given.data)
         else:
             training = last.training.copy()
             training.follow_scales(given.data)
@@ -531,6 +533,9 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         assert made is not None, "a source without samples raises"
         return self._publish(made)
 
+    #: Whether a fit begins where the factors of the classes are.
+    _finds_factors = False
+
     def _start(self, given: FitData) -> Training:
         """Return the training of a new model for such data."""
         likelihood, kinds = choose_likelihood(self.likelihood, given)
@@ -608,7 +613,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         """Become what a training has made; a warning that is an error leaves all as it was."""
         labels, summary = made.model.labels, made.model.summary
         if labels and summary and made.stop_reason not in ("partial_fit", "interrupted"):
-            warn_of_collapse(summary.on, labels.classes)
+            warn_of_collapse(summary.on, labels.classes, made.model.module.alpha.cpu().numpy())
             rows = made.rows[made.start :]
             warn_of_gap(rows, summary.n_samples, isinstance(labels, LabelSets))
         self._fitted = made

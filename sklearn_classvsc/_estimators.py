@@ -778,6 +778,10 @@ class ClassVSCTransformer(SpikeSlabTransformer):
             raise one_label_only("consistency", self.consistency, y)
         return LabelSets.learn(y, self.unlabeled, classes)
 
+    @property
+    def _finds_factors(self) -> bool:
+        return self.objective == "cross_fitted" and self.alpha is None
+
     classes_ = Published(lambda fitted: _classes(fitted.model))
 
     def labels_of(self, y: ArrayLike) -> NDArray[Any]:
