@@ -14,7 +14,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.linalg import eigh
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
@@ -29,21 +28,16 @@ from ._streams import StreamDataset
 MOST = 2**19
 #: Rounds of a factor analysis; the noise of the features hardly changes after three.
 ROUNDS = 4
-#: By how much a variance exceeds the largest that noise has.
-ABOVE = 1.02
+#: How many times the largest variance of normal noise is more than noise: tails may be heavy.
+ABOVE = 1.2
 #: |cosine| above which the factors of two classes are one.
 ALIKE = 0.75
 #: Share of the variance that factors may leave to the noise, more than alpha's dimensions would.
-SLACK = 0.03
+SLACK = 0.04
+#: The same, as a part of what they leave: of noise, few dimensions take little.
+MUCH = 0.6
 #: Logit of a support that is found. Training may change it, but hardly does.
 SURE = 6.0
-#: What makes a class begin with a dimension: at least this share of its first class's variance.
-SHARED_FROM = 0.4
-#: Logits of the profile: of a class that begins with a dimension, of one that does not, and what
-#: its first class has more.
-ON, OFF, FIRST = 1.25, -1.5, 1.0
-#: Weight of the squared distance of a class's mean, compared with its variance.
-OF_MEANS = 0.3
 #: Mean of a dimension that is active, as the prior of the slabs has it; logarithm of its variance.
 MEAN, LOG_VAR = 3.0, -2.0
 
@@ -163,12 +157,13 @@ def common_factors(loadings: list[Floats]) -> tuple[Bools, Floats]:
     """Return which factors are one, as supports, (C, K), and their mean loadings, (p, K)."""
     sums: list[Floats] = []
     members: list[list[int]] = []
-    for c in np.argsort([-A.shape[1] for A in loadings], kind="stable"):
-        A, partner = loadings[c], {}
+    for c in map(int, np.argsort([-A.shape[1] for A in loadings], kind="stable")):
+        A = loadings[c]
+        partner: dict[int, tuple[int, float]] = {}
         if sums and A.shape[1]:
             M = np.stack(sums, axis=1)
             cosine = A.T @ M / np.outer(np.linalg.norm(A, axis=0), np.linalg.norm(M, axis=0))
-            pairs = zip(*linear_sum_assignment(np.abs(cosine), maximize=True), strict=True)
+            pairs = np.stack(linear_sum_assignment(np.abs(cosine), maximize=True), axis=1).tolist()
             partner = {f: (k, cosine[f, k]) for f, k in pairs if abs(cosine[f, k]) > ALIKE}
         for f, a in enumerate(A.T):
             if f in partner:
@@ -227,7 +222,8 @@ def _found(moments: ClassMoments, alpha: Floats) -> Beginning | None:
     )
     n_active = round(float(alpha.sum()))
     values = np.linalg.eigvalsh(moments.covariance)[:, : max(p - n_active, 0)]
-    if support.shape[1] + len(lone) > d or left - moments.share @ values.sum(axis=1) > SLACK * p:
+    more = left - float(moments.share @ values.sum(axis=1))  # that alpha's dimensions would take
+    if support.shape[1] + len(lone) > d or more > SLACK * p or more > MUCH * left:
         return None
     support = np.c_[support, np.eye(n_classes, dtype=bool)[:, lone]]
     A = np.c_[A, moments.mean[lone].T / MEAN]
@@ -255,62 +251,22 @@ def _found(moments: ClassMoments, alpha: Floats) -> Beginning | None:
 
 
 def _by_alpha(moments: ClassMoments, alpha: Floats, profile: Floats) -> Beginning:
-    """Return a beginning of as many global dimensions as alpha says.
+    """Return a beginning of as many global dimensions as alpha says: where all classes vary most.
 
-    They begin where all classes vary most. Each of the others begins where a class varies most
-    that has few dimensions so far, and in the classes that vary there too. What dimensions have
-    taken counts no more.
+    The others begin as they were drawn.
     """
-    n, mean, p = moments.n, moments.mean, moments.mean.shape[1]
+    p = moments.mean.shape[1]
     are_global = np.flatnonzero(alpha > 0.5)[: p // 2]
-    rest = np.flatnonzero(alpha <= 0.5)
     k = len(are_global)
     values, V = np.linalg.eigh(np.einsum("c,cpq->pq", moments.share, moments.covariance))
     noise = max(float(np.median(values[: p - k])), 1e-3)
     A = V[:, p - k :] * np.sqrt(np.maximum(values[p - k :] - noise, 1e-3))
-    A = A @ varimax(A) if k > 1 else A
-    A = A * np.where(A[np.abs(A).argmax(axis=0), np.arange(k)] < 0, -1, 1) if k else A
-    places, reading = list(are_global), list(_reading(A, np.full(p, noise)))
-    loadings, origin, profile = list(A.T), [np.zeros(p)] * k, profile.copy()
-
-    left = moments.covariance + OF_MEANS * mean[:, :, None] * mean[:, None]
-    out = np.eye(p) - V[:, p - k :] @ V[:, p - k :].T
-    left = out @ left @ out
-    n_on = np.where(n < 3, np.inf, 0)  # a class of so few samples is no one's first
-    n_most = max(1, round(min(0.5, 2 * float(alpha[rest].mean())) * len(n))) if len(rest) else 0
-    for j in rest:
-        c = np.lexsort((-np.trace(left, axis1=1, axis2=2), n_on))[0]
-        a = eigh(left[c], subset_by_index=[p - 1, p - 1])[1][:, 0]
-        variance = np.einsum("cpq,p,q->c", left, a, a)
-        if variance[c] <= 1e-3:
-            continue
-        # What all directions of a class have alike says nothing of it.
-        usual = np.trace(left, axis1=1, axis2=2) / p
-        least = np.maximum(SHARED_FROM * variance[c], 2 * usual)
-        has = np.argsort(-variance, kind="stable")[:n_most]
-        has = np.union1d(has[variance[has] > least[has]], [c])
-        a = a * (1 if a @ mean[has].mean(axis=0) >= 0 else -1)
-        taken = left[has] @ a
-        left[has] -= taken[:, :, None] * a + a[:, None] * taken[:, None]
-        left[has] += variance[has][:, None, None] * np.outer(a, a)
-        n_on[has] += 1
-        profile[:, j] = OFF
-        profile[has, j] = ON
-        profile[c, j] += FIRST
-        a = a * np.sqrt(max(float(variance[has].mean()) - noise, 1e-3))
-        places.append(j)
-        loadings.append(a)
-        reading.append(a / (noise + a @ a))
-        origin.append(mean[has].mean(axis=0))
-    shape = (-1, p)
-    return Beginning(
-        alpha,
-        profile,
-        np.array(places, np.intp),
-        np.reshape(loadings, shape).T,
-        np.reshape(reading, shape),
-        np.reshape(origin, shape),
-    )
+    if k > 1:
+        A = A @ varimax(A)
+    largest = A[np.abs(A).argmax(axis=0), np.arange(k)]
+    A *= np.where(largest < 0, -1, 1)
+    reading = _reading(A, np.full(p, noise))
+    return Beginning(alpha, profile, are_global, A, reading, np.zeros((k, p)))
 
 
 def _left(S: Floats, A: Floats) -> float:
@@ -322,8 +278,8 @@ def _left(S: Floats, A: Floats) -> float:
 def _reading(A: Floats, noise: Floats) -> Floats:
     """Return what reads factors from features, (k, p): their posterior mean."""
     scaled = A / noise[:, None]
-    read: Floats = np.linalg.solve(np.eye(A.shape[1]) + A.T @ scaled, scaled.T)
-    return read
+    read = np.linalg.solve(np.eye(A.shape[1]) + A.T @ scaled, scaled.T)
+    return np.asarray(read, np.float64)
 
 
 def _signs(support: Bools, A: Floats, mean: Floats, everywhere: Bools) -> Floats:

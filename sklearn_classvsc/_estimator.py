@@ -389,7 +389,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             training = last.training
         elif last is None:
             training = self._start(given)
-            if self._finds_factors:
+            if self._finds_factors():
                 training.begin(given.data)
         else:
             training = last.training.copy()
@@ -533,8 +533,9 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         assert made is not None, "a source without samples raises"
         return self._publish(made)
 
-    #: Whether a fit begins where the factors of the classes are.
-    _finds_factors = False
+    def _finds_factors(self) -> bool:
+        """Return whether a fit begins where the factors of the classes are."""
+        return False
 
     def _start(self, given: FitData) -> Training:
         """Return the training of a new model for such data."""

@@ -511,7 +511,9 @@ class ClassVSCTransformer(SpikeSlabTransformer):
         Prior probability of a dimension to be on, strictly between 0 and 1. A dimension is global
         if its alpha exceeds one half, but for the paper. None: 0.99 for 16 % of the dimensions
         and, for the others, max(1.2 / n_classes, 1.5 / their number) but at most 0.4; for the
-        paper 0.2 for all.
+        paper 0.2 for all. Under "cross_fitted", where few factors explain the classes of a table
+        of real numbers, None means what `fit` finds: as many global, shared and class-specific
+        dimensions as there are factors. The others stay unused.
     threshold : float, default=0.5
         `transform` keeps the dimensions with gamma above this, in [0, 1).
     usage_weight : float or None, default=None
@@ -778,7 +780,6 @@ class ClassVSCTransformer(SpikeSlabTransformer):
             raise one_label_only("consistency", self.consistency, y)
         return LabelSets.learn(y, self.unlabeled, classes)
 
-    @property
     def _finds_factors(self) -> bool:
         return self.objective == "cross_fitted" and self.alpha is None
 
