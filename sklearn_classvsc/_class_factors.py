@@ -67,6 +67,7 @@ class Beginning(NamedTuple):
     loadings: Floats  # how the features answer to each, (p, k)
     reading: Floats  # how each is read from the features, (k, p)
     origin: Floats  # features at which a dimension has its mean, (k, p)
+    alone: bool = False  # whether the decoder has no more at first
 
 
 def can_begin(module: SpikeSlabAutoencoder) -> bool:
@@ -103,7 +104,7 @@ def find_beginning(
 
 @torch.no_grad()
 def begin(module: SpikeSlabAutoencoder, beginning: Beginning) -> None:
-    """Let a new module begin there: its linear paths are all that it has at first."""
+    """Let a new module begin there, by its linear paths."""
     gates, path, head = module.gates, module.encoder_path, module.decoder_head
     assert gates is not None and path is not None and isinstance(head, nn.Linear)
 
@@ -116,7 +117,8 @@ def begin(module: SpikeSlabAutoencoder, beginning: Beginning) -> None:
     gates.profile.copy_(as_tensor(beginning.profile))
     path.weight[places] = as_tensor(W)
     path.bias[places] = as_tensor(MEAN - (W * beginning.origin).sum(axis=1))
-    head.weight.zero_()
+    if beginning.alone:
+        head.weight.zero_()
     head.weight[:, head.in_features - d + places] = as_tensor(A)
     usage = gates.pi.double().cpu().numpy()[:, beginning.places].mean(axis=0)
     head.bias.copy_(as_tensor(-MEAN * A @ usage))
@@ -247,6 +249,7 @@ def _found(moments: ClassMoments, alpha: Floats) -> Beginning | None:
         A,
         reading / n_having,
         origin / n_having,
+        alone=True,
     )
 
 
