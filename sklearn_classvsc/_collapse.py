@@ -20,6 +20,8 @@ from ._streams import StreamDataset
 #: Samples to summarise, divided among the classes. They are enough for every figure, and bound the
 #: cost after training. Each class has at least `OF_A_CLASS` of them, or all its samples.
 SAMPLES, OF_A_CLASS = 10_000, 100
+#: Alpha, at most, of a dimension that is meant to be unused.
+UNUSED_ALPHA = 1e-3
 #: Nats by which the cross-entropy of held-out labels may exceed that of learned ones.
 APART = 0.5
 #: Rows to sum at a time, in double precision. They should need less memory than a training step.
@@ -144,7 +146,9 @@ def summarize(
     return ClassSummary(sums[:, 0], *np.split(sums[:, 1:], 4, axis=1))
 
 
-def warn_of_collapse(p: NDArray[np.float64], classes: NDArray[Any]) -> None:
+def warn_of_collapse(
+    p: NDArray[np.float64], classes: NDArray[Any], alpha: NDArray[Any] | None = None
+) -> None:
     """Warn if a code says little about the classes, or leaves many dimensions unused.
 
     Parameters
@@ -153,17 +157,20 @@ def warn_of_collapse(p: NDArray[np.float64], classes: NDArray[Any]) -> None:
         How often each dimension is active in each class; NaN in a class without samples.
     classes : ndarray of shape (C,)
         Names of the classes.
+    alpha : ndarray of shape (d,) or None
+        Prior probability of each dimension. Those that are meant to be unused do not count.
     """
     unseen = np.isnan(p).any(axis=1)
     texts, seen = [], p[~unseen]
     if problems := _problems(seen, classes[~unseen]):
         texts.append(f"The code says little about the classes. {' '.join(problems)}")
     unused = (seen.max(axis=0) < 0.01) if seen.size else np.zeros(p.shape[1], bool)
+    if alpha is not None:
+        unused &= alpha > UNUSED_ALPHA
     if unused.mean() > 0.1:
         texts.append(
             f"Unused dimensions: {unused.sum()} of {unused.size}. No class activates them in 1 % of "
-            "its samples. Lower n_components, raise usage_weight, or train "
-            "longer."
+            "its samples. Lower n_components, raise usage_weight, or train longer."
         )
     if unseen.any():
         texts.append(

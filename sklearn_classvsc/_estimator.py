@@ -410,6 +410,8 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             training = last.training
         elif last is None:
             training = self._start(given)
+            if self._finds_factors():
+                training.begin(given.data)
         else:
             training = last.training.copy()
             training.follow_scales(given.data)
@@ -555,6 +557,10 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         assert made is not None, "a source without samples raises"
         return self._publish(made)
 
+    def _finds_factors(self) -> bool:
+        """Return whether a fit begins where the factors of the classes are."""
+        return False
+
     def _start(self, given: FitData) -> Training:
         """Return the training of a new model for the data."""
         likelihood, kinds = choose_likelihood(self.likelihood, given)
@@ -632,7 +638,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         """Publish results, after the warnings: one that is an error must leave all as it was."""
         labels, summary = made.model.labels, made.model.summary
         if labels and summary and made.stop_reason not in ("partial_fit", "interrupted"):
-            warn_of_collapse(summary.on, labels.classes)
+            warn_of_collapse(summary.on, labels.classes, made.model.module.alpha.cpu().numpy())
             rows = made.rows[made.start :]
             warn_of_gap(rows, summary.n_samples, isinstance(labels, LabelSets))
         self._fitted = made

@@ -541,7 +541,9 @@ class ClassVSCTransformer(SpikeSlabTransformer):
         Prior probability that a dimension is active, strictly between 0 and 1. The loss treats a
         dimension as global if its alpha exceeds one half ("paper" does not). None: 0.99 for 16 %
         of the dimensions, and max(1.2 / n_classes, 1.5 / m), at most 0.4, for the other m. With
-        "paper", None means 0.2 for all.
+        "paper", None means 0.2 for all. With "cross_fitted", where few factors explain the classes
+        of a table of real numbers, None means what `fit` finds: as many global, shared and
+        class-specific dimensions as there are factors. The others stay unused.
     threshold : float, default=0.5
         `transform` keeps the dimensions whose probability gamma is above this, in [0, 1).
     usage_weight : float or None, default=None
@@ -824,6 +826,9 @@ class ClassVSCTransformer(SpikeSlabTransformer):
         if self.objective == "paper" and self.consistency == "pairwise":
             raise one_label_only("consistency", self.consistency, y)
         return LabelSets.learn(y, self.unlabeled, classes)
+
+    def _finds_factors(self) -> bool:
+        return self.objective == "cross_fitted" and self.alpha is None
 
     classes_ = Published(lambda fitted: _classes(fitted.model))
 

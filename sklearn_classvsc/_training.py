@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from skorch.utils import noop
 
+from ._class_factors import begin, can_begin, find_beginning
 from ._classes import Labels, LabelSets
 from ._collapse import ClassSummary
 from ._data import ArrayDataset, Moments, Standardization
@@ -120,6 +121,17 @@ class Training:
             of = self._saved, self.architecture, self.standardization
             return Training.from_state(*of, self.net.device, self.seen)
         return Training(self.net.copy(), self.architecture, self.standardization, seen=self.seen)
+
+    def begin(self, data: ArrayDataset | StreamDataset) -> None:
+        """Begin where the factors of the classes are, where that can be told."""
+        module = self.net.module
+        if not can_begin(module):
+            return
+        data.standardization = self.standardization
+        found = current().from_rank_0(lambda: find_beginning(module, data))
+        if found is not None:
+            begin(module, found)
+            self.architecture = self.architecture | {"alpha": module.alpha.cpu().numpy()}
 
     # -- continuation ----------------------------------------------------------------------------
 

@@ -27,7 +27,7 @@ ROOMS = {
     6: ["_data"],
     7: ["_streams"],
     8: ["_classes"],
-    9: ["_collapse", "_rotation", "_model"],
+    9: ["_collapse", "_rotation", "_class_factors", "_model"],
     10: ["_net", "_training"],
     11: ["_validation", "_estimator"],
     12: ["_estimators"],

@@ -11,11 +11,14 @@ from torch import nn
 
 from sklearn_classvsc import ClassVSCTransformer, VAETransformer, VSCTransformer
 from sklearn_classvsc._data import ArrayDataset
+from sklearn_classvsc._estimators import role_alpha
 from sklearn_classvsc._rotation import apply_turn, find_turn, sees_codes, varimax
 from sklearn_classvsc.bodies import ConvDecoder, Linear, ResidualMLP
 from sklearn_classvsc.datasets import make_class_factors
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+#: Given, it leaves the code to begin at random.
+ALPHA = role_alpha(6, 3)
 RNG = np.random.default_rng(0)
 FACTORS = make_class_factors(600, 24, n_classes=3, n_shared=0, n_specific=1, random_state=0)
 X, Y = FACTORS.data.astype(np.float32), FACTORS.target
@@ -47,11 +50,11 @@ def turned(est, data, labels=None, rotation="varimax"):
 @pytest.mark.parametrize(
     ("cls", "data", "parameters"),
     [
-        (ClassVSCTransformer, X, {}),
+        (ClassVSCTransformer, X, {"alpha": ALPHA}),
         (ClassVSCTransformer, X, {"objective": "balanced"}),
         (ClassVSCTransformer, X, {"decoder": Linear()}),
         (ClassVSCTransformer, X, {"decoder": ResidualMLP(8)}),
-        (ClassVSCTransformer, X, {"hidden_layer_sizes": ()}),
+        (ClassVSCTransformer, X, {"hidden_layer_sizes": (), "alpha": ALPHA}),
         (ClassVSCTransformer, X, {"decoder": nn.Sequential(nn.Linear(6, 8), nn.Tanh())}),
         (ClassVSCTransformer, COUNTS, {"likelihood": "poisson"}),
         (ClassVSCTransformer, X.clip(0, 1), {"likelihood": "bernoulli"}),
@@ -145,7 +148,8 @@ def test_global_factors_are_each_in_one_dimension():
     train, test = slice(600), slice(600, None)
 
     def found(rotation):
-        est = ClassVSCTransformer(16, rotation=rotation, max_epochs=80, random_state=0)
+        alpha = role_alpha(16, 3)  # given, it leaves the code to begin at random
+        est = ClassVSCTransformer(16, alpha=alpha, rotation=rotation, max_epochs=80, random_state=0)
         Z = est.fit(made.data[train], made.target[train]).transform(made.data[test])
         r = np.corrcoef(made.codes[test][:, :3].T, Z.T)[:3, 3:]
         return np.nan_to_num(np.abs(r)).max(axis=1)
@@ -155,7 +159,8 @@ def test_global_factors_are_each_in_one_dimension():
 
 
 def test_the_first_dimension_explains_most_and_its_largest_effect_rises():
-    est = ClassVSCTransformer(12, max_epochs=60, random_state=0).fit(X, Y)
+    alpha = role_alpha(12, 3)  # those of FACTORS are equally strong where they are found at once
+    est = ClassVSCTransformer(12, alpha=alpha, max_epochs=60, random_state=0).fit(X, Y)
     Z, standard = est.transform(X), X.std(0)
     block = np.flatnonzero(est.module_.alpha.numpy() > 0.5)
     mean, power = Z.mean(0), []
