@@ -12,8 +12,8 @@ imports only rooms with lower numbers.
 6. `_data`: arrays as batches of tensors.
 7. `_streams`: data that come in pieces.
 8. `_classes`: labels as class indices.
-9. `_collapse`, `_rotation`, `_class_factors`, `_model`: the dimensions of the classes, the axes of a
-   code, the factors at which a training begins, and the model that it makes, which encodes,
+9. `_collapse`, `_rotation`, `_class_factors`, `_model`: the dimensions of the classes, the axes of
+   a code, the factors at which a training begins, and the model that it makes, which encodes,
    decodes, scores and draws, and never changes.
 10. `_net`, `_training`: the training that makes a model: skorch net, schedule and state.
 11. `_validation`, `_estimator`: the checks of what goes into a fit, and the public methods.

@@ -1,9 +1,9 @@
-"""Room 9: the factors of the classes, and where a code of them begins.
+"""Room 9: the factors of the classes, at which a training begins.
 
-A factor analysis of each class finds which features change together. A factor of several classes
-is one that changes the same features in each. Where few factors explain the data, as many
-dimensions are global, shared and class-specific as there are such factors, and the others stay
-unused. Otherwise alpha says how many are global, and the analysis says where dimensions begin.
+A factor analysis of each class finds which features change together. Classes share a factor if it
+changes the same features in each. If few factors explain the data, there are as many global,
+shared and class-specific dimensions as there are such factors, and the others stay unused.
+Otherwise alpha sets the number of global dimensions, and these begin where all classes vary most.
 See docs/objective.md, "Where a code begins".
 """
 
@@ -24,20 +24,21 @@ from ._modules import SpikeSlabAutoencoder
 from ._rotation import varimax
 from ._streams import StreamDataset
 
-#: C p^2 above which the analysis would take a notable part of a fit's time.
-MOST = 2**19
+#: C p^2 up to which the analysis takes a small part of the time of a fit.
+MAX_SIZE = 2**19
 #: Rounds of a factor analysis; the noise of the features hardly changes after three.
 ROUNDS = 4
-#: How many times the largest variance of normal noise is more than noise: tails may be heavy.
-ABOVE = 1.2
+#: A direction is no noise if it varies this many times as much as normal noise can. Tails of real
+#: noise are heavier.
+NOISE_EDGE = 1.2
 #: |cosine| above which the factors of two classes are one.
-ALIKE = 0.75
-#: Share of the variance that factors may leave to the noise, more than alpha's dimensions would.
-SLACK = 0.04
-#: The same, as a part of what they leave: of noise, few dimensions take little.
-MUCH = 0.6
-#: Logit of a support that is found. Training may change it, but hardly does.
-SURE = 6.0
+SAME_FACTOR = 0.75
+#: Share of the variance by which factors may explain less than the dimensions that alpha gives.
+MAX_LOSS = 0.04
+#: The same, as a share of the variance that the factors leave.
+MAX_LOSS_OF_REST = 0.6
+#: Logit of the profile of a support that is found. Training can change it, but hardly does.
+SURE_LOGIT = 6.0
 #: Mean of a dimension that is active, as the prior of the slabs has it; logarithm of its variance.
 MEAN, LOG_VAR = 3.0, -2.0
 
@@ -78,7 +79,7 @@ def can_begin(module: SpikeSlabAutoencoder) -> bool:
     p = module.encoder_path.in_features
     paths = module.decoder_passes_codes and isinstance(module.decoder_head, nn.Linear)
     known = isinstance(module.likelihood, Gaussian)
-    return paths and known and gates.n_classes * p**2 <= MOST
+    return paths and known and gates.n_classes * p**2 <= MAX_SIZE
 
 
 def find_beginning(
@@ -145,7 +146,7 @@ def class_factors(covariance: Floats, n: Floats) -> tuple[list[Floats], Floats]:
                 continue
             values, V = np.linalg.eigh(S / np.outer(root, root))
             values, V = values[::-1], V[:, ::-1]
-            edge = ABOVE * (1 + np.sqrt(p / n_c)) ** 2
+            edge = NOISE_EDGE * (1 + np.sqrt(p / n_c)) ** 2
             k = min(int((values > edge).sum()), p // 2)
             V, spread = V[:, :k], values[:k]
             loadings.append(V * np.sqrt(spread - 1) * root[:, None])
@@ -166,7 +167,7 @@ def common_factors(loadings: list[Floats]) -> tuple[Bools, Floats]:
             M = np.stack(sums, axis=1)
             cosine = A.T @ M / np.outer(np.linalg.norm(A, axis=0), np.linalg.norm(M, axis=0))
             pairs = np.stack(linear_sum_assignment(np.abs(cosine), maximize=True), axis=1).tolist()
-            partner = {f: (k, cosine[f, k]) for f, k in pairs if abs(cosine[f, k]) > ALIKE}
+            partner = {f: (k, cosine[f, k]) for f, k in pairs if abs(cosine[f, k]) > SAME_FACTOR}
         for f, a in enumerate(A.T):
             if f in partner:
                 k, sign = partner[f]
@@ -225,7 +226,7 @@ def _found(moments: ClassMoments, alpha: Floats) -> Beginning | None:
     n_active = round(float(alpha.sum()))
     values = np.linalg.eigvalsh(moments.covariance)[:, : max(p - n_active, 0)]
     more = left - float(moments.share @ values.sum(axis=1))  # that alpha's dimensions would take
-    if support.shape[1] + len(lone) > d or more > SLACK * p or more > MUCH * left:
+    if support.shape[1] + len(lone) > d or more > MAX_LOSS * p or more > MAX_LOSS_OF_REST * left:
         return None
     support = np.c_[support, np.eye(n_classes, dtype=bool)[:, lone]]
     A = np.c_[A, moments.mean[lone].T / MEAN]
@@ -240,8 +241,8 @@ def _found(moments: ClassMoments, alpha: Floats) -> Beginning | None:
         origin[has] += mean
     n_having = support.sum(axis=0)[:, None]
     usage = np.where(everywhere, 0.99, np.clip(support.mean(axis=0), UNUSED_ALPHA, 0.5))
-    profile = np.full((n_classes, d), -SURE)
-    profile[support.nonzero()] = SURE
+    profile = np.full((n_classes, d), -SURE_LOGIT)
+    profile[support.nonzero()] = SURE_LOGIT
     return Beginning(
         np.r_[usage, np.full(d - k, UNUSED_ALPHA)],
         profile,

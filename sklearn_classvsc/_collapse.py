@@ -169,8 +169,8 @@ def warn_of_collapse(
         unused &= alpha > UNUSED_ALPHA
     if unused.mean() > 0.1:
         texts.append(
-            f"Unused dimensions: {unused.sum()} of {unused.size}. No class activates them in 1 % of "
-            "its samples. Lower n_components, raise usage_weight, or train longer."
+            f"Unused dimensions: {unused.sum()} of {unused.size}. No class activates them in 1 % "
+            "of its samples. Lower n_components, raise usage_weight, or train longer."
         )
     if unseen.any():
         texts.append(

@@ -132,7 +132,8 @@ def test_the_check_names_classes_without_samples_and_judges_the_others():
 
 def test_classes_without_samples_hide_no_collapse():
     p = np.array([[0.0, 0.1], [np.nan, np.nan], [0.0, 0.1]])
-    with pytest.warns(CollapseWarning, match=r"2 of 2 classes.*Unused dimensions: 1 of 2.*1 of 3 classes"):
+    said = r"2 of 2 classes.*Unused dimensions: 1 of 2.*1 of 3 classes"
+    with pytest.warns(CollapseWarning, match=said):
         warn_of_collapse(p, np.array(list("abc")))
 
 
