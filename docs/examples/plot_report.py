@@ -75,7 +75,7 @@ FactorDisplay.from_estimator(est, X_test, y_test, factor=strongest, k=6)
 #
 # **What it does not show.** There are only 72 held-out wines, 19 to 29 of each kind,
 # and figures of so few vary. The sentences describe these wines. A classifier on the
-# measurements themselves names more of them right.
+# measurements themselves names as many of them right.
 #
 # **Next.** :doc:`/report` explains every part of the page and its options.
 # :func:`~sklearn_classvsc.report.factor_report` lists the arguments, and :doc:`/faq`
@@ -85,6 +85,7 @@ FactorDisplay.from_estimator(est, X_test, y_test, factor=strongest, k=6)
 assert len(X_test) == 72 and y_test.value_counts().between(19, 29).all()
 assert X_train.shape[1] == 13
 assert figures["class_consistency"] > 0.9
-assert figures["probe_accuracy"] < figures["probe_accuracy_of_features"]
+accuracies = figures["probe_accuracy"], figures["probe_accuracy_of_features"]
+assert abs(accuracies[0] - accuracies[1]) < 0.04
 assert all(entry["agreement"] > 0.7 for entry in report.to_dict()["classes"])
 # sphinx_gallery_end_ignore
