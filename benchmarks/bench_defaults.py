@@ -1,8 +1,9 @@
 """Measure whether what the default shows on training samples holds on held-out ones.
 
 Fits `ClassVSCTransformer(random_state=seed)` to tables whose classes separate, to tables whose
-classes overlap, and, with a likelihood of counts, to cells. Compares held-out samples with training
-samples, and codes with raw features, boosted trees and PCA. Finished runs are kept.
+classes overlap, and, with a likelihood of counts, to texts and cells. Compares held-out samples
+with training samples, and codes with raw features, boosted trees, PCA and NMF. Finished runs are
+kept.
 
     python benchmarks/bench_defaults.py --quick
     python benchmarks/bench_defaults.py --jobs 2
@@ -16,23 +17,26 @@ from typing import Any
 import _common as common
 import numpy as np
 from _common import Column, Row, Split, Target, columns
-from _tables import COUNTS, TABLES, available
+from _sets import COUNTS, TABLES, available, words
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
-from sklearn.decomposition import PCA
+from scipy.special import gammaln
+from scipy.stats import mannwhitneyu
+from sklearn.decomposition import NMF, PCA
 from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.feature_extraction.text import TfidfTransformer
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import r2_score
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import Bunch
 
 from sklearn_classvsc import ClassVSCTransformer
-from sklearn_classvsc.metrics import (
-    role_recovery_score,
-)
+from sklearn_classvsc.inspection import feature_effects
+from sklearn_classvsc.metrics import dimension_roles, role_recovery_score, topic_coherence
 
 QUICK = ["wine", "iris", "factors_small", "diabetes", "noisy_tiny", *COUNTS]
-N_WORDS, N_MARKERS, N_SIGNIFICANT = 10, 5, 50  # of a factor, of a dimension, of a class
+N_WORDS, N_MARKERS, N_SIGNIFICANT = 10, 5, 50  # of a topic, of a dimension, of a class
 
 
 # -- one run -----------------------------------------------------------------------------------
@@ -50,6 +54,8 @@ def run(task: Row) -> Row:
     split = Split(data.data[train], data.data[test], y[train], y[test])
     if "codes" in data:  # the true factors are known
         data.codes = data.codes[test]
+    if name == "texts":
+        return of_texts(split, data.reference, parameters)
     if name == "cells":
         return of_cells(split, parameters)
     return of_table(split, data, parameters)
@@ -119,16 +125,75 @@ def mean_r2(X: NDArray[Any], decoded: NDArray[Any]) -> float:
 # -- counts ------------------------------------------------------------------------------------
 
 
+def of_texts(split: Split, reference: Sequence[str], parameters: Row) -> Row:
+    """Fit counts of words: how well it predicts new texts, and what its dimensions say."""
+    counter, y, y_test = words().fit(split.X_train), split.y_train, split.y_test
+    X, X_test = (counter.transform(d).astype(np.float32) for d in (split.X_train, split.X_test))
+    counts = Split(X, X_test, y, y_test)
+    estimator, _, Z_test, row = fitted(counts, **parameters, likelihood="multinomial")
+    frequency = (X.sum(axis=0).A1 + 0.5) / (X.sum() + 0.5 * X.shape[1])
+    effects = feature_effects(estimator, X, kind="presence", max_samples=20).to_numpy()
+    effects = effects[dimension_roles(Z_test, y_test)["role"].to_numpy() != "dead"]
+    effects = effects[np.isfinite(effects).all(axis=1)]
+    tfidf = TfidfTransformer().fit(X)
+    T, T_test, met = tfidf.transform(X), tfidf.transform(X_test), counter.transform(reference)
+    nmf = NMF(max(1, len(effects)), random_state=0, max_iter=400)
+    W, W_test = nmf.fit_transform(T), nmf.transform(T_test)
+    regression = LogisticRegression(max_iter=1000)
+    return row | {
+        "n_topics": len(effects),
+        "perplexity": perplexity(estimator.score_samples(X_test).sum() - orders(X_test), X_test),
+        "perplexity_train": perplexity(estimator.score_samples(X).sum() - orders(X), X),
+        "words_perplexity": perplexity((X_test @ np.log(frequency)).sum(), X_test),
+        "coherence": coherence(effects, met),
+        "nmf_coherence": coherence(nmf.components_, met),
+        **common.predictions(regression, T, y, T_test, y_test, "raw_"),
+        **common.predictions(common.linear(), W, y, W_test, y_test, "nmf_"),
+    }
+
+
+def perplexity(log_p: float, X: Any) -> float:
+    """Return the number of equally likely words that each word is as uncertain as."""
+    return float(np.exp(-log_p / X.sum()))
+
+
+def orders(X: Any) -> float:
+    """Return the logarithm of the number of orders of the words, summed: the ELBO is of counts."""
+    return float(gammaln(X.sum(axis=1) + 1).sum() - gammaln(X.data + 1).sum())
+
+
+def coherence(weights: NDArray[Any], counts: Any) -> float | None:
+    """Return the mean NPMI of pairs among the first words of each topic, in these texts."""
+    values = topic_coherence(weights, counts, top_k=N_WORDS) if len(weights) else np.array([])
+    return float(np.nanmean(values)) if np.isfinite(values).any() else None
+
+
 def of_cells(split: Split, parameters: Row) -> Row:
-    """Fit counts of genes: how likely new cells are."""
+    """Fit counts of genes: how likely new cells are, and whether dimensions name markers."""
     X, X_test, y, y_test = split
     estimator, _, _, row = fitted(split, **parameters, likelihood="negative_binomial")
     rates, rates_test = (np.log1p(A / A.sum(axis=1, keepdims=True) * 1e4) for A in (X, X_test))
+    roles = dimension_roles(estimator.transform(X), y)
+    effects = feature_effects(estimator, X, kind="presence").to_numpy() / (X.std(axis=0) + 1e-12)
+    found, ranked = [], []
+    for j in np.flatnonzero(roles["role"] == "class-specific"):
+        (label,) = roles["classes"][j]
+        markers = ranks(rates_test, y_test == label)[:N_SIGNIFICANT]
+        found.append(np.isin(np.argsort(-effects[j])[:N_MARKERS], markers).mean())
+        ranked.append(np.isin(ranks(rates, y == label)[:N_MARKERS], markers).mean())
     return row | {
         "elbo": estimator.score(X_test),
         "elbo_train": estimator.score(X),
+        "markers": float(np.mean(found)) if found else None,
+        "ranked_markers": float(np.mean(ranked)) if ranked else None,
         **common.predictions(common.linear(), rates, y, rates_test, y_test, "raw_"),
     }
+
+
+def ranks(rates: NDArray[Any], of_class: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Order the genes by how surely they are higher in a class, in a rank test."""
+    test = mannwhitneyu(rates[of_class], rates[~of_class], alternative="greater")
+    return np.argsort(test.pvalue, kind="stable")
 
 
 # -- the page ----------------------------------------------------------------------------------
@@ -172,9 +237,17 @@ FINDS = [
     Column("factor correlation", "factor_correlation", 2),
     Column("collapse warnings", "collapse_warnings", 1),
 ]
-OF_CELLS = [
+OF_COUNTS = [
+    *sides("perplexity", "perplexity", 0),
+    Column("perplexity, words alone", "words_perplexity", 0),
+    Column("factors", "n_topics", 1),
+    Column("NPMI", "coherence"),
+    Column("NPMI, NMF", "nmf_coherence"),
     *sides("ELBO", "elbo", 1),
+    Column("markers", "markers", 2),
+    Column("markers, rank test", "ranked_markers", 2),
     Column("accuracy, codes + LR", "accuracy"),
+    Column("accuracy, NMF + LR", "nmf_accuracy"),
     Column("accuracy, LR", "raw_accuracy"),
     Column("log loss, codes + LR", "log_loss"),
     Column("log loss, LR", "raw_log_loss"),
@@ -257,8 +330,10 @@ def main() -> int:
         if groups:
             targets = [*TARGETS, *([] if overlaps else SEPARATE)]
             parts += [f"## Classes that {kind}", *parts_of(groups, targets)]
-    if found["cells"]:
-        parts += ["## Cells", *common.summary({"cells": found["cells"]}, OF_CELLS, "counts")]
+    for name in COUNTS:
+        if found[name]:
+            parts += [f"## {name.capitalize()}"]
+            parts += common.summary({name: found[name]}, OF_COUNTS, "counts")
     common.write_page(arguments, "defaults", parts, rows)
     return 0 if ok else 1
 

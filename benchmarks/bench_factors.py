@@ -12,42 +12,37 @@ from __future__ import annotations
 
 import argparse
 import warnings
-from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import _common as common
 import joblib
 import matplotlib as mpl
 import numpy as np
 from _common import Column, Row, Split, columns
-from _tables import TABLES
-from bench_systems import FACTORS, SHUFFLED, System, Truth, recovery
+from _sets import ATTRIBUTES, IMAGES, KNOWN, attributes
+from bench_systems import FASHION, SHUFFLED, System, Truth, recovery
 from bench_systems import SYSTEMS as OTHERS
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from scipy import ndimage
 from scipy.stats import rankdata
 from sklearn.datasets import load_digits, make_blobs
 from sklearn.decomposition import PCA
+from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import train_test_split
 
 from sklearn_classvsc import ClassVSCTransformer, VAETransformer, metrics
 from sklearn_classvsc._estimator import SpikeSlabTransformer
 from sklearn_classvsc._rotation import varimax
-from sklearn_classvsc.datasets import make_class_factors
 from sklearn_classvsc.inspection import feature_effects
 
 BLOBS = "blobs"
 FRESH_SEED = 500  # of generated sets: none was looked at while anything was chosen
-N_ROWS, TEST_SIZE = 5000, 0.4
+TEST_SIZE = 0.4
 N_SHOWN = 11  # images of a line
-ATTRIBUTES = ("slant", "thickness", "ink", "width")  # of MNIST's digits
-
-Floats = NDArray[np.float64]
 
 
 # -- systems -----------------------------------------------------------------------------------
@@ -87,44 +82,11 @@ SYSTEMS = {
 }
 
 
-# -- known factors -----------------------------------------------------------------------------
-
-
-class Known(NamedTuple):
-    """A generated set: how its factors are made, and, unless they add up, samples of them."""
-
-    heading: str
-    parameters: Row
-    generate: Callable[..., Any] = lambda Z, D, _: Z @ D
-
-    def make(self, seed: int) -> Any:
-        """Return `make_class_factors`, its samples made anew of its codes, with its noise."""
-        made = make_class_factors(**{"n_samples": N_ROWS} | self.parameters, random_state=seed)
-        Z, D = made.codes, made.dictionary
-        made.data += self.generate(Z, D, np.random.default_rng(seed)) - Z @ D
-        return made
-
-
-def two_layers(Z: Floats, D: Floats, rng: np.random.Generator) -> Any:
-    """Let every factor bear on every feature, through a random network."""
-    k, p = D.shape
-    A, B = rng.normal(size=(k, p)) / 3, rng.normal(size=(p, p)) / np.sqrt(p)
-    return np.tanh(Z @ A) @ B
-
-
-KNOWN = {
-    "linear": Known("linear, 5 classes", FACTORS),
-    "saturating": Known("tanh of the linear one", FACTORS, lambda Z, D, _: np.tanh(Z @ D)),
-    "mixed": Known("two layers, all factors in all features", FACTORS, two_layers),
-    "two-global": Known("linear, 2 global factors", FACTORS | {"n_global": 2}),
-    "no-global": Known("linear, no global factor", FACTORS | {"n_global": 0}),
-    "2-classes": Known("linear, 2 classes", FACTORS | {"n_classes": 2, "n_shared": 0}),
-    "20-classes": Known("linear, 20 classes", TABLES["factors_many"].parameters),
-}
-
+# -- data --------------------------------------------------------------------------------------
 
 HEADINGS = {
     "mnist": "MNIST",
+    "fashion-mnist": "Fashion-MNIST",
     "digits": "Digits",
     BLOBS: "5 isotropic blobs",
     **{name: known.heading for name, known in KNOWN.items()},
@@ -133,7 +95,8 @@ HEADINGS = {
 PLAN = [
     ("linear digits", " ".join(SYSTEMS), 3),
     ("mnist", "classvsc", 3),
-    ("saturating mixed", "classvsc factor-analysis pca-varimax", 3),
+    ("fashion-mnist", "classvsc", 1),
+    ("unequal saturating mixed", "classvsc factor-analysis pca-varimax", 3),
     ("two-global no-global blobs 2-classes 20-classes", "classvsc", 3),
     ("mnist", "unrotated beta-tcvae pca-varimax", 1),
 ]
@@ -142,13 +105,13 @@ PLAN = [
 def load(task: Row) -> tuple[Split, Truth | None]:
     """Return the data of a run, and their factors if they are known."""
     name, seed = task["dataset"], FRESH_SEED + task["seed"]
-    if name == "mnist":
-        return common.load_images("mnist_784", task["data_dir"], task["n_train"]), None
+    if name in IMAGES:
+        return common.load_images(IMAGES[name], task["data_dir"], task["n_train"]), None
     if name == "digits":
         X, y = load_digits(return_X_y=True)
         return Split(*train_test_split(X.astype("f"), y, test_size=1 / 3, random_state=0)), None
     if name == BLOBS:
-        X, y = make_blobs(N_ROWS, 64, centers=5, random_state=seed)
+        X, y = make_blobs(5000, 64, centers=5, random_state=seed)
         return Split(*train_test_split(X.astype("f"), y, test_size=TEST_SIZE, random_state=0)), None
     made = KNOWN[name].make(seed)
     X, X_test, y, y_test, _, codes = train_test_split(
@@ -160,44 +123,37 @@ def load(task: Row) -> tuple[Split, Truth | None]:
 # -- attributes of images ----------------------------------------------------------------------
 
 
-@lru_cache(maxsize=1)
-def attributes(data_dir: str | None) -> dict[str, Floats]:
-    """Return the attributes of MNIST's test images."""
-    images = common.load_images("mnist_784", data_dir, 1).X_test.reshape(-1, 28, 28)
-    return moments(images.astype(float)) | {"thickness": thickness(images)}
+def within_classes(
+    Z: NDArray[Any], y: NDArray[Any], values: NDArray[Any], classes: Sequence[int]
+) -> Row:
+    """Say how well the best dimension, and the best direction, tell an attribute within a class.
 
-
-def moments(images: Floats) -> dict[str, Floats]:
-    """Return the ink of images, and by their second moments slant, and width once it is undone."""
-    ink, pixels = images.sum((1, 2)), np.mgrid[:28, :28]
-    dy, dx = (at - ((images * at).sum((1, 2)) / ink)[:, None, None] for at in pixels)
-    xx, xy, yy = ((images * a * b).sum((1, 2)) / ink for a, b in ((dx, dx), (dx, dy), (dy, dy)))
-    return {"slant": xy / yy, "ink": ink, "width": np.sqrt(np.maximum(xx - xy**2 / yy, 0))}
-
-
-def thickness(images: NDArray[Any]) -> Floats:
-    """Return the mean distance of a stroke's points from its edge, in quarters of a pixel."""
-    strokes = (ndimage.zoom(image, 4, order=1) > 0.5 for image in images)
-    return np.array([ndimage.distance_transform_edt(s)[s].mean() for s in strokes])
-
-
-def within_classes(Z: NDArray[Any], y: NDArray[Any], attribute: Floats) -> Row:
-    """Say how well the best dimension tells an attribute within a class.
-
-    `single`: mean over classes of the |rank correlation| among the samples in which the dimension
-    is active, 0 in a class of which they are fewer than half. Every other sample chooses the
-    dimension, the rest judges.
+    `single`: mean over the classes of the |rank correlation| among the samples in which the
+    dimension is active, 0 in a class of which they are fewer than half. `direction`: the same of a
+    regression on all dimensions that nine tenths of each class activate. Every other sample chooses
+    the dimension or fits the regression, the rest judges.
     """
-    judging, classes = np.arange(len(y)) % 2 == 1, np.unique(y)
+    judging = np.arange(len(y)) % 2 == 1
     rho = np.zeros((2, len(classes), Z.shape[1]))
     for half in (0, 1):
         for i, c in enumerate(classes):
             rows = (y == c) & (judging == half)
             for j in np.flatnonzero((Z[rows] != 0).mean(axis=0) >= 0.5):
                 active = rows & (Z[:, j] != 0)
-                rho[half, i, j] = rank_correlation(Z[active, j], attribute[active])
+                rho[half, i, j] = rank_correlation(Z[active, j], values[active])
     best = int(rho[0].mean(axis=0).argmax())
-    return {"single": float(rho[1, :, best].mean()), "best": best}
+    found: Row = {"single": float(rho[1, :, best].mean()), "best": best, "direction": None}
+    everywhere = np.min([(Z[y == c] != 0).mean(axis=0) for c in classes], axis=0) > 0.9
+    if everywhere.any():
+        inputs, target = Z[:, everywhere].astype(float), values.astype(float)
+        for c in classes:
+            inputs[y == c] -= inputs[y == c].mean(axis=0)
+            target[y == c] -= target[y == c].mean()
+        rows = np.isin(y, classes) & ~judging
+        told = LinearRegression().fit(inputs[rows], target[rows]).predict(inputs)
+        judged = [(y == c) & judging for c in classes]
+        found["direction"] = float(np.mean([rank_correlation(told[r], target[r]) for r in judged]))
+    return found
 
 
 def rank_correlation(a: NDArray[Any], b: NDArray[Any]) -> float:
@@ -205,22 +161,27 @@ def rank_correlation(a: NDArray[Any], b: NDArray[Any]) -> float:
     return float(common.absolute_correlation(rankdata(a)[:, None], rankdata(b)[:, None]).item())
 
 
-def draw_slant(estimator: Any, data_dir: str | None, j: int) -> Figure:
-    """Draw real digits by the value of the dimension that follows the slant, a line for a class."""
-    split, slant = common.load_images("mnist_784", data_dir, 1), attributes(data_dir)["slant"]
-    z, y = estimator.transform(split.X_test)[:, j], split.y_test
-    figure, axes = plt.subplots(10, figsize=(0.72 * N_SHOWN + 2.4, 7.9), layout="constrained")
-    for c, ax in enumerate(axes):
-        rows = np.flatnonzero((y == c) & (z != 0))
-        order = rows[np.argsort(z[rows])]
+def draw_factors(
+    dataset: str, data_dir: str | None, estimator: Any, dimensions: Mapping[str, int]
+) -> Figure:
+    """Draw real images by the value of a dimension, a line for each class with the attribute."""
+    split, values = common.load_images(IMAGES[dataset], data_dir, 1), attributes(dataset, data_dir)
+    Z, y = estimator.transform(split.X_test), split.y_test
+    lines = [(name, j, c) for name, j in dimensions.items() for c in ATTRIBUTES[dataset][name]]
+    size = (0.72 * N_SHOWN + 2.4, 0.74 * len(lines) + 0.5)
+    figure, axes = plt.subplots(len(lines), figsize=size, layout="constrained")
+    for ax, (name, j, c) in zip(axes, lines, strict=True):
+        rows = np.flatnonzero((y == c) & (Z[:, j] != 0))
+        order = rows[np.argsort(Z[rows, j])]
         ranks = np.linspace(0.01, 0.99, N_SHOWN) * (len(order) - 1)
         shown = split.X_test[order[ranks.round().astype(int)]].reshape(-1, 28, 28)
         ax.imshow(1 - np.hstack(shown), cmap="gray", vmin=0, vmax=1)
         ax.set(xticks=[], yticks=[])
         ax.spines[:].set_visible(False)
-        ax.set_ylabel(str(c), rotation=0, ha="right", va="center")
-        rho = rank_correlation(z[rows], slant[rows])
-        ax.text(1.01, 0.5, f"slant\n{rho:.2f}", transform=ax.transAxes, va="center")
+        label = str(c) if dataset == "mnist" else f"{FASHION[c]}\ndimension {j}"
+        ax.set_ylabel(label, rotation=0, ha="right", va="center")
+        rho = rank_correlation(Z[rows, j], values[name][rows])
+        ax.text(1.01, 0.5, f"{name}\n{rho:.2f}", transform=ax.transAxes, va="center")
     axes[0].set_title("lowest value", loc="left")
     axes[0].set_title("highest value", loc="right")
     return figure
@@ -232,7 +193,7 @@ def draw_slant(estimator: Any, data_dir: str | None, j: int) -> Figure:
 def run(task: Row) -> Row:
     """Fit one system to one data set, with one seed or, to digits, all; score it held out."""
     split, truth = load(task)
-    system, image = SYSTEMS[task["system"]], task["dataset"] == "mnist"
+    system, image = SYSTEMS[task["system"]], task["dataset"] in IMAGES
     rows, codes = [], []
     for seed in task["fits"]:
         y = split.y_train
@@ -255,8 +216,9 @@ def run(task: Row) -> Row:
             warnings.simplefilter("ignore", RuntimeWarning)  # of factors of a role there is none
             row |= recovery(truth, Z, split.y_test)
     if image:
-        for name, attribute in attributes(task["data_dir"]).items():
-            found = within_classes(Z, split.y_test, attribute)
+        values = attributes(task["dataset"], task["data_dir"])
+        for name, classes in ATTRIBUTES[task["dataset"]].items():
+            found = within_classes(Z, split.y_test, values[name], classes)
             row |= {f"{name}_{field}": value for field, value in found.items()}
     if len(codes) > 1:
         row["pairs"] = [recurrence(A, B, split.y_test) for A, B in combinations(codes, 2)]
@@ -273,6 +235,8 @@ def score(estimator: Any, Z: NDArray[Any], split: Split) -> Row:
     row = {
         "explained_variance": common.explained_variance(estimator, X),
         **common.score_codes(Z, y),
+        "switches": int(metrics.independent_switches(Z).max() + 1),
+        "support_information": metrics.support_information(Z, y),
     }
     for role in ("global", "shared"):
         alike = aligned[(roles == role).to_numpy() & np.isfinite(aligned)]
@@ -322,6 +286,8 @@ MEANING = [
     *columns("explained_variance consistency contrast global shared specific dead"),
     Column("alike, global", "aligned_global", 2),
     Column("alike, shared", "aligned_shared", 2),
+    Column("switches", "switches", 0),
+    Column("H(support, class)", "support_information", 2),
     Column("processor, s", "processor", 0),
 ]
 RECURS = [
@@ -332,7 +298,7 @@ RECURS = [
 #: Of the one table: what is asked of every system.
 ANSWERS = [
     ("mnist", Column("MNIST: EV", "explained_variance", 2)),
-    *(("mnist", Column(name, f"{name}_single", 2)) for name in ATTRIBUTES),
+    *(("mnist", Column(name, f"{name}_single", 2)) for name in ATTRIBUTES["mnist"]),
     *(("linear", Column(f"known: {c.heading}", c.field, 2)) for c in RECOVERY if c != WITHIN),
     ("digits", Column("digits again: global", "recurs_global", 2)),
     ("digits", Column("digits again: of a class", "recurs_class", 2)),
@@ -345,8 +311,8 @@ def completed(rows: Sequence[Row]) -> list[Row]:
     return [row | pair | {"seed": row["seed"] + i} for row, of_row in pairs for i, pair in of_row]
 
 
-def parts_of(rows: Sequence[Row], drawn: str) -> list[str]:
-    """Return the tables, and a picture of digits."""
+def parts_of(rows: Sequence[Row], drawn: Mapping[str, str]) -> list[str]:
+    """Return the tables and pictures."""
 
     def table(datasets: Iterable[str], shown: Sequence[Column]) -> str:
         """Write a line for each set and system."""
@@ -368,32 +334,54 @@ def parts_of(rows: Sequence[Row], drawn: str) -> list[str]:
     parts = [
         "## The answer",
         common.markdown_table(["system", *(c.heading for _, c in ANSWERS)], answers),
-        *("## MNIST", drawn, table(["mnist"], MEANING)),
     ]
+    for dataset, names in ATTRIBUTES.items():
+        shown = [
+            Column(f"{name}{more}", f"{name}_{field}", 2)
+            for name in names
+            for more, field in (("", "single"), (", direction", "direction"))
+        ]
+        if common.of(rows, dataset=dataset):
+            parts += [f"## {HEADINGS[dataset]}", table([dataset], shown)]
+            parts += [drawn.get(dataset, ""), table([dataset], MEANING)]
     parts += ["## Known factors", table(KNOWN, RECOVERY), table([*KNOWN, BLOBS], MEANING)]
     return [*parts, "## Digits, three fits in pairs", table(["digits"], RECURS)]
 
 
-CAPTION = (
-    "The dimension of the default that follows the slant best, over all ten classes: test images "
-    "from its lowest to its highest value, evenly spaced in rank from 1 % to 99 %. Right: the rank "
-    "correlation, without its sign, of dimension and attribute in the class."
+#: Attributes that a picture shows, and its caption.
+PICTURES = {
+    "mnist": (
+        ["slant"],
+        "The dimension of the default that follows the slant best, over all ten classes",
+    ),
+    "fashion-mnist": (
+        list(ATTRIBUTES["fashion-mnist"]),
+        "The dimension that follows an attribute best, in the classes that have it",
+    ),
+}
+RANKS = (
+    ": test images from its lowest to its highest value, evenly spaced in rank from 1 % to 99 %. "
+    "Right: the rank correlation, without its sign, of dimension and attribute in the class."
 )
 
 
-def picture(arguments: argparse.Namespace, rows: Sequence[Row]) -> str:
-    """Draw the slant in the default, where it is kept; return what shows it on the page."""
-    found = common.of(rows, dataset="mnist", system="classvsc", seed=0)
-    if not found or not Path(model_path(arguments)).exists():
-        return ""
-    estimator = joblib.load(model_path(arguments))
-    figure = draw_slant(estimator, arguments.data_dir, found[-1]["slant_best"])
-    return common.picture(arguments, "bench_factors_mnist", figure, CAPTION)
+def pictures(arguments: argparse.Namespace, rows: Sequence[Row]) -> dict[str, str]:
+    """Draw factors of the default, where it is kept; return what shows them on the page."""
+    drawn = {}
+    for dataset, (names, caption) in PICTURES.items():
+        path = model_path(arguments, dataset)
+        found = common.of(rows, dataset=dataset, system="classvsc", seed=0)
+        if found and Path(path).exists():
+            best = {name: found[-1][f"{name}_best"] for name in names}
+            figure = draw_factors(dataset, arguments.data_dir, joblib.load(path), best)
+            name = f"bench_factors_{dataset}"
+            drawn[dataset] = common.picture(arguments, name, figure, caption + RANKS)
+    return drawn
 
 
-def model_path(arguments: argparse.Namespace) -> str:
+def model_path(arguments: argparse.Namespace, dataset: str) -> str:
     """Return where the fitted default system is kept for the picture."""
-    return str(arguments.results / "bench_factors_mnist.joblib")
+    return str(arguments.results / f"bench_factors_{dataset}.joblib")
 
 
 def plan(arguments: argparse.Namespace) -> list[Row]:
@@ -401,7 +389,7 @@ def plan(arguments: argparse.Namespace) -> list[Row]:
     tasks = []
     for datasets, systems, n_seeds in PLAN:
         for dataset in datasets.split():
-            image, digits = dataset == "mnist", dataset == "digits"
+            image, digits = dataset in IMAGES, dataset == "digits"
             shared = {
                 "dataset": dataset,
                 "epochs": arguments.epochs if image or arguments.quick else None,
@@ -412,7 +400,7 @@ def plan(arguments: argparse.Namespace) -> list[Row]:
                 for seed in arguments.seeds[: 1 if digits else n_seeds]:
                     fits = [seed + 10 * i for i in range(3)] if digits else [seed]
                     kept = image and (system, seed) == ("classvsc", 0)
-                    keep = model_path(arguments) if kept else ""
+                    keep = model_path(arguments, dataset) if kept else ""
                     mine = {"system": system, "seed": seed, "fits": fits, "keep": keep}
                     tasks.append(shared | mine)
     return [task for task in tasks if (task["dataset"], task["system"]) != ("linear", "nmf")]
@@ -427,7 +415,7 @@ def main() -> int:
     key = ["dataset", "system", "seed", "epochs", "n_train"]
     rows, ok = common.run_tasks(arguments, "bench_factors", key, plan(arguments), run)
     full = completed(rows)
-    parts = parts_of(full, picture(arguments, full))
+    parts = parts_of(full, pictures(arguments, full))
     common.write_page(arguments, "factors", parts, rows)
     return 0 if ok else 1
 

@@ -16,7 +16,7 @@ import _common as common
 import numpy as np
 import pandas as pd
 from _common import Column, Row
-from _tables import TABLES, Table, shipped
+from _sets import TABLES, Table, shipped
 from numpy.typing import NDArray
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401  (for the next line)
 from sklearn.impute import IterativeImputer, KNNImputer, SimpleImputer

@@ -33,6 +33,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from _common import Column, Row, Split, columns
+from _sets import FACTORS
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -51,7 +52,6 @@ from sklearn_classvsc.inspection import feature_effects
 BATCH_SIZE, N_NONZERO = 256, 10  # non-zeros of the codes of dictionaries
 N_LCDL = 10_000  # samples for label-consistent dictionary learning
 PICTURED_SEED = 0
-FACTORS = {"n_classes": 5, "n_global": 4, "n_shared": 3, "n_specific": 2, "activity": 0.9}
 FACTOR_SEED = 300  # of the generated set: no constant of the package was tuned on it
 ROLES = ("global", "shared", "class-specific")
 FASHION = "T-shirt,trouser,pullover,dress,coat,sandal,shirt,sneaker,bag,ankle boot".split(",")

@@ -11,26 +11,36 @@ only.
 from __future__ import annotations
 
 import contextlib
+import copy
+import ctypes
 import gc
 import hashlib
+import itertools
 import math
 import os
+import pickle
+import re
 import resource
 import signal
+import subprocess
+import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import _harness as harness
 import fuzz
+import joblib
 import numpy as np
 import torch
-from _common import Row, Stopwatch
-from _harness import Task
+from _common import ROOT, TESTS, Row, Stopwatch
+from _harness import MB, Task
 from sklearn.datasets import load_iris
 
 from sklearn_classvsc import (
@@ -38,12 +48,14 @@ from sklearn_classvsc import (
     VAETransformer,
     VSCTransformer,
     _checkpoint,
+    _persistence,
 )
 
 ESTIMATORS = (VAETransformer, VSCTransformer, ClassVSCTransformer)
 X, Y = load_iris(return_X_y=True)
 EPOCHS = 20  # of the fits that are stopped
 SHORT_EPOCHS = 2000  # of the fits whose time is compared
+P, LARGE, SMALL = 1024, 10_240, 1024  # features of the large file, and rows of a batch
 
 
 def small(cls: type[Any] = ClassVSCTransformer, **parameters: Any) -> Any:
@@ -71,6 +83,71 @@ def digest(estimator: Any) -> str:
     add({name: x for name, x in estimator.__getstate__().items() if name not in free})
     result.update(estimator.transform(X).tobytes())
     return result.hexdigest()
+
+
+# -- threads and processes ----------------------------------------------------------------------
+
+
+def threads(n: int) -> Row:
+    """Transform in eight threads, at rest and while the estimator is trained."""
+    sys.setswitchinterval(1e-5)
+    differ, trained = 0, []
+    for cls, training in itertools.product(ESTIMATORS, (False, True)):
+        estimator = small(cls).fit(X, Y)
+        twin, expected = copy.deepcopy(estimator), {estimator.transform(X).tobytes()}
+        enough, n_trained = threading.Event(), 0
+        with ThreadPoolExecutor(8) as pool:
+            jobs = [pool.submit(_transforms, estimator, n, enough) for _ in range(8)]
+            try:
+                while training and not all(job.done() for job in jobs):
+                    estimator.partial_fit(X, Y)
+                    n_trained += not all(job.done() for job in jobs)
+                    expected.add(twin.partial_fit(X, Y).transform(X).tobytes())
+                    if n_trained >= 3:  # however few the transforms
+                        enough.set()
+            finally:
+                enough.set()
+            differ += sum(len(job.result() - expected) for job in jobs)
+        trained += [n_trained] * training
+    text = (
+        f"{differ} codes of {8 * n * 2 * len(ESTIMATORS):,} transforms differ, half of them while "
+        f"partial_fit was called {', '.join(map(str, trained))} times, by estimator"
+    )
+    return {"measured": text, "met": not differ and min(trained) > 0}
+
+
+def _transforms(estimator: Any, n: int, enough: threading.Event) -> set[bytes]:
+    found, done = set(), 0
+    while done < n or not enough.is_set():
+        found.add(estimator.transform(X).tobytes())
+        done += 1
+    return found
+
+
+def backends(n: int, *names: str) -> Row:
+    """Fit with the same seeds under each of joblib's backends."""
+    if "dask" in names and not find_spec("distributed"):
+        return harness.not_installed('"dask[distributed]"')
+    jobs = [(cls, seed) for seed in range(n) for cls in ESTIMATORS]
+    serial = [_fit_digest(*job) for job in jobs]
+    same = []
+    for name in names:
+        with contextlib.ExitStack() as stack:
+            if name == "dask":
+                from dask.distributed import Client, LocalCluster
+
+                workers = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+                stack.enter_context(Client(stack.enter_context(LocalCluster(**workers))))
+            with joblib.parallel_config(name):
+                found = joblib.Parallel(n_jobs=2)(joblib.delayed(_fit_digest)(*job) for job in jobs)
+        same.append(sum(a == b for a, b in zip(found, serial, strict=True)))
+    text = (f"{name} {k} of {len(jobs)} identical" for name, k in zip(names, same, strict=True))
+    return {"measured": ", ".join(text), "met": all(k == len(jobs) for k in same)}
+
+
+def _fit_digest(cls: type[Any], seed: int) -> str:
+    torch.set_num_threads(1)
+    return digest(small(cls, random_state=seed).fit(X, Y))
 
 
 # -- writes that are stopped --------------------------------------------------------------------
@@ -191,7 +268,7 @@ class Writing:
 
 
 def failed_writes(n: int, kind: str) -> Row:
-    """Let a limit or the user stop a write, half of them in a fit."""
+    """Let a limit, the directory or the user stop a write, half of them in a fit."""
     with tempfile.TemporaryDirectory() as folder:  # imports what a user other than root may not
         small().fit(X, Y, checkpoint=f"{folder}/fit")
     if not os.geteuid():
@@ -199,7 +276,7 @@ def failed_writes(n: int, kind: str) -> Row:
     if kind == "interrupt":  # which a shell's background jobs ignore
         signal.signal(signal.SIGINT, signal.default_int_handler)
     rng = np.random.default_rng(0)
-    stop = {"full": full_disk, "interrupt": control_c}[kind]
+    stop = {"full": full_disk, "read_only": read_only, "interrupt": control_c}[kind]
     expected = KeyboardInterrupt if kind == "interrupt" else OSError
 
     def trial(i: int) -> str:
@@ -248,6 +325,25 @@ def full_disk(writing: Writing, rng: np.random.Generator) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def read_only(writing: Writing, rng: np.random.Generator) -> Iterator[None]:
+    """Close the directory, of a fit after some of its epochs."""
+    save, left = _persistence.save, int(rng.integers(1, EPOCHS)) if writing.by_fit else 0
+
+    def save_or_close(*args: Any) -> None:
+        nonlocal left
+        if left == 0:
+            writing.folder.chmod(0o555)
+        left -= 1
+        save(*args)
+
+    with mock.patch.object(_persistence, "save", save_or_close):
+        try:
+            yield
+        finally:
+            writing.folder.chmod(0o755)
+
+
+@contextlib.contextmanager
 def control_c(writing: Writing, rng: np.random.Generator) -> Iterator[None]:
     """Send a SIGINT at a random instant of the time that such a write takes."""
     with tempfile.TemporaryDirectory() as folder:
@@ -269,6 +365,40 @@ def control_c(writing: Writing, rng: np.random.Generator) -> Iterator[None]:
         presser.join()
 
 
+def round_trips(n: int) -> Row:
+    """Copy through files of each format, over and over, and continue both training runs."""
+    formats = ["pickle", "joblib", "native", *["skops"] * bool(find_spec("skops"))]
+
+    def trials(path: Path) -> Iterator[str]:
+        for kind, cls in itertools.product(formats, ESTIMATORS):
+            there = small(cls).fit(X, Y)
+            back = copy.deepcopy(there)
+            for i in range(-(-n // 3)):
+                back = _trip(back, kind, path)
+                same = digest(back) == digest(there)
+                if i % 10 == 9:
+                    same &= digest(back.partial_fit(X, Y)) == digest(there.partial_fit(X, Y))
+                yield f"{kind} identical" if same else f"miss: {kind}"
+
+    with tempfile.TemporaryDirectory() as folder:
+        return harness.tally(trials(Path(folder) / "file"))
+
+
+def _trip(estimator: Any, kind: str, path: Path) -> Any:
+    if kind == "pickle":
+        return pickle.loads(pickle.dumps(estimator))
+    if kind == "joblib":
+        joblib.dump(estimator, path)
+        return joblib.load(path)
+    if kind == "native":
+        estimator.save(path)
+        return type(estimator).load(path)
+    from skops import io
+
+    content = io.dumps(estimator)
+    return io.loads(content, trusted=io.get_untrusted_types(data=content))
+
+
 # -- memory and time ----------------------------------------------------------------------------
 
 
@@ -283,6 +413,49 @@ def leak(n: int) -> Row:
     growth = measured[-1] - measured[0]
     text = f"{growth:+.2f} MB over {n:,} fits, after 100 to warm up"
     return {"measured": text, "met": growth < 1, "course": [round(m, 2) for m in measured]}
+
+
+def large_file(megabytes: int) -> Row:
+    """Fit to a memory map ten times as large as the memory that may be taken."""
+    whole, cap = megabytes * MB // (4 * P), megabytes / 10
+    try:
+        peaks = {
+            (size, part): harness.in_own_process(rise_of_fit, whole // part, size, cap)
+            for size in (LARGE, SMALL)
+            for part in (1, 10)
+        }
+    except harness.ChildError as error:
+        return {"measured": f"it does not survive the cap: {error}", "met": False}
+    batch = {size: 4 * P * size / MB for size in (LARGE, SMALL)}
+    text = (
+        f"{whole * 4 * P / MB:.0f} MB fit under a cap of {cap:.0f} MB above rest; in batches of "
+        f"{batch[LARGE]:.0f} MB the peak is {peaks[LARGE, 1]:.0f} MB above rest, for a tenth of "
+        f"the file {peaks[LARGE, 10]:.0f} MB. Blocks of the reconstruction, and 1,024 rows in "
+        f"double precision, do not grow with the batch: in batches of {batch[SMALL]:.0f} MB it is "
+        f"{peaks[SMALL, 1]:.0f} MB"
+    )
+    return {"measured": text, "met": peaks[LARGE, 1] < 2 * batch[LARGE]}
+
+
+def rise_of_fit(n_rows: int, batch_size: int, cap: float) -> float:
+    """Return how far the memory rises above rest in a fit to a file of so many rows, in MB."""
+    ctypes.CDLL(None).mallopt(-3, 2**16)  # what is freed is given back at once, and seen
+
+    def make(max_epochs: int) -> VSCTransformer:
+        sizes = {"hidden_layer_sizes": (16,), "batch_size": batch_size}
+        return VSCTransformer(8, max_epochs=max_epochs, random_state=0, **sizes)
+
+    with tempfile.NamedTemporaryFile() as file:
+        block = np.random.default_rng(0).normal(size=(1024, P)).astype(np.float32).tobytes()
+        for _ in range(-(-n_rows // 1024)):
+            file.write(block)
+        file.flush()
+        data = np.memmap(file.name, np.float32, "r", shape=(n_rows, P))
+        make(1).fit(np.asarray(data[: 2 * batch_size]))  # libraries take what they keep
+        gc.collect()
+        before = harness.resident()
+        harness.limit_memory(cap * MB)
+        return harness.highest(lambda: make(2).fit(data)) - before
 
 
 def checkpoint_cost(n: int) -> Row:
@@ -304,6 +477,16 @@ def checkpoint_cost(n: int) -> Row:
 # -- what others measure ------------------------------------------------------------------------
 
 
+def checks(which: str) -> Row:
+    """Run scikit-learn's checks, on all processors: one may take over half an hour."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", which]
+    command += ["--numprocesses", "auto", "--dist", "worksteal", str(TESTS / "test_common.py")]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    last = result.stdout.strip().splitlines()[-1]
+    counts = re.findall(r"\d+ (?:passed|failed|xfailed|errors?|skipped)", last)
+    return {"measured": ", ".join(counts), "met": result.returncode == 0}
+
+
 def fuzzed(n: int, which: str) -> Row:
     """Run one of the fuzzers."""
     found = fuzz.FUZZERS[which](n)
@@ -317,6 +500,13 @@ def fuzzed(n: int, which: str) -> Row:
 
 RAISED = "error raised, old file intact, 50 of 50"
 TASKS = {
+    "checks": Task(
+        "scikit-learn's checks and those it runs on its own estimators only, 3 estimators",
+        "100 %; only the stochastic sample-weight equivalence xfailed, strictly",
+        checks,
+        "scikit_learn or sample_weight",
+        "scikit_learn_internal_checks and VAETransformer",
+    ),
     "inputs": Task(
         "bad inputs, fuzzed",
         "2,000; no crash, hang or non-finite output; each error names the argument",
@@ -325,6 +515,15 @@ TASKS = {
         20,
         ("inputs",),
     ),
+    "backends": Task(
+        "same seed: serial = loky = threading",
+        "bit-identical",
+        backends,
+        20,
+        1,
+        ("loky", "threading"),
+    ),
+    "dask": Task("same seed: serial = Dask", "bit-identical", backends, 20, 1, ("dask",)),
     "kill": Task(
         "`kill -9` at random instants of a fit, then `resume`",
         "100: identical hash, no unreadable checkpoint",
@@ -340,8 +539,16 @@ TASKS = {
         4,
         ("full",),
     ),
+    "read_only": Task("directory read-only", RAISED, failed_writes, 50, 4, ("read_only",)),
     "interrupt": Task(
         "Ctrl-C while saving and fitting", RAISED, failed_writes, 50, 4, ("interrupt",)
+    ),
+    "round_trips": Task(
+        "round trips through pickle, joblib, native files, skops",
+        "1,000 of each bit-identical; partial_fit continues identically",
+        round_trips,
+        1000,
+        30,
     ),
     "files": Task(
         "hostile model files",
@@ -351,11 +558,27 @@ TASKS = {
         100,
         ("files",),
     ),
+    "threads": Task(
+        "8 threads x 1,000 transforms, at rest and during partial_fit",
+        "identical to serial; partial_fit ran meanwhile",
+        threads,
+        1000,
+        20,
+    ),
+    "large_file": Task(
+        "a file ten times as large as the memory it may take",
+        "fits; resident < 2 batches + model",
+        large_file,
+        1000,
+        800,  # a tenth, the cap, is just above what large batches take
+    ),
     "leak": Task("memory that 1,000 fits leave", "< 1 MB", leak, 1000, 60),
     "cost": Task(
         "time that a checkpoint costs, where epochs are short", "< 2 %", checkpoint_cost, 25, 1
     ),
 }
 
+PACKAGES = "joblib dask distributed skops hypothesis"
+
 if __name__ == "__main__":
-    raise SystemExit(harness.page_of_rows(__doc__, "reliability", TASKS, "hypothesis"))
+    raise SystemExit(harness.page_of_rows(__doc__, "reliability", TASKS, PACKAGES))

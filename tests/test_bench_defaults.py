@@ -1,10 +1,13 @@
 """The data sets of the benchmark of the defaults, and its measures; nothing is downloaded."""
 
 import importlib
+import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
 from sklearn.decomposition import PCA
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
@@ -20,7 +23,7 @@ def bench(monkeypatch):
 
 @pytest.fixture
 def tables(bench):
-    return importlib.import_module("_tables")
+    return importlib.import_module("_sets")
 
 
 def test_generated_tables_follow_the_seed_and_others_do_not(tables):
@@ -56,12 +59,58 @@ def test_shipped_tables_are_read_without_an_import_complete_rows_alone(tables, p
 
 def test_what_is_absent_is_named_with_what_to_install(tables, package, monkeypatch, capsys):
     make = {name: tables.Table(name, tables.read, {"package": name}) for name in (package, "a_b")}
+    make |= {name: tables.Table(name, tables.texts, {"command": "no-such"}) for name in ("c", "d")}
     monkeypatch.setattr(tables, "TABLES", make)
     assert tables.available(make) == [package]
     told = capsys.readouterr().out.splitlines()
-    assert told == ["skipped, for want of `pip install a-b`: a_b"]
+    assert told == [
+        "skipped, for want of `pip install a-b`: a_b",
+        "skipped, for want of `no-such of Debian`: c, d",
+    ]
     with pytest.raises(ModuleNotFoundError, match=r"x\.csv is read from a_b"):
         tables.shipped("a_b", "x.csv")
+
+
+def test_packages_of_one_source_are_one_document(tables, monkeypatch):
+    many = "alpha beta gamma delta epsilon zeta theta"
+    records = [
+        f"Package: {section}{i}{part}\nSource: {section}{i} (1.0)\nSection: {section}\n"
+        f"Description: {many} {part} {section}number: {i}\nTag: x"
+        for section in ("math", "contrib/net")
+        for i in range(3)
+        for part in ("library", "manual")
+    ]
+    records += ["Package: short\nSection: math\nDescription: brief", "Package: none\nSection: math"]
+    listed = SimpleNamespace(stdout="\n\n".join(records))
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: listed)
+    made = tables.texts(4, per_section=2)
+    assert made.target.tolist() == ["math"] * 2 + ["net"] * 2 and len(made.reference) == 6
+    assert all("library" in text and "manual" in text for text in made.data)
+    with pytest.raises(LookupError, match="apt-get update"):
+        tables.texts(4, per_section=4)
+
+
+def test_words_that_meet_cohere(bench, monkeypatch):
+    monkeypatch.setattr(bench, "N_WORDS", 2)
+    counts = csr_array(np.array([[2, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 3]]))
+    assert bench.coherence(np.array([[2.0, 1, 0, 0]]), counts) == pytest.approx(1)
+    assert bench.coherence(np.array([[0.0, 0, 2, 1], [2, 1, 0, 0]]), counts) == pytest.approx(0)
+    assert bench.coherence(np.empty((0, 4)), counts) is None
+
+
+def test_perplexity_of_equally_likely_words_is_their_number(bench):
+    counts = csr_array(np.array([[1, 2, 0, 1], [0, 3, 0, 0]]))
+    assert bench.perplexity(7 * np.log(1 / 4), counts) == pytest.approx(4)
+    assert bench.orders(counts) == pytest.approx(np.log(12))
+
+
+def test_markers_are_what_a_class_has_more_of(bench):
+    rates = np.random.default_rng(0).random((60, 5))
+    of_class = np.arange(60) < 20
+    rates[of_class, 3] += 1
+    rates[of_class, 1] -= 1
+    order = bench.ranks(rates, of_class)
+    assert order[0] == 3 and order[-1] == 1
 
 
 def test_both_sides_of_a_split_stand_beside_simpler_ways(bench, tables):

@@ -19,49 +19,65 @@ def bench(monkeypatch):
     return importlib.import_module("bench_factors")
 
 
+@pytest.fixture
+def sets(bench):
+    return importlib.import_module("_sets")
+
+
 @pytest.mark.parametrize("shear", [-0.4, 0.0, 0.3])
-def test_slant_is_that_of_a_stroke_and_width_is_what_is_left(bench, shear):
+def test_slant_is_that_of_a_stroke_and_width_is_what_is_left(sets, shear):
     row, column = np.mgrid[:28, :28]
     bar = np.exp(-0.5 * ((column - 14 - shear * (row - 14)) / 1.5) ** 2) * (abs(row - 14) < 6)
-    found = bench.moments(bar[None])
+    found = sets.moments(bar[None])
     assert found["slant"] == pytest.approx(shear, abs=0.01)
     assert found["width"] == pytest.approx(1.5, abs=0.01)
     assert found["ink"] == pytest.approx(bar.sum())
 
 
-def test_a_thicker_stroke_is_thicker_however_long(bench):
+def test_a_thicker_stroke_is_thicker_however_long(sets):
     strokes = np.zeros((3, 28, 28))
     strokes[0, 4:24, 12:14] = strokes[1, 8:20, 12:14] = strokes[2, 4:24, 11:15] = 1
-    thin, short, thick = bench.thickness(strokes)
+    thin, short, thick = sets.thickness(strokes)
     assert thick > 1.6 * thin and short == pytest.approx(thin, rel=0.1)
+
+
+def test_heels_sleeves_and_legs_are_measured_in_pixels(sets):
+    shoes, shirts, trousers = np.zeros((3, 2, 28, 28), bool)
+    shoes[:, 10:16, 2:26] = True  # flat
+    shoes[1, 10:22, 20:26] = shoes[1, 10:22, 2:7] = True  # on a heel of 6 pixels, and a toe
+    assert sets.heel_height(shoes).tolist() == [0, 6]
+    shirts[:, 4:24, 9:19] = True
+    shirts[0, 4:9, 3:25] = shirts[1, 4:19, 3:25] = True
+    assert sets.sleeve_width(shirts).tolist() == [5 / 20, 15 / 20]
+    trousers[:, 2:26, 6:10] = trousers[0, 2:26, 16:20] = trousers[1, 2:26, 14:20] = True
+    assert sets.trouser_width(trousers).tolist() == [8, 10]
 
 
 def test_an_attribute_in_one_dimension_is_told_from_one_in_two(bench):
     rng, y = np.random.default_rng(0), np.repeat([0, 1], 1000)
     value, other = rng.normal(size=(2, 2000))
-    attribute = value + 5 * y
+    attribute, classes = value + 5 * y, [0, 1]
     turned = np.column_stack([value + other, value - other, y])
-    found = bench.within_classes(np.column_stack([other, value, y]), y, attribute)
-    assert found["best"] == 1 and found["single"] > 0.99
-    found = bench.within_classes(turned, y, attribute)
-    assert 0.6 < found["single"] < 0.8
+    found = bench.within_classes(np.column_stack([other, value, y]), y, attribute, classes)
+    assert found["best"] == 1 and found["single"] > 0.99 and found["direction"] > 0.99
+    found = bench.within_classes(turned, y, attribute, classes)
+    assert 0.6 < found["single"] < 0.8 and found["direction"] > 0.99
 
     of_one_class = turned[:, :1] * (y == 0)[:, None]
-    found = bench.within_classes(of_one_class, y, attribute)
-    assert 0.3 < found["single"] < 0.4
+    found = bench.within_classes(of_one_class, y, attribute, classes)
+    assert 0.3 < found["single"] < 0.4 and found["direction"] is None
 
 
-def test_generators_differ_in_how_factors_become_features_alone(bench):
-    parameters = {"n_samples": bench.N_ROWS} | bench.FACTORS
-    linear = make_class_factors(**parameters, random_state=3)
+def test_generators_differ_in_how_factors_become_features_alone(sets):
+    linear = make_class_factors(5000, **sets.FACTORS, random_state=3)
     noise = linear.data - linear.codes @ linear.dictionary
-    for name in ("linear", "saturating", "mixed"):
-        made = bench.KNOWN[name].make(3)
+    for name in ("linear", "unequal", "saturating", "mixed"):
+        made = sets.KNOWN[name].make(3)
         assert np.array_equal(made.codes, linear.codes) and np.array_equal(
             made.target, linear.target
         )
         assert np.allclose(made.data, linear.data) == (name == "linear")
-    made = bench.KNOWN["saturating"].make(3)
+    made = sets.KNOWN["saturating"].make(3)
     assert np.allclose(made.data - noise, np.tanh(linear.codes @ linear.dictionary))
 
 
@@ -92,7 +108,7 @@ def test_a_page_has_a_line_for_each_system(bench, tmp_path):
         rows.append(shown | bench.run(task))
     rows = bench.completed(rows)
     assert [row["seed"] for row in rows] == [0, 1, 2, 0]  # digits: three pairs of fits
-    page = "\n\n".join(bench.parts_of(rows, ""))
+    page = "\n\n".join(bench.parts_of(rows, {}))
     assert page.count("\n| **ClassVSC, default** |") == 0  # has no figure of the one table
     assert page.count("\n| PCA with varimax | - |") == 1
     assert page.count("\n| linear, no global factor | **ClassVSC, default** | 1 |") == 2

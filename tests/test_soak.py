@@ -13,8 +13,8 @@ from sklearn.datasets import load_iris
 from sklearn_classvsc import ClassVSCTransformer, VAETransformer, VSCTransformer
 
 SOAK = Path(__file__).parents[1] / "benchmarks" / "soak.py"
-#: Not here: what other tests run anyway, and times.
-ROWS = ["kill", "full", "leak"]
+#: Not here: what other tests run anyway, times, and what takes minutes or many processes.
+ROWS = ["kill", "full", "read_only", "leak"]
 
 
 @pytest.mark.slow
