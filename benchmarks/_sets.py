@@ -193,10 +193,10 @@ TABLES = {
 
 
 def texts(n: int = 2000, per_section: int = 100, command: str = "apt-cache") -> Bunch:
-    """Return descriptions of Debian's packages, as many of each of the largest sections.
+    """Return descriptions of Debian's packages: `per_section` of each of the largest sections.
 
-    The packages of one source make one document: their descriptions are alike, and would otherwise
-    be on both sides of a split. `reference` are all documents: they say which words go together.
+    The packages of one source make one document. Their descriptions are alike, and would otherwise
+    be on both sides of a split. `reference` has all documents: they say which words go together.
     """
     listed = subprocess.run([command, "dumpavail"], capture_output=True, text=True, check=True)
     sources: dict[str, tuple[str, dict[str, None]]] = {}

@@ -136,7 +136,8 @@ def of_texts(split: Split, reference: Sequence[str], parameters: Row) -> Row:
     effects = effects[dimension_roles(Z_test, y_test)["role"].to_numpy() != "dead"]
     effects = effects[np.isfinite(effects).all(axis=1)]
     tfidf = TfidfTransformer().fit(X)
-    T, T_test, met = tfidf.transform(X), tfidf.transform(X_test), counter.transform(reference)
+    T, T_test = tfidf.transform(X), tfidf.transform(X_test)
+    all_counts = counter.transform(reference)
     nmf = NMF(max(1, len(effects)), random_state=0, max_iter=400)
     W, W_test = nmf.fit_transform(T), nmf.transform(T_test)
     regression = LogisticRegression(max_iter=1000)
@@ -145,8 +146,8 @@ def of_texts(split: Split, reference: Sequence[str], parameters: Row) -> Row:
         "perplexity": perplexity(estimator.score_samples(X_test).sum() - orders(X_test), X_test),
         "perplexity_train": perplexity(estimator.score_samples(X).sum() - orders(X), X),
         "words_perplexity": perplexity((X_test @ np.log(frequency)).sum(), X_test),
-        "coherence": coherence(effects, met),
-        "nmf_coherence": coherence(nmf.components_, met),
+        "coherence": coherence(effects, all_counts),
+        "nmf_coherence": coherence(nmf.components_, all_counts),
         **common.predictions(regression, T, y, T_test, y_test, "raw_"),
         **common.predictions(common.linear(), W, y, W_test, y_test, "nmf_"),
     }

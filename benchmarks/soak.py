@@ -442,7 +442,7 @@ def rise_of_fit(n_rows: int, batch_size: int, cap: float) -> float:
     ctypes.CDLL(None).mallopt(-3, 2**16)  # what is freed is given back at once, and seen
 
     def make(max_epochs: int) -> VSCTransformer:
-        sizes = {"hidden_layer_sizes": (16,), "batch_size": batch_size}
+        sizes: Row = {"hidden_layer_sizes": (16,), "batch_size": batch_size}
         return VSCTransformer(8, max_epochs=max_epochs, random_state=0, **sizes)
 
     with tempfile.NamedTemporaryFile() as file:
