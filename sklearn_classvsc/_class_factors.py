@@ -190,7 +190,9 @@ def _moments(dataset: ArrayDataset | StreamDataset, n_classes: int) -> ClassMome
     sampler = ClassSampler(n_classes, max(OF_A_CLASS, SAMPLES // n_classes))
     parts, classes = [], []
     for x, labels, _ in dataset.labeled(sampler.pick, ROWS):
-        parts.append((x.to_dense() if x.is_sparse else x).double().cpu().numpy())
+        if x.is_sparse:  # too wide to be made dense
+            return None
+        parts.append(x.double().cpu().numpy())
         classes.append(labels)
     if not parts:
         return None

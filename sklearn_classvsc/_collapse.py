@@ -167,7 +167,7 @@ def warn_of_collapse(
     unused = (seen.max(axis=0) < 0.01) if seen.size else np.zeros(p.shape[1], bool)
     if alpha is not None:
         unused &= alpha > UNUSED_ALPHA
-    if unused.mean() > 0.1:
+    if unused.mean() > 0.2:
         texts.append(
             f"Unused dimensions: {unused.sum()} of {unused.size}. No class activates them in 1 % "
             "of its samples. Lower n_components, raise usage_weight, or train longer."

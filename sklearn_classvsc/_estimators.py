@@ -671,7 +671,7 @@ class ClassVSCTransformer(SpikeSlabTransformer):
     -----
     CollapseWarning
         By `fit`, if no dimension is much more active in one class than in another, if a class
-        activates no dimension or has no labeled sample, or if more than a tenth of the dimensions
+        activates no dimension or has no labeled sample, or if more than a fifth of the dimensions
         are unused.
     GeneralizationWarning
         By `fit`, if the gates tell the classes of held-out samples apart no better than chance, or

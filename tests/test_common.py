@@ -94,10 +94,11 @@ def test_scikit_learn_internal_checks(cls, check):
 def test_sample_weight_equals_repetition(cls, container, iris, monkeypatch):
     """With noise off and one batch per epoch, weights are repetitions, to rounding.
 
-    But for the prior of the networks' weights, which counts rows, and for the axes of the code,
-    which rows decide on whatever their weight.
+    Exceptions are the prior of the networks' weights, which counts rows, and the beginning and the
+    axes of a code, where every row counts alike.
     """
     monkeypatch.setattr(Training, "count", lambda training, *args, **kwargs: None)
+    monkeypatch.setattr(Training, "begin", lambda training, data: None)
     monkeypatch.setattr(_cross_fit, "hide_features", lambda x, *args: x)
     monkeypatch.setattr(SpikeSlab, "rsample", lambda q, *args, **kwargs: q.gamma * q.mu)
     monkeypatch.setattr(_modules, "hide_features", lambda x, *args: x)

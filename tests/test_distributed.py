@@ -265,7 +265,7 @@ def test_a_lost_process_is_an_error_in_the_others(how, message, tmp_path):
     assert first.returncode == 1
     last = err.strip().splitlines()[-1]
     assert "ProcessLostError: Process 0 of 2 has lost another" in last
-    assert re.search(message, last) and "with checkpoint=..., fit(..., resume=True)" in last
+    assert re.search(message, last) and "With checkpoint=..., fit(..., resume=True)" in last
     found = pickle.loads((tmp_path / "0.pickle").read_bytes())
     assert found["as before"] and found["seconds"] < 60
 

@@ -342,7 +342,7 @@ def test_collapse_is_warned_of_with_figures(iris):
     shuffled = np.random.default_rng(0).permutation(y)
     with pytest.warns(CollapseWarning, match=r"differ by 0\.\d\d at most.*check the labels"):
         small(ClassVSCTransformer, objective="paper", max_epochs=200).fit(X, shuffled)
-    with pytest.warns(CollapseWarning, match=r"Unused dimensions: \d of 30\."):
+    with pytest.warns(CollapseWarning, match=r"Unused dimensions: \d+ of 30\."):
         small(
             ClassVSCTransformer, objective="paper", n_components=30, alpha=0.01, max_epochs=1000
         ).fit(X, y)
