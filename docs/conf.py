@@ -132,7 +132,9 @@ def link_to_the_gallery(app: Sphinx, docname: str, source: list[str]) -> None:
 def offer_files_of_the_repository(app: Sphinx, docname: str, source: list[str]) -> None:
     """Let a link to a file outside these pages, right on a code host, download it here."""
     source[0] = re.sub(
-        r"\[([^]]+)\]\(((?:\.\./)+(?:benchmarks|tests)/[\w/.]+)\)", r"{download}`\1 <\2>`", source[0]
+        r"\[([^]]+)\]\(((?:\.\./)+(?:benchmarks|tests)/[\w/.]+)\)",
+        r"{download}`\1 <\2>`",
+        source[0],
     )
 
 
