@@ -24,7 +24,7 @@ from ._modules import SpikeSlabAutoencoder
 from ._rotation import varimax
 from ._streams import StreamDataset
 
-#: C p^2 up to which the analysis takes a small part of the time of a fit.
+#: C max(C, p)^2 up to which the analysis takes a small part of the time of a fit.
 MAX_SIZE = 2**19
 #: Rounds of a factor analysis; the noise of the features hardly changes after three.
 ROUNDS = 4
@@ -79,7 +79,7 @@ def can_begin(module: SpikeSlabAutoencoder) -> bool:
     p = module.encoder_path.in_features
     paths = module.decoder_passes_codes and isinstance(module.decoder_head, nn.Linear)
     known = isinstance(module.likelihood, Gaussian)
-    return paths and known and gates.n_classes * p**2 <= MAX_SIZE
+    return paths and known and gates.n_classes * max(p, gates.n_classes) ** 2 <= MAX_SIZE
 
 
 def find_beginning(
