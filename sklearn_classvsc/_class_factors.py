@@ -37,6 +37,9 @@ SAME_FACTOR = 0.75
 MAX_LOSS = 0.04
 #: The same, as a share of the variance that the factors leave.
 MAX_LOSS_OF_REST = 0.6
+#: Share of the variance of the class means that the factors may miss. A class that has a factor
+#: differs in its mean from a class that has not.
+MISSED = 0.5
 #: Logit of the profile of a support that is found. Training can change it, but hardly does.
 SURE_LOGIT = 6.0
 #: Mean of a dimension that is active, as the prior of the slabs has it; logarithm of its variance.
@@ -236,6 +239,10 @@ def _found(moments: ClassMoments, alpha: Floats) -> Beginning | None:
     order = np.lexsort((-support.sum(axis=0), ~everywhere))
     support, A, everywhere, k = support[:, order], A[:, order], everywhere[order], len(order)
     A = A * _signs(support, A, moments.mean, everywhere)
+    implied = MEAN * support @ A.T  # means of the classes, if active dimensions have theirs
+    missed = (moments.mean - implied + implied.mean(axis=0)) ** 2
+    if moments.share @ missed.sum(axis=1) > MISSED * (moments.share @ moments.mean**2).sum():
+        return None
     reading, origin = np.zeros((k, p)), np.zeros((k, p))
     for has, mean in zip(support, moments.mean, strict=True):
         part = A[:, has]

@@ -119,3 +119,30 @@ def test_any_number_of_dimensions_and_features_can_begin(d, p):
     assert np.isfinite(est.transform(X)).all()
     constant = np.c_[X, np.ones(81, "f")]
     assert np.isfinite(small(ClassVSCTransformer).fit(constant, y).transform(constant)).all()
+
+
+def rings():
+    """Return classes with equal means that vary in different directions."""
+    rng = np.random.default_rng(0)
+    y, angle = np.arange(800) % 4, rng.uniform(0, 2 * np.pi, (800, 1))
+    waves = np.c_[np.cos(angle), np.sin(angle), np.cos(2 * angle), np.sin(2 * angle)]
+    X = np.einsum("nk,nkp->np", waves, rng.normal(size=(4, 4, 32))[y])
+    return X + 0.2 * rng.normal(size=X.shape), y
+
+
+def tiny_classes():
+    """Return factors of classes, of which all but one have three samples."""
+    made = make_class_factors(
+        600, 24, n_classes=4, n_global=2, n_shared=1, n_specific=1, random_state=0
+    )
+    y = np.zeros(600, int)
+    y[:12] = 1 + np.arange(12) % 4
+    return made.data, y
+
+
+@pytest.mark.parametrize("data", [rings, tiny_classes])
+def test_factors_that_do_not_explain_the_class_means_are_no_beginning(data):
+    X, y = data()
+    found = beginning(X.astype("f"), y)
+    alpha = role_alpha(32, len(set(y)))
+    assert found is None or np.allclose(found.alpha, alpha)

@@ -21,6 +21,7 @@ from sklearn_classvsc import (
     _estimators,
 )
 from sklearn_classvsc._checkpoint import Checkpoint
+from sklearn_classvsc._training import Training
 from sklearn_classvsc.datasets import make_class_topics
 from sklearn_classvsc.inspection import feature_effects, top_features
 
@@ -54,12 +55,13 @@ def samples_for(likelihood, X):
 @each_estimator
 @each_likelihood
 def test_a_wide_sparse_fit_is_the_dense_one(cls, likelihood, topics, wide, monkeypatch):
-    """But for rounding, with nothing hidden, and the same standardisation."""
+    """But for rounding, with nothing hidden, and the same standardisation and beginning."""
     X, y = samples_for(likelihood, topics.data), topics.target
     changes = {"likelihood": likelihood, "learning_rate": 1e-3, "max_epochs": 2}
     prior = cls._prior
     monkeypatch.setattr(cls, "_prior", lambda *args: prior(*args) | {"input_dropout": 0.0})
     monkeypatch.setattr(_cross_fit, "hide_features", lambda x, *args: x)
+    monkeypatch.setattr(Training, "begin", lambda training, data: None)
     sparse_est = small(cls, **changes).fit(X, y)
     standardization = _data.Survey(moments=True).add(X).standardization()  # the dense one centres
     monkeypatch.setattr(_data.Survey, "standardization", lambda survey: standardization)
