@@ -37,9 +37,9 @@ SAME_FACTOR = 0.75
 MAX_LOSS = 0.04
 #: The same, as a share of the variance that the factors leave.
 MAX_LOSS_OF_REST = 0.6
-#: Share of the variance of the class means that the factors may miss. A class that has a factor
-#: differs in its mean from a class that has not.
-MISSED = 0.5
+#: Share of the variance of the class means that the factors may miss, and the least share of all
+#: variance that class means have. A class that has a factor differs in its mean from others.
+MISSED, BETWEEN = 0.5, 0.05
 #: Logit of the profile of a support that is found. Training can change it, but hardly does.
 SURE_LOGIT = 6.0
 #: Mean of a dimension that is active, as the prior of the slabs has it; logarithm of its variance.
@@ -238,11 +238,15 @@ def _found(moments: ClassMoments, alpha: Floats) -> Beginning | None:
     everywhere = np.r_[everywhere, np.zeros(len(lone), bool)]
     order = np.lexsort((-support.sum(axis=0), ~everywhere))
     support, A, everywhere, k = support[:, order], A[:, order], everywhere[order], len(order)
-    A = A * _signs(support, A, moments.mean, everywhere)
-    implied = MEAN * support @ A.T  # means of the classes, if active dimensions have theirs
-    missed = (moments.mean - implied + implied.mean(axis=0)) ** 2
-    if moments.share @ missed.sum(axis=1) > MISSED * (moments.share @ moments.mean**2).sum():
+    factor_means = _factor_means(support, A, moments.mean)
+    explained = support * factor_means @ A.T
+    missed = (moments.mean - explained + explained.mean(axis=0)) ** 2
+    between = float((moments.share @ moments.mean**2).sum())
+    if between < BETWEEN * p or (moments.share @ missed).sum() > MISSED * between:
         return None
+    # The mean of an active dimension is positive, and so is the largest effect of a global one.
+    largest = A[np.abs(A).argmax(axis=0), np.arange(k)]
+    A = A * np.where(np.where(everywhere, largest, factor_means) < 0, -1.0, 1.0)
     reading, origin = np.zeros((k, p)), np.zeros((k, p))
     for has, mean in zip(support, moments.mean, strict=True):
         part = A[:, has]
@@ -295,17 +299,10 @@ def _reading(A: Floats, noise: Floats) -> Floats:
     return np.asarray(read, np.float64)
 
 
-def _signs(support: Bools, A: Floats, mean: Floats, everywhere: Bools) -> Floats:
-    """Return signs by which an active dimension is positive, (k,).
-
-    The classes that have a factor differ from the others in their means: a regression says which
-    way. The largest effect of a global factor is positive.
-    """
-    k = A.shape[1]
+def _factor_means(support: Bools, A: Floats, mean: Floats) -> Floats:
+    """Return the mean of each factor, (k,), in a class that has it: a regression of class means."""
     having = support - support.mean(axis=0)
     products = (having.T @ having) * (A.T @ A)
     ridge = np.diag(1e-3 * np.diag(products) + 1e-6)
-    shift = np.linalg.solve(products + ridge, np.einsum("cj,cp,pj->j", having, mean, A))
-    largest = A[np.abs(A).argmax(axis=0), np.arange(k)]
-    signs: Floats = np.where(np.where(everywhere, largest, shift) < 0, -1.0, 1.0)
-    return signs
+    means: Floats = np.linalg.solve(products + ridge, np.einsum("cj,cp,pj->j", having, mean, A))
+    return means
