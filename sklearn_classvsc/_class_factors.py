@@ -63,15 +63,15 @@ class ClassMoments(NamedTuple):
 
 
 class Beginning(NamedTuple):
-    """Where the k dimensions begin that `places` names, and the profiles of all d."""
+    """The values at which k of the d dimensions begin, and the profiles of all d."""
 
     alpha: Floats  # (d,)
     profile: Floats  # logits, (C, d)
-    places: NDArray[np.intp]  # (k,)
-    loadings: Floats  # how the features answer to each, (p, k)
+    places: NDArray[np.intp]  # the k dimensions, (k,)
+    loadings: Floats  # effect of each on the features, (p, k)
     reading: Floats  # how each is read from the features, (k, p)
     origin: Floats  # features at which a dimension has its mean, (k, p)
-    alone: bool = False  # whether the decoder has no more at first
+    alone: bool = False  # whether the decoder begins with these loadings and nothing else
 
 
 def can_begin(module: SpikeSlabAutoencoder) -> bool:
@@ -214,7 +214,7 @@ def _moments(dataset: ArrayDataset | StreamDataset, n_classes: int) -> ClassMome
 
 
 def _found(moments: ClassMoments, alpha: Floats) -> Beginning | None:
-    """Return a beginning of as many dimensions as there are factors; None if they do not do."""
+    """Return a beginning with one dimension for each factor; None if the factors are refused."""
     loadings, noise = class_factors(moments.covariance, moments.n)
     support, A = common_factors(loadings)
     n_classes, d, p = len(support), len(alpha), len(noise)
