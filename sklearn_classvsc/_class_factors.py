@@ -50,16 +50,12 @@ Bools = NDArray[np.bool_]
 
 
 class ClassMoments(NamedTuple):
-    """Moments of the samples of each class, of standardised features."""
+    """Weighted moments of the samples of each class, of standardised features."""
 
-    n: Floats  # (C,)
+    n: Floats  # number of samples; of unequal weights, Kish's effective number, (C,)
+    share: Floats  # share of the weight of all samples, (C,)
     mean: Floats  # less the mean over classes, (C, p)
     covariance: Floats  # (C, p, p)
-
-    @property
-    def share(self) -> Floats:
-        """Share of each class, (C,)."""
-        return self.n / self.n.sum()
 
 
 class Beginning(NamedTuple):
@@ -130,7 +126,7 @@ def begin(module: SpikeSlabAutoencoder, beginning: Beginning) -> None:
     module.encoder_head.bias[d + places] = LOG_VAR
 
 
-def class_factors(covariance: Floats, n: Floats) -> tuple[list[Floats], Floats]:
+def class_factors(covariance: Floats, n: Floats, share: Floats) -> tuple[list[Floats], Floats]:
     """Return the loadings of the factors of each class, (p, k_c), and the noise of features, (p,).
 
     A class has as many factors as directions that vary more than noise of its size could: the
@@ -138,7 +134,6 @@ def class_factors(covariance: Floats, n: Floats) -> tuple[list[Floats], Floats]:
     common. Loadings are turned by varimax.
     """
     p = covariance.shape[1]
-    share = n / n.sum()
     noise = np.maximum(np.einsum("c,cpp->p", share, covariance), 1e-3)
     loadings: list[Floats] = []
     for _ in range(ROUNDS):
@@ -191,31 +186,33 @@ def _moments(dataset: ArrayDataset | StreamDataset, n_classes: int) -> ClassMome
     if dataset.incomplete:
         return None
     sampler = ClassSampler(n_classes, max(OF_A_CLASS, SAMPLES // n_classes))
-    parts, classes = [], []
-    for x, labels, _ in dataset.labeled(sampler.pick, ROWS):
+    parts, classes, weights = [], [], []
+    for x, labels, stands_for, weight in dataset.labeled(sampler.pick, ROWS):
         if x.is_sparse:  # too wide to be made dense
             return None
         parts.append(x.double().cpu().numpy())
         classes.append(labels)
+        weights.append(stands_for * weight)
     if not parts:
         return None
-    X, y = np.concatenate(parts), np.concatenate(classes)
-    n, p = np.bincount(y, minlength=n_classes).astype(float), X.shape[1]
+    X, y, weight = map(np.concatenate, (parts, classes, weights))
+    mass, p = np.bincount(y, weight, minlength=n_classes), X.shape[1]
+    n, mean, covariance = np.zeros(n_classes), np.zeros((n_classes, p)), np.zeros((n_classes, p, p))
+    for c in np.flatnonzero(mass):
+        w = weight[y == c] / mass[c]
+        mean[c] = w @ X[y == c]
+        centered = X[y == c] - mean[c]
+        n[c] = 1 / (w @ w)
+        covariance[c] = (centered.T * w) @ centered / max(1 - w @ w, 1 / len(w))
     if (n >= 3).sum() < 2 or p < 2:
         return None
-    mean, covariance = np.zeros((n_classes, p)), np.zeros((n_classes, p, p))
-    for c in np.flatnonzero(n):
-        of_class = X[y == c]
-        mean[c] = of_class.mean(axis=0)
-        centered = of_class - mean[c]
-        covariance[c] = centered.T @ centered / max(n[c] - 1, 1)
     mean[n > 0] -= mean[n > 0].mean(axis=0)
-    return ClassMoments(n, mean, covariance)
+    return ClassMoments(n, mass / mass.sum(), mean, covariance)
 
 
 def _found(moments: ClassMoments, alpha: Floats) -> Beginning | None:
     """Return a beginning with one dimension for each factor; None if the factors are refused."""
-    loadings, noise = class_factors(moments.covariance, moments.n)
+    loadings, noise = class_factors(moments.covariance, moments.n, moments.share)
     support, A = common_factors(loadings)
     n_classes, d, p = len(support), len(alpha), len(noise)
     everywhere = support.sum(axis=0) >= max(2, np.ceil(0.9 * n_classes))

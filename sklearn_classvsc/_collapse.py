@@ -82,8 +82,8 @@ class ClassSummary(NamedTuple):
 class ClassSampler:
     """Picks random samples, about as many of every class, from labels that come in pieces.
 
-    A class that has no more samples than its share is taken whole. The weight of a picked sample
-    is the number of samples that it stands for. Weighted sums therefore estimate the sums over all
+    A class that has no more samples than its share is taken whole. `pick` also says how many
+    samples a picked one stands for. Sums with these weights therefore estimate the sums over all
     samples, in whatever order they come. Every sampler draws from the same seed, because processes
     that train together must pick the same samples.
 
@@ -100,7 +100,7 @@ class ClassSampler:
         self._rng = np.random.default_rng(0)
 
     def pick(self, labels: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-        """Return the rows to take, ascending, and their weights.
+        """Return the rows to take, ascending, and how many samples each stands for.
 
         `labels` are class indices, (n,), -1 for none; or an indicator, (n, C), in which the rarest
         label of a sample decides.
@@ -132,13 +132,13 @@ def summarize(
     """Summarise the codes of about `SAMPLES` labeled samples, with a share of every class."""
     sums = np.zeros((n_classes, 1 + 4 * len(model.alpha)))
     sampler = ClassSampler(n_classes, max(OF_A_CLASS, SAMPLES // n_classes))
-    for x, labels, weight in dataset.labeled(sampler.pick, ROWS):
+    for x, labels, stands_for, _ in dataset.labeled(sampler.pick, ROWS):
         with torch.inference_mode():
             q = model.encode(x.to(model.alpha.device), dataset.incomplete)
             second = q.gamma * (q.mu**2 + q.log_var.exp())
             columns = [q.gamma > threshold, q.gamma, q.gamma * q.mu, second]
             values = torch.cat([column.double() for column in columns], dim=1).cpu().numpy()
-        rows = np.c_[np.ones(len(labels)), values] * weight[:, None]
+        rows = np.c_[np.ones(len(labels)), values] * stands_for[:, None]
         if labels.ndim == 2:
             sums += labels.T.astype(float) @ rows
         else:

@@ -41,7 +41,7 @@ ROUNDING_AT_0 = 2**-40
 STEPS = 64
 
 
-#: Takes labels, and returns the rows to take, ascending, and their weights.
+#: Takes labels, and returns the rows to take, ascending, and how many samples each stands for.
 Pick = Callable[[NDArray[Any]], tuple[NDArray[np.intp], NDArray[np.float64]]]
 
 
@@ -52,6 +52,15 @@ class Batch(NamedTuple):
     labels: Tensor  # class indices, -1 for no label, (n,), int64; or an indicator, (n, C), bool
     weight: Tensor  # sample weights, (n,), float32
     incomplete: bool = False  # whether x may have missing values, NaN
+
+
+class Picked(NamedTuple):
+    """Some labeled samples, as a `Pick` picks them."""
+
+    x: Tensor  # as in a batch
+    labels: NDArray[Any]  # class indices, (n,), or an indicator, (n, C)
+    stands_for: NDArray[np.float64]  # number of samples that each stands for, (n,)
+    weight: NDArray[Any]  # sample weights, (n,)
 
 
 class Standardization(NamedTuple):
@@ -538,16 +547,18 @@ class ArrayDataset(Dataset[Batch]):
             line = chunk @ rng.normal(size=chunk.shape[1])
         return 4 * len(np.unique(line)) < len(rows)
 
-    def labeled(self, pick: Pick, size: int) -> Iterator[tuple[Tensor, NDArray[Any], Any]]:
-        """Yield the samples that `pick` picks, with labels and weights, `size` at a time.
+    def labeled(self, pick: Pick, size: int) -> Iterator[Picked]:
+        """Yield the samples that `pick` picks, `size` at a time.
 
         Without labels, all samples are in one class.
         """
         labels = np.zeros(len(self), np.intp) if self.labels is None else self.labels
-        rows, weight = pick(labels)
+        rows, stands_for = pick(labels)
         for start in range(0, len(rows), size):
             chunk = rows[start : start + size]
-            yield self.samples(chunk), labels[chunk], weight[start : start + size]
+            weight = np.ones(len(chunk)) if self.weight is None else self.weight[chunk]
+            part = stands_for[start : start + size]
+            yield Picked(self.samples(chunk), labels[chunk], part, weight)
 
     def slices(self, batch_size: int, borrow: bool = False) -> Iterator[Tensor]:
         """Yield the samples in order, `batch_size` at a time; `borrow` is as in `samples`."""

@@ -228,7 +228,7 @@ def _codes(module: SpikeSlabAutoencoder, dataset: ArrayDataset | StreamDataset) 
         n_classes = module.gates.n_classes
     sampler = ClassSampler(n_classes, max(OF_A_CLASS, SAMPLES // n_classes))
     z, log_var, classes = [], [], []
-    for x, labels, _ in dataset.labeled(sampler.pick, ROWS):
+    for x, labels, *_ in dataset.labeled(sampler.pick, ROWS):
         with torch.inference_mode():
             q = module.encode(x.to(module.alpha.device), dataset.incomplete)
             z.append(q.sparse_mean().double().cpu().numpy())

@@ -16,10 +16,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import sparse
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
 
-from ._data import CHUNK, ArrayDataset, Batch, EvenBatches, Pick, Rows, Standardization, Survey
+from ._data import (
+    CHUNK,
+    ArrayDataset,
+    Batch,
+    EvenBatches,
+    Pick,
+    Picked,
+    Rows,
+    Standardization,
+    Survey,
+)
 from ._fingerprints import checksum, digest
 from ._messages import brief
 from ._tables import as_table, n_dims, shape_of, to_numpy
@@ -440,7 +449,7 @@ class StreamDataset(IterableDataset[Batch]):
         if any(map(len, pool)):
             yield concatenate(pool)
 
-    def labeled(self, pick: Pick, size: int) -> Iterator[tuple[Tensor, NDArray[Any], Any]]:
+    def labeled(self, pick: Pick, size: int) -> Iterator[Picked]:
         """Yield the samples that `pick` picks from each piece, as an `ArrayDataset` does."""
         for data in map(self.check, self.source.read()):
             yield from data.labeled(pick, size)

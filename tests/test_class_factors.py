@@ -20,21 +20,22 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 
 def moments(X, y):
-    """Return covariances and sizes of the classes, features standardised."""
+    """Return covariances, sizes and shares of the classes, features standardised."""
     X = (X - X.mean(0)) / X.std(0)
     parts = [X[y == c] for c in np.unique(y)]
-    return np.array([np.cov(part.T) for part in parts]), np.array([len(part) for part in parts])
+    n = np.array([len(part) for part in parts])
+    return np.array([np.cov(part.T) for part in parts]), n, n / len(X)
 
 
-def beginning(X, y, n_components=32, seed=0):
+def beginning(X, y, weight=None, n_components=32, seed=0):
     """Return where a fit with this seed begins."""
     est = ClassVSCTransformer(
         n_components, random_state=seed, max_epochs=1, alpha=role_alpha(n_components, len(set(y)))
     )
     training = est.fit(X[:60], y[:60])._fitted.training  # for its module alone
     fresh = Training.start(training.architecture, training.standardization, seed, "cpu")
-    standardization = ArrayDataset(X).survey(True).standardization()
-    return find_beginning(fresh.net.module, ArrayDataset(X, y, standardization=standardization))
+    standardization = ArrayDataset(X, weight=weight).survey(True).standardization()
+    return find_beginning(fresh.net.module, ArrayDataset(X, y, weight, standardization))
 
 
 @pytest.mark.parametrize("n_global", [4, 2, 0])
@@ -119,6 +120,22 @@ def test_any_number_of_dimensions_and_features_can_begin(d, p):
     assert np.isfinite(est.transform(X)).all()
     constant = np.c_[X, np.ones(81, "f")]
     assert np.isfinite(small(ClassVSCTransformer).fit(constant, y).transform(constant)).all()
+
+
+def test_samples_count_by_their_weights():
+    made = make_class_factors(600, 24, n_classes=3, n_global=2, random_state=0)
+    X, y = made.data.astype("f"), made.target
+    noise = np.random.default_rng(0).normal(size=X.shape).astype("f")
+    one = beginning(X, y)
+    with_noise = np.r_[X, 9 * noise], np.r_[y, y], np.repeat([1, 0], 600).astype("f")
+    for a, b in zip(one, beginning(*with_noise), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+    twice = beginning(X, y, np.full(600, 2, "f"))
+    for a, b in zip(one, twice, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+    heavy = np.r_[np.full(599, 1e-12), 1].astype("f")
+    found = beginning(X, y, heavy)
+    assert found is None or all(np.isfinite(x).all() for x in found)
 
 
 def rings():

@@ -193,15 +193,16 @@ def test_a_survey_of_pieces_is_that_of_the_whole():
         np.testing.assert_allclose(a, b, rtol=1e-5)
 
 
-def test_the_samples_that_are_picked_come_piece_by_piece_with_their_weights():
+def test_the_samples_that_are_picked_come_piece_by_piece():
     def pick(labels):
         return np.flatnonzero(labels >= 0), np.arange(2.0)
 
     data = stream([3] * 10, labels=np.array([0, -1, 1]))
     found = [
-        (x[:, 0].tolist(), labels.tolist(), w.tolist()) for x, labels, w in data.labeled(pick, 2)
+        (some.x[:, 0].tolist(), *(part.tolist() for part in some[1:]))
+        for some in data.labeled(pick, 2)
     ]
-    assert found == [([3 * i, 3 * i + 2], [0, 1], [0, 1]) for i in range(10)]
+    assert found == [([3 * i, 3 * i + 2], [0, 1], [0, 1], [1, 1]) for i in range(10)]
 
 
 # -- fit -----------------------------------------------------------------------------------------
