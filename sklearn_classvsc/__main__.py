@@ -32,6 +32,7 @@ EPILOG = """\
 files:
   .csv .tsv  The first line names the columns, and shows what separates them: a
   .txt       tab, or else the most frequent of , ; and |. Each row is a sample.
+             If it is ; and commas stand in numbers, they are decimal commas.
              Files may be compressed, as in .csv.gz.
   .parquet   The same. Needs pip install "sklearn-classvsc[parquet]".
   .npz       Two arrays: the labels, which --target names, and the features, of
@@ -138,18 +139,8 @@ def make_parser() -> argparse.ArgumentParser:
     add("--target", metavar="COLUMN", help="column, or array, of FILE that holds the classes")
     add("--drop", **several, help="leave out this column (may be repeated)")
     add("--keep", **several, help="use this column though it looks like an index (may be repeated)")
-    add(
-        "--sep",
-        type=_character,
-        metavar="C",
-        help="separator of columns in text (default: as the first line shows)",
-    )
-    add(
-        "--decimal",
-        type=_character,
-        metavar="C",
-        help="decimal point (default: . or, if ; separates columns, ,)",
-    )
+    add("--sep", type=_character, metavar="C", help="separator of columns (default: see below)")
+    add("--decimal", type=_character, metavar="C", help="decimal point (default: see below)")
     add("--encoding", metavar="NAME", help="encoding of text (default: utf-8, or marked utf-16)")
     add("--missing", metavar="TEXT", help="text of a missing value, in addition to nothing and NA")
     add("--out", type=Path, metavar="DIR", help=f"write {files} into DIR {page}")
@@ -159,9 +150,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--threads", **number, help="threads to compute with (default: 1)")
     number.update(type=partial(_integer, 0), default=0)
     add("--seed", **number, help="seed of split and fits (default: 0)")
-    add(
-        "--verbose", action="store_true", help="show progress even if standard error is no terminal"
-    )
+    add("--verbose", action="store_true", help="show progress even without a terminal to show it")
     return parser
 
 
@@ -190,10 +179,9 @@ def run(args: argparse.Namespace, rank: int, size: int) -> None:
             f"{len(y_train)} to train, {len(y_test)} held out; seed {args.seed}",
             flush=True,
         )
-        sizes = {"n_components": args.n_components, "max_epochs": args.max_epochs}
-        given = {name: value for name, value in sizes.items() if value is not None}
-        verbose = int(args.verbose or sys.stderr.isatty())
-        table, pipe = compare(split, random_state=args.seed, verbose=verbose, **given)
+        params = {x: vars(args)[x] for x in ("n_components", "max_epochs") if vars(args)[x]}
+        params["verbose"] = int(args.verbose or sys.stderr.isatty())
+        table, pipe = compare(split, random_state=args.seed, **params)
         if rank:
             return
         print(f"\n{format_table(table)}\n\n{LEGEND}", flush=True)
@@ -269,17 +257,16 @@ def split_data(X: pd.DataFrame, y: NDArray[Any], seed: int) -> list[Any]:
     classes, sizes = np.unique(y, return_counts=True)
     problem = ""
     if len(classes) == 1:
-        problem = "all samples are of one class, and the figures compare classes"
+        problem = "all are of one class, and the figures compare classes"
     elif (sizes >= ENOUGH).sum() < 2 or HELD_OUT * len(y) < len(classes):
         problem = f"two classes need {ENOUGH} samples each"
     elif sizes.min() < 2:
         problem = f"the class {listing(classes[sizes < 2])} has a single sample"
     if problem:
-        plural = "es" * (len(classes) > 1)
         raise ValueError(
-            f"{len(y)} samples of {len(classes)} class{plural}, {listing(classes)}, are too few to "
-            f"hold out 30 %: {problem}. Add samples, merge or remove rare classes, or name another "
-            "column with --target."
+            f"{len(y)} samples of {len(classes)} class{'es' * (len(classes) > 1)}, "
+            f"{listing(classes)}, are too few to hold out 30 %: {problem}. Add samples, merge or "
+            "remove rare classes, or name another column with --target."
         )
     X_train, X_test, *labels = train_test_split(
         X, y, test_size=HELD_OUT, stratify=y, random_state=seed
@@ -357,9 +344,8 @@ def to_csv(table: pd.DataFrame) -> str:
 
 def format_table(table: pd.DataFrame) -> str:
     """Format the table for 80 columns, with the names of the figures in two lines."""
-    columns = table.columns.str.split("_", expand=True)
-    shown = table.set_axis(columns, axis="columns").rename_axis(None)
-    return shown.to_string(float_format="{:.3f}".format, sparsify=False)
+    shown = table.set_axis(table.columns.str.split("_", expand=True), axis="columns")
+    return shown.rename_axis(None).to_string(float_format="{:.3f}".format, sparsify=False)
 
 
 def _character(text: str) -> str:

@@ -54,11 +54,13 @@ def _read_text(
     if encoding == "utf-8" and path.suffix.lower() in KINDS and b"\0" in start:
         raise UnicodeError("not text in utf-8")
     read: Any = partial(pd.read_csv, path, encoding=encoding)
-    # Reads a whole line, since no text holds the separator \1.
-    line = read(sep="\1", header=None, nrows=1, quoting=csv.QUOTE_NONE, dtype=str).iat[0, 0]
-    names = re.sub('"[^"]*"', "", str(line))
+    # Reads whole lines, since no text holds the separator \1.
+    lines = read(sep="\1", header=None, nrows=1000, quoting=csv.QUOTE_NONE, dtype=str)[0]
+    names = re.sub('"[^"]*"', "", str(lines[0]))
     sep = sep or ("\t" if "\t" in names else max(",;|", key=names.count))
-    decimal = decimal or ("," if sep == ";" else ".")
+    if decimal is None:
+        commas = sep == ";" and lines.str.contains(rf'(?:^|;)[" ]*{COMMA}[" ]*(?:;|$)').any()
+        decimal = "," if commas else "."
     read = partial(read, sep=sep, skipinitialspace=True, index_col=False)
     with warnings.catch_warnings():  # pandas would cut rows longer than the header
         warnings.simplefilter("error", pd.errors.ParserWarning)
@@ -66,6 +68,7 @@ def _read_text(
     # pandas renames columns that share a name, and names columns without one.
     first = read(header=None, nrows=1, dtype=str).iloc[0]
     table.columns = [x if pd.isna(y) else y for x, y in zip(table, first, strict=True)]
+    table.attrs["decimal"] = decimal
     return table.drop(columns=[x for x in table if UNNAMED.fullmatch(x) and table[x].isna().all()])
 
 
@@ -155,7 +158,7 @@ ENOUGH = 10
 IN_DAYS = " (days since 1970)"
 #: Text that may be a date, a number with a decimal comma, and text of digits and marks only.
 DATE = r"\d{1,4}([-/.]\d{1,2}[-/.]|[-/. ]+[A-Za-z]{3,9}[-/. ]+)\d{1,4}([T ]\d\d?:\d\d.*)?"
-COMMA = r"(\s*[-+]?\d*),(\d+\s*)"
+COMMA = r"\s*[-+]?\d*,\d+\s*"
 DIGITS = r"\W*\d[\d\W]*"
 
 
@@ -179,17 +182,17 @@ def take_columns(
             _check_name(option, name, [*table], columns)
     if both := {target, *keep}.intersection(drop):
         raise ValueError(f"--drop {min(map(str, both))!r} is also --target or --keep: choose one.")
+    decimal = table.attrs.get("decimal", ".")
     table = table[table[target].notna()].reset_index(drop=True)
-    features = {
-        str(name): read_column(x) for name, x in table.drop(columns=[target, *drop]).items()
-    }
+    columns_left = table.drop(columns=[target, *drop])
+    features = {str(name): read_column(x, decimal) for name, x in columns_left.items()}
     if not features or table.empty:
         what = f"column left but {target!r}: add features" if table.size else "rows with a class"
         raise ValueError(f"{path} has no {what}.")
     found: dict[str, list[str]] = {}
     ways: dict[str, None] = {}
     for name, column in features.items():
-        if problem := _problem(name, column, name in keep):
+        if problem := _problem(name, column, decimal, name in keep):
             found.setdefault(problem[0], []).append(name)
             ways[problem[1]] = None
     if found:
@@ -204,14 +207,16 @@ def take_columns(
     return pd.concat(features.values(), axis=1), to_labels(table[target])
 
 
-def read_column(column: pd.Series[Any]) -> pd.Series[Any]:
+def read_column(column: pd.Series[Any], decimal: str = ".") -> pd.Series[Any]:
     """Return numbers as float64, dates as days in a column whose name says so, the rest as text."""
     if column.dtype == object:
         column = column.convert_dtypes()  # of numbers with gaps, as Parquet may hold
     if types.is_numeric_dtype(column):
         return pd.Series(column.to_numpy(np.float64, na_value=np.nan), name=column.name)
     text = column.astype(object).where(column.notna(), np.nan).map(str, na_action="ignore")
-    if (numbers := pd.to_numeric(text, errors="coerce")).notna().equals(text.notna()):
+    numbers = pd.to_numeric(text, errors="coerce")
+    # Where a comma is the decimal point, 1.234 may be more than a thousand.
+    if numbers.notna().equals(text.notna()) and (decimal != "," or numbers.isna().all()):
         return numbers.astype(np.float64)
     if types.is_datetime64_any_dtype(column) or text.dropna().str.fullmatch(DATE).all():
         # Month first (12/31/2020) if that reads all dates, else day first.
@@ -224,7 +229,7 @@ def read_column(column: pd.Series[Any]) -> pd.Series[Any]:
     return text.astype(object)
 
 
-def _problem(name: str, column: pd.Series[Any], kept: bool) -> tuple[str, str] | None:
+def _problem(name: str, column: pd.Series[Any], decimal: str, kept: bool) -> tuple[str, str] | None:
     """Return what is wrong with a feature and what to do, or None."""
     values = column.dropna()
     unread, is_text = values[:0], column.dtype == object
@@ -236,8 +241,8 @@ def _problem(name: str, column: pd.Series[Any], kept: bool) -> tuple[str, str] |
             return "an index or identifier, not a measurement", way
         unread = values
     elif is_text and (numbers := _of_numbers(values)).any():
-        commas = values.str.fullmatch(COMMA)
-        unread = values[commas] if commas.any() else values[~numbers]
+        marked = values.str.fullmatch(COMMA.replace(",", r"\." if decimal == "," else ","))
+        unread = values[marked] if marked.any() else values[~numbers]
     elif not is_text and (infinite := values[np.isinf(values)]).size:
         way = "write infinite values as missing (row 1 is the first sample with a class)"
         return f"{infinite.iloc[0]} in row {infinite.index[0] + 1}", way
@@ -245,10 +250,13 @@ def _problem(name: str, column: pd.Series[Any], kept: bool) -> tuple[str, str] |
         return None
     word = str(unread.iloc[0])
     way = f"read it as a missing value with --missing {shlex.quote(word)[:40]}"
-    if re.fullmatch(COMMA, word):
-        way = "read decimal commas with --decimal , or write thousands without commas"
+    if re.fullmatch(COMMA.replace(",", "[.,]"), word):
+        mark = "," if "," in word else "."
+        way = (
+            f"read {mark} as the decimal point with --decimal {mark} or write thousands without it"
+        )
     elif re.fullmatch(DIGITS, word):
-        way = "write numbers like 1234.5, and dates like 2020-12-31"
+        way = "write numbers without thousands separator or unit, and dates like 2020-12-31"
     return f"{_short.repr(word)} reads neither as a number nor as a date", way
 
 
@@ -279,7 +287,7 @@ def _tells_rows_apart(name: str, values: pd.Series[Any]) -> bool:
 
 def _of_numbers(values: pd.Series[Any]) -> pd.Series[bool]:
     """Return where text is a number; nowhere if most of it is not, since it holds categories."""
-    plain = values.str.replace(f"^{COMMA}$", r"\1.\2", regex=True)
+    plain = values.where(~values.str.fullmatch(COMMA), values.str.replace(",", "."))
     numbers = pd.to_numeric(plain, errors="coerce").notna()
     return numbers & bool(numbers.mean() > 0.5)
 

@@ -688,8 +688,28 @@ def test_a_file_without_names_is_told_to_need_them(text, refused, write):
 def test_numbers_that_are_not_written_as_such_are_no_identifiers(form, refused, write):
     texts = [form.format(1234.5 + 17 * i) for i in range(60)]
     err = refused("--data", write(flowers().assign(cost=texts)), "--target", "kind")
-    assert f"'cost' ({texts[0]!r} reads neither" in err and "numbers like 1234.5" in err
+    assert f"'cost' ({texts[0]!r} reads neither" in err and "numbers without thousands" in err
     assert "identifier" not in err and "--drop cost" in err
+
+
+@pytest.mark.parametrize(
+    ("cell", "words"),
+    [
+        ("1.234", "'1.234' reads neither as a number nor as a date"),
+        ("1.234,5", "write numbers without thousands separator"),
+        ("n/k", "with --missing n/k"),
+    ],
+)
+def test_beside_decimal_commas_a_dot_is_not_taken_for_one(cell, words, refused, tmp_path):
+    path = tmp_path / "a.csv"
+    table = flowers().assign(price=flowers()["length"] + 7)
+    table.to_csv(path, sep=";", decimal=",", index=False)
+    head, first, rest = path.read_text().split("\n", 2)
+    path.write_text("\n".join([head, f"{first.rsplit(';', 1)[0]};{cell}", rest]))
+    err = refused("--data", str(path), "--target", "kind")
+    assert words in err and "--decimal ," not in err and "--drop price" in err
+    if cell == "1.234":
+        assert "--decimal . or write thousands without it" in err
 
 
 def test_dates_of_two_formats_are_told(refused, write):
@@ -859,7 +879,9 @@ def test_class_with_a_single_sample(refused, write):
 
 def test_single_class(refused, write):
     err = refused("--data", write(flowers().assign(kind="iris")), "--target", "kind")
-    assert "60 samples of 1 class, 'iris', are too few to hold out 30 %: all samples" in err
+    assert (
+        "60 samples of 1 class, 'iris', are too few to hold out 30 %: all are of one class" in err
+    )
 
 
 @pytest.mark.parametrize("n", [6, 24])
