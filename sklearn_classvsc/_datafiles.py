@@ -59,8 +59,8 @@ def _read_text(
     names = re.sub('"[^"]*"', "", str(lines[0]))
     sep = sep or ("\t" if "\t" in names else max(",;|", key=names.count))
     if decimal is None:
-        commas = sep == ";" and lines.str.contains(rf'(?:^|;)[" ]*{COMMA}[" ]*(?:;|$)').any()
-        decimal = "," if commas else "."
+        number = rf'(?:^|;)[" ]*{COMMA}[" ]*(?:;|$)'
+        decimal = "," if sep == ";" and lines.str.contains(number, na=False).any() else "."
     read = partial(read, sep=sep, skipinitialspace=True, index_col=False)
     with warnings.catch_warnings():  # pandas would cut rows longer than the header
         warnings.simplefilter("error", pd.errors.ParserWarning)

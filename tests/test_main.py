@@ -182,6 +182,16 @@ def test_out_holds_the_table_the_roles_and_the_page(write, tmp_path, capsys, els
     assert named <= {"iris", "lily", "rose"}
 
 
+def test_what_is_printed_and_written_says_unused_and_not_dead(write, tmp_path, capsys):
+    argv = ["--data", write(flowers()), "--target", "kind", "--out", str(tmp_path)]
+    assert main([*argv, "--n-components", "32", "--max-epochs", "2"]) == 0
+    roles, table = (pd.read_csv(tmp_path / f"{name}.csv") for name in ("roles", "table"))
+    n_unused = table.set_index("system").loc["ClassVSC", "unused_dimensions"]
+    assert (roles["role"] == "unused").sum() == n_unused > 0
+    out, err = capsys.readouterr()
+    assert "unused" in out and "dead" not in out + err
+
+
 def test_csv_parquet_and_npz_give_the_same_table(tmp_path):
     pytest.importorskip("pyarrow")
     table = flowers()
