@@ -125,8 +125,10 @@ def read_table(path: Path, target: str | None, **text: str | None) -> pd.DataFra
     read, remedy = KINDS[kind]
     if not path.is_file():
         raise FileNotFoundError(f"{path} is a folder." if path.is_dir() else f"No file {path}.")
+    options = {".npz": {"target": target}, ".parquet": {}}.get(kind, text)
+    if options is not text and (unused := [f"--{x}" for x in text if text[x]]):
+        raise ValueError(f"{path} is not text, so that {', '.join(unused)} cannot apply: omit it.")
     try:
-        options = {".npz": {"target": target}, ".parquet": {}}.get(kind, text)
         table = read(path, **options)
     except UnusableError:
         raise

@@ -598,6 +598,14 @@ def test_options_of_files_need_a_file(option, refused):
     assert f"--{option} needs a file: name it with --data" in refused(f"--{option}", "y")
 
 
+@pytest.mark.parametrize("suffix", ["npz", "parquet"])
+def test_options_of_text_need_text(suffix, refused, tmp_path):
+    path = tmp_path / f"a.{suffix}"
+    path.touch()
+    err = refused("--data", str(path), "--target", "y", "--sep", ";", "--missing", "?")
+    assert f"{path} is not text, so that --sep, --missing cannot apply" in err
+
+
 def test_many_columns_are_not_all_listed(refused, write):
     wide = pd.DataFrame(np.zeros((2, 50)), columns=[f"c{j}" for j in range(50)])
     err = refused("--data", write(wide), "--target", "y")
