@@ -11,9 +11,9 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
-from operator import methodcaller
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,8 +30,10 @@ ClassVSCTransformer has learned.
 
 EPILOG = """\
 files:
-  .csv .tsv  The first line names the columns, and each row is a sample. Files
-             may be compressed, as in .csv.gz.
+  .csv .tsv  The first line names the columns, and shows what separates them: a
+  .txt       tab, or else the most frequent of , ; and |. Each row is a sample.
+             If it is ; and commas stand in numbers, they are decimal commas.
+             Files may be compressed, as in .csv.gz.
   .parquet   The same. Needs pip install "sklearn-classvsc[parquet]".
   .npz       Two arrays: the labels, which --target names, and the features, of
              shape (samples, features).
@@ -61,7 +63,7 @@ exit status:
 examples:
   python -m sklearn_classvsc
   python -m sklearn_classvsc --data iris.csv --target species --out results
-  python -m sklearn_classvsc --data eu.csv --target art --sep ';' --decimal ,
+  python -m sklearn_classvsc --data eu.csv --target art --encoding latin-1
   python -m sklearn_classvsc --n-components 16 --seed 1 --verbose
 """
 
@@ -70,7 +72,8 @@ All figures are of held-out data. A dimension is active if its number is not 0.
   explained variance   of the features decoded from the codes, mean over
                        features: 1 is best
   active dimensions    of a sample, on average: fewer are easier to explain
-  dead dimensions      unused by all classes: 0 is best
+  unused dimensions    which every class activates in less than 1 % of its
+                       samples: 0 is best
   class consistency    share of the active dimensions of a sample that another
                        sample of its class has too: 0 to 1 (1 if all are active)
   class sharing        the same for two samples of different classes
@@ -88,9 +91,11 @@ HELD_OUT = 0.3
 ENOUGH = 17
 #: Variables that torchrun sets in each of its processes.
 LAUNCH = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-#: Text that a spreadsheet computes, some of them after trimming it; numbers do not match.
+#: Place in text where a spreadsheet would compute: at the start, or after ";", where some split a
+#: cell. Some trim the text first. A number is no formula.
 FORMULA = re.compile(
-    r"(?!\s*[-+]?[\d.]+(e[-+]?\d+)?\s*$)(\s*[=+@＝＋－＠-]|[\t\r\n])", re.IGNORECASE
+    r"(?:^|(?<=;))(?!\s*[-+]?[\d.]+(e[-+]?\d+)?\s*(;|$))(?=\s*[=+@＝＋－＠-]|[\t\r\n])",
+    re.IGNORECASE,
 )
 
 
@@ -111,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, FloatingPointError, OSError, MemoryError) as error:
         # All processes raise the same error, except where one cannot reach the others.
         if not rank or isinstance(error, ConnectionError):
-            print(f"error: {_one_line(error)}.", file=sys.stderr)
+            _say("error", error)
         return 2
     return 0
 
@@ -124,39 +129,28 @@ def make_parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add, positive, tab = parser.add_argument, _integer(1), methodcaller("replace", r"\t", "\t")
-    several: dict[str, Any] = {"action": "append", "default": [], "metavar": "NAME"}
+    add = parser.add_argument
+    several: Any = {"action": "append", "default": [], "metavar": "NAME"}
+    number: Any = {"type": partial(_integer, 1), "metavar": "N"}
     default = "(default: each estimator's own)"
     files = f"{REPORT}, table.csv and roles.csv"
-    no_out = "only the page, into the current folder"
-    add("--data", type=Path, metavar="FILE", help=".csv, .tsv, .parquet or .npz (default: digits)")
+    page = "(default: only the page, into the current folder)"
+    add("--data", type=Path, metavar="FILE", help="table of samples (default: the digits)")
     add("--target", metavar="COLUMN", help="column, or array, of FILE that holds the classes")
     add("--drop", **several, help="leave out this column (may be repeated)")
     add("--keep", **several, help="use this column though it looks like an index (may be repeated)")
-    add("--sep", type=tab, metavar="C", help="separator of columns in text (default: , or tab)")
-    add("--decimal", type=tab, metavar="C", help="decimal point in text (default: .)")
-    add("--encoding", metavar="NAME", help="encoding of text (default: utf-8)")
+    add("--sep", type=_character, metavar="C", help="separator of columns (default: see below)")
+    add("--decimal", type=_character, metavar="C", help="decimal point (default: see below)")
+    add("--encoding", metavar="NAME", help="encoding of text (default: utf-8, or marked utf-16)")
     add("--missing", metavar="TEXT", help="text of a missing value, in addition to nothing and NA")
-    add("--out", type=Path, metavar="DIR", help=f"write {files} into DIR (default: {no_out})")
-    add("--n-components", type=positive, metavar="N", help=f"dimensions of the codes {default}")
-    add("--max-epochs", type=positive, metavar="N", help=f"passes over the data {default}")
-    add(
-        "--seed",
-        type=_integer(0),
-        default=0,
-        metavar="N",
-        help="seed of split and fits (default: 0)",
-    )
-    add(
-        "--threads",
-        type=positive,
-        default=1,
-        metavar="N",
-        help="threads to compute with (default: 1)",
-    )
-    add(
-        "--verbose", action="store_true", help="show progress even if standard error is no terminal"
-    )
+    add("--out", type=Path, metavar="DIR", help=f"write {files} into DIR {page}")
+    add("--n-components", **number, help=f"dimensions of the codes {default}")
+    add("--max-epochs", **number, help=f"passes over the data {default}")
+    number["default"] = 1
+    add("--threads", **number, help="threads to compute with (default: 1)")
+    number.update(type=partial(_integer, 0), default=0)
+    add("--seed", **number, help="seed of split and fits (default: 0)")
+    add("--verbose", action="store_true", help="show progress even without a terminal to show it")
     return parser
 
 
@@ -164,6 +158,7 @@ def run(args: argparse.Namespace, rank: int, size: int) -> None:
     """Load, compare, print and write, in process `rank` of `size`; only the first one writes."""
     from threadpoolctl import threadpool_limits
 
+    from sklearn_classvsc._datafiles import constant_columns
     from sklearn_classvsc._files import check_writable, replacing
     from sklearn_classvsc.metrics import dimension_roles
     from sklearn_classvsc.report import factor_report
@@ -174,6 +169,8 @@ def run(args: argparse.Namespace, rank: int, size: int) -> None:
     with threadpool_limits(args.threads), _together(size):
         X, y = load(args)
         _, X_test, y_train, y_test = split = split_data(X, y, args.seed)
+        if args.data and (constant := constant_columns(X)):
+            _say("warning", f"columns that are constant tell nothing; --drop leaves out {constant}")
         for path in tables:  # fail before the work, not after it
             path.parent.mkdir(parents=True, exist_ok=True)
             check_writable(path)
@@ -182,14 +179,14 @@ def run(args: argparse.Namespace, rank: int, size: int) -> None:
             f"{len(y_train)} to train, {len(y_test)} held out; seed {args.seed}",
             flush=True,
         )
-        sizes = {"n_components": args.n_components, "max_epochs": args.max_epochs}
-        given = {name: value for name, value in sizes.items() if value is not None}
-        verbose = int(args.verbose or sys.stderr.isatty())
-        table, pipe = compare(split, random_state=args.seed, verbose=verbose, **given)
+        params = {x: vars(args)[x] for x in ("n_components", "max_epochs") if vars(args)[x]}
+        params["verbose"] = int(args.verbose or sys.stderr.isatty())
+        table, pipe = compare(split, random_state=args.seed, **params)
         if rank:
             return
         print(f"\n{format_table(table)}\n\n{LEGEND}", flush=True)
         roles = dimension_roles(pipe.transform(X_test), y_test)
+        roles["role"] = roles["role"].cat.rename_categories({"dead": "unused"})
         roles["classes"] = [";".join(map(str, classes)) for classes in roles["classes"]]
         for path, content in zip(tables, (table.reset_index(), roles), strict=False):
             with replacing(path) as file:
@@ -199,7 +196,7 @@ def run(args: argparse.Namespace, rank: int, size: int) -> None:
             report = factor_report(pipe, X_test, y_test, title=title, image_shape=shape)
             tables.append(report.save((args.out or Path.cwd()) / REPORT))
         except (ImportError, OSError) as error:  # the table is done; the page is an extra
-            print(f"warning: no {REPORT}: {_one_line(error)}.", file=sys.stderr)
+            _say(f"warning: no {REPORT}", error)
         if tables:
             print(f"Written: {', '.join(map(str, tables))}")
 
@@ -230,10 +227,9 @@ def load(args: argparse.Namespace) -> tuple[pd.DataFrame, NDArray[Any]]:
 
     A ValueError or an OSError says why a file cannot be used.
     """
-    names = {"sep": "sep", "decimal": "decimal", "encoding": "encoding", "missing": "na_values"}
-    text = {names[x]: getattr(args, x) for x in names if getattr(args, x) is not None}
+    text = {x: getattr(args, x) for x in ("sep", "decimal", "encoding", "missing")}
     if args.data is None:
-        if unused := [f"--{x}" for x in ("target", "drop", "keep", *names) if getattr(args, x)]:
+        if unused := [f"--{x}" for x in ("target", "drop", "keep", *text) if getattr(args, x)]:
             raise ValueError(f"{', '.join(unused)} needs a file: name it with --data.")
         from sklearn.datasets import load_digits
 
@@ -244,7 +240,7 @@ def load(args: argparse.Namespace) -> tuple[pd.DataFrame, NDArray[Any]]:
     table = read_table(args.data, args.target, **text)
     X, y = take_columns(args.data, table, args.target, args.keep, args.drop)
     if len(y) < len(table):
-        print(f"warning: left out samples without a class: {len(table) - len(y)}.", file=sys.stderr)
+        _say("warning", f"left out samples without a class: {len(table) - len(y)}")
     return X, y
 
 
@@ -260,29 +256,25 @@ def split_data(X: pd.DataFrame, y: NDArray[Any], seed: int) -> list[Any]:
 
     classes, sizes = np.unique(y, return_counts=True)
     problem = ""
-    if (sizes >= ENOUGH).sum() < 2 or HELD_OUT * len(y) < len(classes):
+    if len(classes) == 1:
+        problem = "all are of one class, and the figures compare classes"
+    elif (sizes >= ENOUGH).sum() < 2 or HELD_OUT * len(y) < len(classes):
         problem = f"two classes need {ENOUGH} samples each"
     elif sizes.min() < 2:
         problem = f"the class {listing(classes[sizes < 2])} has a single sample"
     if problem:
         raise ValueError(
-            f"{len(y)} samples of {len(classes)} classes, {listing(classes)}, are too few to hold "
-            f"out 30 %: {problem}. Add samples, merge or remove rare classes, or name another "
-            "column with --target."
+            f"{len(y)} samples of {len(classes)} class{'es' * (len(classes) > 1)}, "
+            f"{listing(classes)}, are too few to hold out 30 %: {problem}. Add samples, merge or "
+            "remove rare classes, or name another column with --target."
         )
     X_train, X_test, *labels = train_test_split(
         X, y, test_size=HELD_OUT, stratify=y, random_state=seed
     )
     empty = X.columns[X_train.isna().all()]
-    if len(empty) == X.shape[1]:
-        raise ValueError(
-            "The training samples have no values: add samples, or choose another --seed."
-        )
     if len(empty):
-        print(
-            f"warning: left out columns without a value in the training samples: {listing(empty)}.",
-            file=sys.stderr,
-        )
+        where = "left out columns without a value in the training samples"
+        _say("warning", f"{where}: {listing(empty)}")
     return [X_train.drop(columns=empty), X_test.drop(columns=empty), *labels]
 
 
@@ -310,7 +302,7 @@ def compare(split: Sequence[Any], **params: Any) -> tuple[pd.DataFrame, Any]:
             pipe = make_pipeline(make_encoder(), make(**params))
             rows[name] = measure(pipe, split)
         for warning in caught:
-            print(f"warning: {name}: {_one_line(warning.message)}.", file=sys.stderr)
+            _say(f"warning: {name}", warning.message)
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("system"), pipe
 
 
@@ -330,7 +322,7 @@ def measure(pipe: Any, split: Sequence[Any]) -> dict[str, float]:
     return {
         "explained_variance": metrics.fidelity_scorer(pipe, X_test),
         "active_dimensions": float((Z != 0).sum(axis=1).mean()),
-        "dead_dimensions": round(metrics.dead_fraction(Z, y) * Z.shape[1]),
+        "unused_dimensions": round(metrics.dead_fraction(Z, y) * Z.shape[1]),
         "class_consistency": metrics.class_consistency_score(Z, y),
         "class_sharing": float(sharing[~np.eye(len(sharing), dtype=bool)].mean()),
         "nonglobal_contrast": metrics.class_contrast_score(Z, y),
@@ -342,45 +334,36 @@ def measure(pipe: Any, split: Sequence[Any]) -> dict[str, float]:
 
 
 def to_csv(table: pd.DataFrame) -> str:
-    """Return a table as CSV in which a spreadsheet finds no formula.
-
-    An apostrophe precedes text that it would take for a formula, in names, in cells, and after each
-    ";", where some spreadsheets split a cell.
-    """
+    """Return a table as CSV in which an apostrophe precedes all text that is like a formula."""
 
     def plain(cell: Any) -> Any:
-        if not isinstance(cell, str):
-            return cell
-        return ";".join("'" * bool(FORMULA.match(part)) + part for part in cell.split(";"))
+        return FORMULA.sub("'", cell) if isinstance(cell, str) else cell
 
-    text = table.map(plain).rename(columns=plain).to_csv(index=False, lineterminator="\n")
-    assert text is not None
-    return text
+    return str(table.map(plain).rename(columns=plain).to_csv(index=False, lineterminator="\n"))
 
 
 def format_table(table: pd.DataFrame) -> str:
     """Format the table for 80 columns, with the names of the figures in two lines."""
-    import pandas as pd
-
-    columns = pd.MultiIndex.from_tuples([tuple(name.split("_")) for name in table.columns])
-    shown = table.set_axis(columns, axis="columns").rename_axis(None)
-    return shown.to_string(float_format="{:.3f}".format, sparsify=False)
+    shown = table.set_axis(table.columns.str.split("_", expand=True), axis="columns")
+    return shown.rename_axis(None).to_string(float_format="{:.3f}".format, sparsify=False)
 
 
-def _integer(low: int) -> Callable[[str], int]:
-    """Return a parser of integers from `low` to 2**32 - 1."""
-
-    def integer(text: str) -> int:
-        if not low <= (value := int(text)) < 2**32:
-            raise argparse.ArgumentTypeError(f"{value} is not between {low} and {2**32 - 1}")
-        return value
-
-    return integer
+def _character(text: str) -> str:
+    if len(text := text.replace(r"\t", "\t")) != 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not one character, such as ; or \\t")
+    return text
 
 
-def _one_line(message: object) -> str:
-    """Return the message on one line, without its full stop."""
-    return " ".join(str(message).split()).rstrip(".")
+def _integer(low: int, text: str) -> int:
+    with suppress(ValueError):
+        if low <= int(text) < 2**32:
+            return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {low} to {2**32 - 1}")
+
+
+def _say(kind: str, message: object) -> None:
+    """Print a message to the standard error stream, on one line that ends in a full stop."""
+    print(f"{kind}: {' '.join(str(message).split()).rstrip('.')}.", file=sys.stderr)
 
 
 if __name__ == "__main__":

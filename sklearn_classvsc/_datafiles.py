@@ -1,19 +1,21 @@
 """Files of samples for the command line: reading, choosing and encoding their columns.
 
 `read_table` reads a file, `take_columns` splits it into features and labels, and `make_encoder`
-turns features into numbers. A file that cannot be used raises an error of one line.
+turns text into numbers. A file that cannot be used raises an error of one line.
 """
 
 from __future__ import annotations
 
+import codecs
 import csv
 import re
 import reprlib
 import shlex
 import textwrap
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,17 +23,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pandas.api.types import (
-    infer_dtype,
-    is_datetime64_any_dtype,
-    is_float_dtype,
-    is_integer_dtype,
-    is_numeric_dtype,
-)
+from pandas.api import types
 from sklearn.compose import ColumnTransformer, make_column_selector, make_column_transformer
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
+from sklearn.preprocessing import OneHotEncoder
 
 #: Most columns, arrays or classes that a message lists, and most categories of a column.
 LISTED = 20
@@ -46,30 +42,34 @@ class UnusableError(ValueError):
 # -- files -----------------------------------------------------------------------------------------
 
 
-def _read_text(path: Path, sep: str, encoding: str = "utf-8", **options: Any) -> pd.DataFrame:
+def _read_text(
+    path: Path, sep: str | None, decimal: str | None, encoding: str | None, missing: str | None
+) -> pd.DataFrame:
+    with path.open("rb") as file:
+        start = file.read(4096)
+    if encoding is None:
+        utf_16 = start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        encoding = "utf-16" if utf_16 else "utf-8"
+    # pandas may read UTF-16 or binary files without an error.
+    if encoding == "utf-8" and path.suffix.lower() in KINDS and b"\0" in start:
+        raise UnicodeError("not text in utf-8")
     read: Any = partial(pd.read_csv, path, encoding=encoding)
-    try:
-        with path.open("rb") as file:  # pandas may read UTF-16 or binary files without an error
-            if encoding == "utf-8" and path.suffix.lower() in KINDS and b"\0" in file.read(4096):
-                raise UnicodeError
-        # Reads whole lines, since no text holds the separator \1.
-        head = read(sep="\1", header=None, nrows=2, quoting=csv.QUOTE_NONE, dtype=str)
-        head = head[0].astype(str)
-    except UnicodeError as error:
-        raise UnusableError(
-            f"{path} is not text in {encoding}: name its encoding, as in --encoding latin-1 or "
-            "--encoding utf-16. If it is a spreadsheet, export it as text."
-        ) from error
-    names = re.sub('"[^"]*"', "", head[0])
-    likely = max(";\t|,", key=names.count)
-    if sep not in names and likely in names:
-        decimal = " --decimal ," if likely != "," and re.search(r"\d,\d", head.iloc[-1]) else ""
-        raise UnusableError(
-            f"The columns of {path} seem separated by {likely!r}: add --sep {likely!r}{decimal}."
-        )
+    # Reads whole lines, since no text holds the separator \1.
+    lines = read(sep="\1", header=None, nrows=1000, quoting=csv.QUOTE_NONE, dtype=str)[0]
+    names = re.sub('"[^"]*"', "", str(lines[0]))
+    sep = sep or ("\t" if "\t" in names else max(",;|", key=names.count))
+    if decimal is None:
+        number = rf'(?:^|;)[" ]*{COMMA}[" ]*(?:;|$)'
+        decimal = "," if sep == ";" and lines.str.contains(number, na=False).any() else "."
+    read = partial(read, sep=sep, skipinitialspace=True, index_col=False)
     with warnings.catch_warnings():  # pandas would cut rows longer than the header
         warnings.simplefilter("error", pd.errors.ParserWarning)
-        return read(sep=sep, index_col=False, low_memory=False, **options)
+        table = read(low_memory=False, decimal=decimal, na_values=missing)
+    # pandas renames columns that share a name, and names columns without one.
+    first = read(header=None, nrows=1, dtype=str).iloc[0]
+    table.columns = [x if pd.isna(y) else y for x, y in zip(table, first, strict=True)]
+    table.attrs["decimal"] = decimal
+    return table.drop(columns=[x for x in table if UNNAMED.fullmatch(x) and table[x].isna().all()])
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
@@ -82,11 +82,8 @@ def _read_npz(path: Path, target: str | None) -> pd.DataFrame:
     with np.load(path, allow_pickle=False) as archive:
         arrays = {name: np.asarray(array) for name, array in archive.items()}
     shapes = listing((f"{name} {np.shape(array)}" for name, array in arrays.items()), str)
-    if target not in arrays:
-        raise UnusableError(
-            f"{_asked('target', target, 'array')}; the arrays of {path} are {shapes}."
-        )
-    y = arrays.pop(target)
+    _check_name("target", target, arrays, f"the arrays of {path} are {shapes}", "an array")
+    y = arrays.pop(str(target))
     matrices = {name: X for name, X in arrays.items() if X.ndim == 2 and X.dtype.kind in "biuf"}
     if y.ndim != 1 or y.dtype.kind not in "biufSU" or [*map(len, matrices.values())] != [len(y)]:
         raise UnusableError(
@@ -102,10 +99,9 @@ def _read_npz(path: Path, target: str | None) -> pd.DataFrame:
 
 
 #: Reader of each kind of file, and what to do if it fails.
-_TEXT = "its first line must name the columns, and every row must have as many fields"
+_TEXT = _read_text, "its first line must name the columns, and every row must have as many fields"
 KINDS: dict[str, tuple[Callable[..., pd.DataFrame], str]] = {
-    ".csv": (partial(_read_text, sep=","), _TEXT),
-    ".tsv": (partial(_read_text, sep="\t"), _TEXT),
+    **dict.fromkeys((".csv", ".tsv", ".txt"), _TEXT),
     ".parquet": (_read_parquet, 'reading it needs pip install "sklearn-classvsc[parquet]"'),
     ".npz": (_read_npz, "write it with np.savez(file, X=features, y=labels.astype(str))"),
 }
@@ -113,43 +109,40 @@ KINDS: dict[str, tuple[Callable[..., pd.DataFrame], str]] = {
 COMPRESSED = {".gz", ".bz2", ".xz", ".zst", ".zip", ".tar"}
 
 
-def read_table(path: Path, target: str | None = None, **text: Any) -> pd.DataFrame:
+def read_table(path: Path, target: str | None, **text: str | None) -> pd.DataFrame:
     """Read a table with named columns and a row for each sample, indexed from 0.
 
-    Parameters
-    ----------
-    path : Path
-        The file.
-    target : str, default=None
-        Array of labels in a .npz file; it becomes a column of the table.
-    text : dict
-        `sep`, `decimal`, `encoding` and `na_values` of `pandas.read_csv`.
-
-    Raises
-    ------
-    ValueError, OSError
-        If the file cannot be read.
+    `target` names the array of labels in a .npz file, which becomes a column of the table. `text`
+    holds `sep`, `decimal`, `encoding` and `missing`: what separates columns, the decimal point, and
+    text that stands for nothing. A ValueError or an OSError says why the file cannot be read.
     """
     kind = next((x for x in map(str.lower, path.suffixes[::-1]) if x not in COMPRESSED), "")
     if kind not in KINDS:
         raise ValueError(
             f"{path} ends in {path.suffix!r}, but must end in one of {listing(KINDS)}. Text may be "
-            "compressed, as in .csv.gz."
+            "compressed, as in .csv.gz. Export a spreadsheet as .csv."
         )
     read, remedy = KINDS[kind]
     if not path.is_file():
         raise FileNotFoundError(f"{path} is a folder." if path.is_dir() else f"No file {path}.")
+    options = {".npz": {"target": target}, ".parquet": {}}.get(kind, text)
+    if options is not text and (unused := [f"--{x}" for x in text if text[x]]):
+        raise ValueError(f"{path} is not text, so that {', '.join(unused)} cannot apply: omit it.")
     try:
-        table = read(path, **({"target": target} if kind == ".npz" else text))
+        table = read(path, **options)
     except UnusableError:
         raise
     except Exception as error:  # a damaged file can raise anything in its reader
+        if isinstance(error, UnicodeError) or "unknown encoding" in str(error):
+            remedy = (
+                "name its encoding, as in --encoding latin-1 or --encoding utf-16. If it is a "
+                "spreadsheet, export it as text"
+            )
         found = textwrap.shorten(f"{type(error).__name__}: {error}", 200, placeholder="...")
-        kind = kind[1:].upper()
         raise ValueError(
-            f"{path} cannot be read as {kind}: {found.rstrip('.')}; {remedy}."
+            f"{path} cannot be read as {kind[1:].upper()}: {found.rstrip('.')}; {remedy}."
         ) from error
-    table.columns = table.columns.map(str)
+    table.columns = table.columns.map(str).str.strip()
     if (twice := table.columns[table.columns.duplicated()]).size:
         raise ValueError(f"{path} has several columns of one name, {listing(twice)}: rename them.")
     return table
@@ -163,151 +156,158 @@ INDEX = re.compile(r"index(\.\d+)?|level_\d+", re.IGNORECASE)
 IDENTIFIER = re.compile(r"(?i:(^|[\W_])(id|uuid|guid|row|row_?(name|num|number))s?$)|[a-z]I[dD]$")
 #: Fewest values that can show that a column counts the rows.
 ENOUGH = 10
-#: Kinds of numbers as `infer_dtype` calls them, and a pattern of text that may be a date.
-NUMBERS = {"boolean", "decimal", "empty", "floating", "integer", "mixed-integer-float"}
-DATE = r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([T ]\d\d?:\d\d.*)?"
+#: What a column of days adds to the name of its dates.
+IN_DAYS = " (days since 1970)"
+#: Text that may be a date, a number with a decimal comma, and text of digits and marks only.
+DATE = r"\d{1,4}([-/.]\d{1,2}[-/.]|[-/. ]+[A-Za-z]{3,9}[-/. ]+)\d{1,4}([T ]\d\d?:\d\d.*)?"
+COMMA = r"\s*[-+]?\d*,\d+\s*"
+DIGITS = r"\W*\d[\d\W]*"
 
 
 def take_columns(
-    path: Path, table: pd.DataFrame, target: str | None, keep: Sequence[str], drop: Sequence[str]
+    path: Path,
+    table: pd.DataFrame,
+    target: str | None,
+    keep: Collection[str],
+    drop: Collection[str],
 ) -> tuple[pd.DataFrame, NDArray[Any]]:
-    """Return the features (float64, datetime64 or text) and the labels (int64 or str).
+    """Return the features (float64 or text) and the labels (int64 or str).
 
     One ValueError names all columns that cannot be features: columns with values of several kinds,
     and columns that number or name the rows and are not in `keep`.
     """
-    asked = [("target", target), *(("keep", x) for x in keep), *(("drop", x) for x in drop)]
-    for option, name in asked:
-        if name not in table:
-            raise ValueError(
-                f"{_asked(option, name, 'column')}; the columns of {path} are {listing(table)}."
-            )
-    assert target is not None
+    columns = f"the columns of {path} are {listing(table)}"
+    if len(table.columns) == 1 or any(re.fullmatch(r"-?\d+[.,]\d+", x) for x in [*table]):
+        columns += ". Its first line must name the columns, and --sep C what separates them"
+    for option, names in (("target", [target]), ("keep", keep), ("drop", drop)):
+        for name in names:
+            _check_name(option, name, [*table], columns)
     if both := {target, *keep}.intersection(drop):
-        raise ValueError(f"--drop {min(both)!r} is also --target or --keep: choose one.")
+        raise ValueError(f"--drop {min(map(str, both))!r} is also --target or --keep: choose one.")
+    decimal = table.attrs.get("decimal", ".")
     table = table[table[target].notna()].reset_index(drop=True)
-    X = table.drop(columns=[target, *drop]).apply(read_column)
-    if not X.size:
-        what = "rows with a class" if X.shape[1] else f"column left but {target!r}: add features"
+    columns_left = table.drop(columns=[target, *drop])
+    features = {str(name): read_column(x, decimal) for name, x in columns_left.items()}
+    if not features or table.empty:
+        what = f"column left but {target!r}: add features" if table.size else "rows with a class"
         raise ValueError(f"{path} has no {what}.")
-    names = [str(name) for name in X]
-    index = [name for name in names if name not in keep and _tells_rows_apart(name, X[name])]
-    problems = {x: problem for x in names if x not in index and (problem := _problem(X[x]))}
-    found = [f"column {_short.repr(name)} {what}" for name, (what, _) in problems.items()]
-    ways = [way for _, way in problems.values()]
-    if index:
-        found.insert(0, f"an index or identifier, not a measurement: {listing(index)}")
-        ways.insert(0, "use a measured column with --keep NAME")
+    found: dict[str, list[str]] = {}
+    ways: dict[str, None] = {}
+    for name, column in features.items():
+        if problem := _problem(name, column, decimal, name in keep):
+            found.setdefault(problem[0], []).append(name)
+            ways[problem[1]] = None
     if found:
-        bad = [*index, *problems]
+        bad = [name for names in found.values() for name in names]
         options = " ".join("--drop" + " ="[name[:1] == "-"] + shlex.quote(name) for name in bad)
         each = options if len(options) < 300 else "--drop NAME for each"
+        what = listing((f"{listing(names)} ({what})" for what, names in found.items()), str, "; ")
         raise ValueError(
-            f"{path} has columns that cannot be used: {listing(found, str, '; ')}. "
-            f"Leave them out with {'; or '.join(dict.fromkeys([each, *ways]))}."
+            f"{path} has columns that cannot be used: {what}. "
+            f"Leave them out with {'; or '.join([each, *ways])}."
         )
-    return X, to_labels(table[target])
+    return pd.concat(features.values(), axis=1), to_labels(table[target])
 
 
-def read_column(column: pd.Series[Any]) -> pd.Series[Any]:
-    """Return numbers as float64, dates as datetime64, and the rest as text, with NaN if missing."""
-    if infer_dtype(column, skipna=True) in NUMBERS or is_numeric_dtype(column):
-        return pd.Series(column.to_numpy(np.float64, na_value=np.nan))
-    if is_datetime64_any_dtype(column):
-        return pd.Series(pd.to_datetime(column, utc=True).dt.tz_localize(None))
+def read_column(column: pd.Series[Any], decimal: str = ".") -> pd.Series[Any]:
+    """Return numbers as float64, dates as days in a column whose name says so, the rest as text."""
+    if column.dtype == object:
+        column = column.convert_dtypes()  # of numbers with gaps, as Parquet may hold
+    if types.is_numeric_dtype(column):
+        return pd.Series(column.to_numpy(np.float64, na_value=np.nan), name=column.name)
     text = column.astype(object).where(column.notna(), np.nan).map(str, na_action="ignore")
-    if (numbers := pd.to_numeric(text, errors="coerce")).notna().equals(text.notna()):
+    numbers = pd.to_numeric(text, errors="coerce")
+    # Where a comma is the decimal point, 1.234 may be more than a thousand.
+    if numbers.notna().equals(text.notna()) and (decimal != "," or numbers.isna().all()):
         return numbers.astype(np.float64)
-    if text.dropna().str.fullmatch(DATE).all():
+    if types.is_datetime64_any_dtype(column) or text.dropna().str.fullmatch(DATE).all():
         # Month first (12/31/2020) if that reads all dates, else day first.
         for how in ({"format": "ISO8601"}, {}, {"dayfirst": True}):
             with suppress(ValueError), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                dates: Any = pd.to_datetime(text, utc=True, **how)
-                return dates.dt.tz_localize(None)
+                times: Any = pd.to_datetime(text, utc=True, **how)
+                days = (times - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(days=1)
+                return days.rename(f"{column.name}{IN_DAYS}")
     return text.astype(object)
 
 
-def to_days(X: pd.DataFrame) -> pd.DataFrame:
-    """Return dates as days since 1970, in columns whose names say so."""
-    days = X.apply(lambda dates: (dates - pd.Timestamp(0)) / pd.Timedelta(days=1))
-    return days.set_axis(_in_days(None, X.columns), axis=1)
+def _problem(name: str, column: pd.Series[Any], decimal: str, kept: bool) -> tuple[str, str] | None:
+    """Return what is wrong with a feature and what to do, or None."""
+    values = column.dropna()
+    unread, is_text = values[:0], column.dtype == object
+    if values.empty:
+        return "no value", "fill it"
+    if not kept and _tells_rows_apart(name, values):
+        if not is_text or IDENTIFIER.search(name) or values.str.fullmatch(DIGITS).mean() < 0.5:
+            way = "use a measured column with --keep NAME"
+            return "an index or identifier, not a measurement", way
+        unread = values
+    elif is_text and (numbers := _of_numbers(values)).any():
+        marked = values.str.fullmatch(COMMA.replace(",", r"\." if decimal == "," else ","))
+        unread = values[marked] if marked.any() else values[~numbers]
+    elif not is_text and (infinite := values[np.isinf(values)]).size:
+        way = "write infinite values as missing (row 1 is the first sample with a class)"
+        return f"{infinite.iloc[0]} in row {infinite.index[0] + 1}", way
+    if unread.empty:
+        return None
+    word = str(unread.iloc[0])
+    way = f"read it as a missing value with --missing {shlex.quote(word)[:40]}"
+    if re.fullmatch(COMMA.replace(",", "[.,]"), word):
+        mark = "," if "," in word else "."
+        way = (
+            f"read {mark} as the decimal point with --decimal {mark} or write thousands without it"
+        )
+    elif re.fullmatch(DIGITS, word):
+        way = "write numbers without thousands separator or unit, and dates like 2020-12-31"
+    return f"{_short.repr(word)} reads neither as a number nor as a date", way
 
 
-def _in_days(_: Any, names: Iterable[Any]) -> NDArray[Any]:
-    return np.array([f"{name} (days since 1970)" for name in names], dtype=object)
-
-
-def _tells_rows_apart(name: str, column: pd.Series[Any]) -> bool:
+def _tells_rows_apart(name: str, values: pd.Series[Any]) -> bool:
     """Return whether a column looks like an index or an identifier, by its name or its values.
 
     Whole numbers look like an index if they always rise or always fall, or if they all differ
     although they fill a quarter of their range: measured values would repeat. Other numbers do if
     they change in equal steps. Text looks like an identifier if it hardly repeats.
     """
+    n, n_different, named = len(values), values.nunique(), bool(IDENTIFIER.search(name))
     if UNNAMED.fullmatch(name):
         return True
-    if column.dtype == object:
-        share = 2 if IDENTIFIER.search(name) else 3
-        many = max(LISTED * (share == 3), column.count() / share)
-        return not _of_numbers(column).any() and column.nunique() > many
-    numbers = to_days(column.to_frame()).iloc[:, 0] if is_datetime64_any_dtype(column) else column
-    values = numbers[np.isfinite(numbers)].to_numpy()
-    n, steps, whole = len(values), np.diff(values), bool(np.all(values % 1 == 0))
+    if values.dtype == object:
+        many = n / 2 if named else max(LISTED, n / 3)
+        return n_different > many and not _of_numbers(values).any()
+    values = values[np.isfinite(values)]
+    n, steps, whole = len(values), np.diff(values), bool((values % 1 == 0).all())
     if whole and n and INDEX.fullmatch(name):
         return True
-    if IDENTIFIER.search(name):
-        return len(np.unique(values)) > n / 2
-    if n < ENOUGH:
-        return False
+    if named or n < ENOUGH:
+        return named and n_different > n / 2
     if not whole:
         return bool(steps[0] and np.allclose(steps, steps[0], rtol=1e-6, atol=0))
     dense = n <= np.ptp(values) + 1 <= max(n, min(4 * n, n * n / 20))
-    rises = bool(np.all(steps > 0) or np.all(steps < 0))
-    return rises or bool(dense and len(np.unique(values)) == n)
+    return bool((steps > 0).all() or (steps < 0).all() or (dense and values.is_unique))
 
 
-def _of_numbers(text: pd.Series[Any]) -> pd.Series[bool]:
+def _of_numbers(values: pd.Series[Any]) -> pd.Series[bool]:
     """Return where text is a number; nowhere if most of it is not, since it holds categories."""
-    plain = text.dropna().str.replace(r"^(\s*[-+]?\d*),(\d+\s*)$", r"\1.\2", regex=True)
+    plain = values.where(~values.str.fullmatch(COMMA), values.str.replace(",", "."))
     numbers = pd.to_numeric(plain, errors="coerce").notna()
     return numbers & bool(numbers.mean() > 0.5)
 
 
-def _problem(column: pd.Series[Any]) -> tuple[str, str] | None:
-    """Return what is wrong with a feature and what to do, or None."""
-    if not column.notna().any():
-        return "holds no value", "fill it"
-    if column.dtype == object and (numbers := _of_numbers(column)).any():
-        values = column.dropna()
-        if (commas := values[values.str.fullmatch(r"\s*[-+]?\d*,\d+\s*")]).size:
-            return f"holds {commas.iloc[0]!r}", "read decimal commas with --decimal ,"
-        word = values[~numbers].iloc[0]
-        return (
-            f"holds {_short.repr(word)} among numbers",
-            f"read it as a missing value with --missing {shlex.quote(word)[:40]}",
-        )
-    if is_float_dtype(column) and (infinite := np.flatnonzero(np.isinf(column))).size:
-        return (
-            f"is {column[infinite[0]]} in row {infinite[0] + 1}",
-            "write infinite values as missing (row 1 is the first sample with a class)",
-        )
-    return None
-
-
 def to_labels(column: pd.Series[Any]) -> NDArray[Any]:
     """Return labels as int64 if all are whole numbers, else as text, without merging any."""
-    values = column.convert_dtypes()
+    with np.errstate(invalid="ignore"):  # infinite values are no whole numbers
+        values = column.convert_dtypes()
     texts = values.astype(object).map(str)
     several = texts.nunique()
-    if is_float_dtype(values):
+    if types.is_float_dtype(values):
         found = f"holds {column[(column % 1 != 0).to_numpy()].iloc[0]}"
     elif re.search("[\0\ud800-\udfff]", "".join(texts)):
         found = "holds NUL characters or lone surrogates"
     elif several > max(LISTED, len(texts) / 3):
         found = f"has {several} different values in {len(texts)} samples"
     else:
-        whole = is_integer_dtype(values) and values.max() < 2**63
+        whole = types.is_integer_dtype(values) and values.max() < 2**63
         return values.to_numpy(np.int64) if whole else texts.to_numpy(str)
     raise ValueError(
         f"--target {_short.repr(column.name)} {found}, but classes must be text or whole numbers "
@@ -315,22 +315,26 @@ def to_labels(column: pd.Series[Any]) -> NDArray[Any]:
     )
 
 
+def constant_columns(X: pd.DataFrame) -> str:
+    """List the features of one value; a missing category is a value, a missing number is none."""
+    constant = [x for x in X.columns if X[x].nunique(dropna=X[x].dtype != object) == 1]
+    return listing(str(x).removesuffix(IN_DAYS) for x in constant)
+
+
 # -- numbers ---------------------------------------------------------------------------------------
 
 
 def make_encoder() -> ColumnTransformer:
-    """Return an encoder of columns: dates as days, and categories one-hot with rare ones merged.
+    """Return an encoder of text as categories, one-hot with rare ones merged.
 
-    A missing number or date stays NaN. A missing category is a category.
+    A missing number stays NaN. A missing category is a category.
     """
-    days = FunctionTransformer(to_days, feature_names_out=_in_days)
-    named = SimpleImputer(strategy="constant", fill_value="missing")
     one_hot = OneHotEncoder(
         handle_unknown="infrequent_if_exist", max_categories=LISTED, sparse_output=False
     )
+    named = SimpleImputer(strategy="constant", fill_value="missing")
     return make_column_transformer(
         ("passthrough", make_column_selector(dtype_include="number")),
-        (days, make_column_selector(dtype_include="datetime")),
         (make_pipeline(named, one_hot), make_column_selector(dtype_include=object)),
         verbose_feature_names_out=False,
     )
@@ -339,11 +343,17 @@ def make_encoder() -> ColumnTransformer:
 # -- words -----------------------------------------------------------------------------------------
 
 
-def _asked(option: str, name: str | None, what: str) -> str:
-    what = f"an {what}" if what == "array" else f"a {what}"
+def _check_name(
+    option: str, name: str | None, names: Collection[str], there: str, what: str = "a column"
+) -> None:
+    if name in names:
+        return
     if name is None:
-        return f"--{option} is missing: name {what}"
-    return f"--{option} {name!r} is not {what}"
+        raise UnusableError(f"--{option} is missing: name {what}; {there}.")
+    folded = {str(x).lower(): str(x) for x in names}
+    close = get_close_matches(name.strip().lower(), folded, 1)
+    hint = f" (did you mean {_short.repr(folded[close[0]])}?)" if close else ""
+    raise UnusableError(f"--{option} {name!r} is not {what}{hint}; {there}.")
 
 
 def listing(names: Iterable[Any], show: Callable[[str], str] = _short.repr, by: str = ", ") -> str:

@@ -24,7 +24,7 @@ QUICK = ["--max-epochs", "2", "--n-components", "4"]
 FIGURES = [
     "explained_variance",
     "active_dimensions",
-    "dead_dimensions",
+    "unused_dimensions",
     "class_consistency",
     "class_sharing",
     "nonglobal_contrast",
@@ -177,9 +177,19 @@ def test_out_holds_the_table_the_roles_and_the_page(write, tmp_path, capsys, els
     roles = pd.read_csv(out / "roles.csv", keep_default_na=False)
     assert roles.columns.tolist() == ["dimension", "role", "classes", "specificity", "density"]
     assert roles["dimension"].tolist() == [0, 1, 2, 3]
-    assert set(roles["role"]) <= set(ROLES)
+    assert set(roles["role"]) <= {*ROLES, "unused"} - {"dead"}
     named = {label for classes in roles["classes"] for label in classes.split(";") if label}
     assert named <= {"iris", "lily", "rose"}
+
+
+def test_what_is_printed_and_written_says_unused_and_not_dead(write, tmp_path, capsys):
+    argv = ["--data", write(flowers()), "--target", "kind", "--out", str(tmp_path)]
+    assert main([*argv, "--n-components", "32", "--max-epochs", "2"]) == 0
+    roles, table = (pd.read_csv(tmp_path / f"{name}.csv") for name in ("roles", "table"))
+    n_unused = table.set_index("system").loc["ClassVSC", "unused_dimensions"]
+    assert (roles["role"] == "unused").sum() == n_unused > 0
+    out, err = capsys.readouterr()
+    assert "unused" in out and "dead" not in out + err
 
 
 def test_csv_parquet_and_npz_give_the_same_table(tmp_path):
@@ -469,7 +479,7 @@ def test_folder(refused, tmp_path):
 
 def test_unknown_extension(refused, tmp_path):
     err = refused("--data", str(tmp_path / "a.xlsx"), "--target", "y")
-    assert "'.xlsx'" in err and "'.csv', '.tsv', '.parquet', '.npz'" in err
+    assert "'.xlsx'" in err and "'.csv', '.tsv', '.txt', '.parquet', '.npz'" in err
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet", "npz"])
@@ -541,9 +551,7 @@ SOUND = zipped(X=array("(60, 2)"), y=array("(60,)"))
         ("a.csv.gz", b"x,y\n1,2\n", "gzip"),
         ("a.csv.zip", encrypted(zipped(a=b"x,y\n")), "encrypted"),
         ("a.csv.zip", zipped(a=b"x,y\n", b=b""), "Multiple files"),
-        ("a.csv", b"x;y\n1,5;a\n", "';': add --sep ';' --decimal ,"),
-        ("a.csv", b"x\ty\n1,5\ta\n", r"'\t': add --sep '\t' --decimal ,"),
-        ("a.tsv", b"x,y\n1.5,a\n", "',': add --sep ','"),
+        ("a.csv", b"x\ty\n1,5\ta\n", "--decimal ,"),
         ("a.csv", b'"x","y"\n"1,5",a\n', "--decimal ,"),
     ],
 )
@@ -590,6 +598,14 @@ def test_options_of_files_need_a_file(option, refused):
     assert f"--{option} needs a file: name it with --data" in refused(f"--{option}", "y")
 
 
+@pytest.mark.parametrize("suffix", ["npz", "parquet"])
+def test_options_of_text_need_text(suffix, refused, tmp_path):
+    path = tmp_path / f"a.{suffix}"
+    path.touch()
+    err = refused("--data", str(path), "--target", "y", "--sep", ";", "--missing", "?")
+    assert f"{path} is not text, so that --sep, --missing cannot apply" in err
+
+
 def test_many_columns_are_not_all_listed(refused, write):
     wide = pd.DataFrame(np.zeros((2, 50)), columns=[f"c{j}" for j in range(50)])
     err = refused("--data", write(wide), "--target", "y")
@@ -604,12 +620,12 @@ def test_all_columns_that_cannot_be_used_are_named_at_once(refused, write):
     table.loc[[5, 6], "length"] = np.inf
     err = refused("--data", write(table), "--target", "kind")
     for words in [
-        "identifier, not a measurement: 'name', 'row';",
-        "column 'length' is inf in row 6",
-        "column 'gap' holds no value",
-        "column 'price' holds '1,5'",
-        "column 'rate' holds '?' among numbers",
-        "--drop name --drop row --drop length --drop price --drop gap --drop rate;",
+        "'name', 'row' (an index or identifier, not a measurement)",
+        "'length' (inf in row 6)",
+        "'gap' (no value)",
+        "'price' ('1,5' reads neither as a number nor as a date)",
+        "'rate' ('?' reads neither as a number nor as a date)",
+        "--drop length --drop name --drop row --drop price --drop gap --drop rate;",
         "--keep NAME",
         "--decimal ,",
         "--missing '?'",
@@ -627,6 +643,118 @@ def test_messages_are_short_whatever_the_names(refused, write):
     table = pd.DataFrame({name: [f"{'y' * 1000}{i}" for i in range(60)] for name in names})
     err = refused("--data", write(table.assign(kind="a")), "--target", "kind")
     assert "has columns that cannot be used" in err and len(err) < 1e4 / 4
+
+
+# -- what newcomers bring --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("a.csv", {"sep": ";", "decimal": ","}),
+        ("a.csv", {"sep": ";"}),
+        ("a.csv", {"sep": ";", "decimal": ",", "encoding": "utf-8-sig"}),
+        ("a.csv", {"sep": "\t"}),
+        ("a.tsv", {"sep": ","}),
+        ("a.csv", {"sep": "|"}),
+        ("a.csv", {"sep": "\t", "encoding": "utf-16"}),
+        ("a.txt", {"sep": "\t", "encoding": "utf-16-le"}),
+        ("a.tsv.gz", {"sep": "\t"}),
+    ],
+)
+def test_the_first_line_and_the_mark_of_utf_16_say_how_to_read_text(name, options, tmp_path):
+    table = flowers()
+    if options.get("encoding") == "utf-16-le":
+        table = table.rename(columns={"length": "\ufefflength"})
+    table.to_csv(tmp_path / name, index=False, **options)
+    assert load(tmp_path / name, "kind")[0].equals(flowers()[["length", "width"]])
+
+
+def test_what_the_first_line_says_can_be_overruled(write):
+    path = write("a;b,kind\n1;5,x\n2;5,y\n")
+    assert load(path, "kind", "--sep=,", "--decimal=;")[0]["a;b"].tolist() == [1.5, 2.5]
+
+
+def test_spaces_around_names_and_empty_columns_at_the_end_do_not_matter(write):
+    X, y = load(write('"the ""long"" one", wi dth , kind,,\n1.5, 2,a,,\n2.5, 3,b,,\n'), "kind")
+    assert X.columns.tolist() == ['the "long" one', "wi dth"] and y.tolist() == ["a", "b"]
+    assert X["wi dth"].tolist() == [2, 3]
+
+
+def test_two_columns_of_one_name_are_refused(refused, write):
+    err = refused("--data", write("x,kind,kind\n1.5,a,a\n"), "--target", "kind")
+    assert "several columns of one name, 'kind': rename them" in err
+
+
+@pytest.mark.parametrize(
+    ("option", "name"), [("target", "kid"), ("target", "Kind "), ("drop", "kimd"), ("keep", "KIND")]
+)
+def test_a_name_that_is_nearly_right_is_told_before_all_else(option, name, refused, write):
+    path = write(flowers().assign(id=range(60)))
+    target = [] if option == "target" else ["--target", "length"]
+    err = refused("--data", path, *target, f"--{option}", name)
+    assert f"--{option} {name!r} is not a column (did you mean 'kind'?)" in err
+
+
+@pytest.mark.parametrize("text", ["0.5,1.25,iris\n0.5,1.5,lily\n", "x y\n1 a\n"])
+def test_a_file_without_names_is_told_to_need_them(text, refused, write):
+    err = refused("--data", write(text), "--target", "kind")
+    assert "first line must name the columns" in err and "--sep C" in err
+
+
+@pytest.mark.parametrize("form", ["{:.1f} %", "${:.2f}", "{:,.2f}", "1.{:07.3f}"])
+def test_numbers_that_are_not_written_as_such_are_no_identifiers(form, refused, write):
+    texts = [form.format(1234.5 + 17 * i) for i in range(60)]
+    err = refused("--data", write(flowers().assign(cost=texts)), "--target", "kind")
+    assert f"'cost' ({texts[0]!r} reads neither" in err and "numbers without thousands" in err
+    assert "identifier" not in err and "--drop cost" in err
+
+
+@pytest.mark.parametrize(
+    ("cell", "words"),
+    [
+        ("1.234", "'1.234' reads neither as a number nor as a date"),
+        ("1.234,5", "write numbers without thousands separator"),
+        ("n/k", "with --missing n/k"),
+    ],
+)
+def test_beside_decimal_commas_a_dot_is_not_taken_for_one(cell, words, refused, tmp_path):
+    path = tmp_path / "a.csv"
+    table = flowers().assign(price=flowers()["length"] + 7)
+    table.to_csv(path, sep=";", decimal=",", index=False)
+    head, first, rest = path.read_text().split("\n", 2)
+    path.write_text("\n".join([head, f"{first.rsplit(';', 1)[0]};{cell}", rest]))
+    err = refused("--data", str(path), "--target", "kind")
+    assert words in err and "--decimal ," not in err and "--drop price" in err
+    if cell == "1.234":
+        assert "--decimal . or write thousands without it" in err
+
+
+def test_dates_of_two_formats_are_told(refused, write):
+    days = pd.date_range("2020-02-01", periods=60)
+    texts = np.where(np.arange(60) % 2, days.strftime("%Y-%m-%d"), days.strftime("%d.%m.%Y"))
+    err = refused("--data", write(flowers().assign(day=texts)), "--target", "kind")
+    assert "'day' ('01.02.2020' reads neither" in err and "dates like 2020-12-31" in err
+
+
+def test_constant_columns_are_told_in_one_line(write, capsys):
+    table = flowers().assign(
+        site="A", day="2020-01-01", unit=[1.0, None] * 30, left=["a", None] * 30
+    )
+    assert main(["--data", write(table), "--target", "kind", *QUICK]) == 0
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "constant" in line]
+    assert line.startswith("warning: ") and "--drop" in line
+    assert line.endswith("'site', 'day', 'unit'.")
+
+
+def test_constant_pixels_of_the_digits_are_not_told(capsys):
+    assert main(QUICK) == 0
+    assert "constant" not in capsys.readouterr().err
+
+
+def test_an_unknown_encoding_names_the_option(refused, write):
+    err = refused("--data", write(flowers()), "--target", "kind", "--encoding", "utf16x")
+    assert "unknown encoding: utf16x; name its encoding, as in --encoding latin-1" in err
 
 
 # -- mixed tables ----------------------------------------------------------------------------------
@@ -650,13 +778,12 @@ def test_numbers_stay_dates_are_days_and_text_is_categories(write):
     encoded = make_encoder().set_output(transform="pandas").fit_transform(X)
     days = "seen (days since 1970)"
     colours = [f"colour_{name}" for name in ["blue", "green", "missing", "red"]]
-    assert encoded.columns.tolist() == ["length", "width", "open", days, *colours]
+    assert encoded.columns.tolist() == ["length", "width", days, "open", *colours]
     assert encoded[days].iloc[0] == (pd.Timestamp(mixed()["seen"][0]) - pd.Timestamp(0)).days
     assert (encoded[colours].sum(axis=1) == 1).all()
     assert encoded["colour_missing"].tolist() == mixed()["colour"].drop(8).isna().tolist()
     for name, column in encoded.items():
-        origin = name.removesuffix(" (days since 1970)")
-        gaps = X[origin].isna() if origin in X else np.zeros(N - 1, bool)
+        gaps = X[name].isna() if name in X else np.zeros(N - 1, bool)
         assert column.isna().tolist() == gaps.tolist()
     assert encoded["open"].sum() == mixed()["open"].drop(8).eq(True).sum()
     assert encoded["length"].tolist() == X["length"].tolist()
@@ -690,11 +817,12 @@ def test_categories_that_are_new_or_rare_are_one(write):
         ["1/31/2020", "12/3/2021"],
         ["31/1/2020", "3/12/2021"],
         ["31.1.2020", "3.12.2021"],
+        ["31 Jan 2020", "3 Dec 2021"],
     ],
 )
 def test_dates_are_read_as_they_are_written(dates, write):
     X, _ = load(write(flowers().assign(when=np.resize(dates, N))), "kind")
-    days = X["when"].dt.normalize().unique()
+    days = pd.to_datetime(X["when (days since 1970)"], unit="D").dt.normalize().unique()
     assert [f"{day:%Y-%m-%d}" for day in days] == ["2020-01-31", "2021-12-03"]
 
 
@@ -714,8 +842,9 @@ def test_what_is_no_date_is_none(text, write):
 )
 def test_text_and_dates_that_tell_rows_apart_are_refused_unless_kept(name, values, write, refused):
     path = write(flowers().assign(**{name: values}))
-    assert f"not a measurement: '{name}'" in refused("--data", path, "--target", "kind")
-    assert name in load(path, "kind", "--keep", name)[0]
+    assert f"'{name}' (an index or identifier" in refused("--data", path, "--target", "kind")
+    kept = load(path, "kind", "--keep", name)[0].columns
+    assert kept[-1].removesuffix(" (days since 1970)") == name
 
 
 def test_a_mixed_table_is_compared_and_reported_without_preparation(write, capsys, elsewhere):
@@ -768,7 +897,9 @@ def test_class_with_a_single_sample(refused, write):
 
 def test_single_class(refused, write):
     err = refused("--data", write(flowers().assign(kind="iris")), "--target", "kind")
-    assert "60 samples of 1 classes, 'iris', are too few" in err
+    assert (
+        "60 samples of 1 class, 'iris', are too few to hold out 30 %: all are of one class" in err
+    )
 
 
 @pytest.mark.parametrize("n", [6, 24])
@@ -798,6 +929,8 @@ def test_out_that_cannot_be_written_is_refused_before_the_work(refused, write, t
         ["--seed", "x"],
         ["--n-components", "0"],
         ["--max-epochs", "0"],
+        ["--sep", ", "],
+        ["--decimal", ""],
         ["--what"],
     ],
 )
@@ -829,7 +962,7 @@ X, Y = np.zeros((4, 2)), np.array([0, 0, 1, 1])
         ({"X": X, "y": Y[:3]}, ["X (4, 2), y (3,)", "a row for each label"]),
         ({"X": X, "y": Y.astype(object)}, ["labels.astype(str)"]),
         ({"X": X.astype(str), "y": Y}, ["found 0", "real numbers"]),
-        ({"X": X * np.nan, "y": Y}, ["column 'X[:, 0]' holds no value"]),
+        ({"X": X * np.nan, "y": Y}, ["'X[:, 0]', 'X[:, 1]' (no value)"]),
     ],
 )
 def test_archives_that_cannot_be_used(arrays, words, refused, tmp_path):
