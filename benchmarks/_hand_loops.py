@@ -34,7 +34,7 @@ class PlainLoop:
     ) -> None:
         dataset = TensorDataset(torch.from_numpy(X), torch.from_numpy(y))
         self.loader = DataLoader(dataset, batch_size=recipe.batch_size, shuffle=True)
-        n_steps = n_epochs * len(self.loader)
+        self.n_epochs, n_steps = n_epochs, n_epochs * len(self.loader)
         self.net, self.loss = plain.ReferenceNet(recipe), plain.ReferenceLoss(recipe, n_steps)
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=learning_rate)
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(
@@ -53,6 +53,12 @@ class PlainLoop:
             self.scheduler.step()
             total += loss.item() * len(x)
         self.losses.append(total / len(self.loader.dataset))
+
+    def train(self) -> PlainLoop:
+        """Train to the end."""
+        for _ in range(self.n_epochs):
+            self.epoch()
+        return self
 
     def transform(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return codes: the means of the active slabs."""

@@ -26,8 +26,7 @@ import _hand_loops as hand
 import numpy as np
 import torch
 from _common import Row, Split, spread
-from _harness import epoch_of, in_own_process, interleave, timed
-from numpy.typing import NDArray
+from _harness import epoch_of, in_own_process, interleave, ratios
 from reference_loss import Recipe, ReferenceNet, make_data
 from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 from sklearn.decomposition import NMF, MiniBatchDictionaryLearning
@@ -49,134 +48,114 @@ BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 Rows = Mapping[str, Mapping[str, Row]]  # by section and name
 
 
-def rows_of(
-    systems: Mapping[str, Callable[[], Any]], repeats: int, each: float = 1.0, unit: float = 1e3
-) -> list[Row]:
+def in_turn(
+    systems: Mapping[str, Callable[[], Any]], repeats: int, each: float = 1.0
+) -> dict[str, Row]:
     """Time systems in turn, in milliseconds a step, or what `each` counts."""
-    timings = interleave(systems, repeats)
-    return [
-        {"name": name} | {k: (unit / each * np.array(v)).tolist() for k, v in timing.items()}
-        for name, timing in timings.items()
-    ]
+    return {
+        name: {clock: (1e3 / each * np.array(s)).tolist() for clock, s in seconds.items()}
+        for name, seconds in interleave(systems, repeats).items()
+    }
+
+
+def model_and_data(n_samples: int, **recipe: Any) -> tuple[Any, Any, Any]:
+    """Return an estimator of this recipe, and samples and labels of its sizes."""
+    size = Recipe(**recipe)
+    return size.estimator(), *make_data(n_samples, size.n_features, size.n_classes)
 
 
 # -- sections ----------------------------------------------------------------------------------
 
 
-def load_split(task: Row, n_train: int) -> Split:
-    """Return Fashion-MNIST, or data of its shape where it is not at hand."""
-    n_test = 2000 if task["quick"] else 10_000
-    try:
-        return common.load_images("Fashion-MNIST", task["data_dir"], n_train, n_test)
-    except (OSError, ValueError) as error:
-        print(f"generated data instead of Fashion-MNIST: {error}")
-    X, y = make_data(n_train + n_test, IMAGES.n_features, IMAGES.n_classes)
-    return Split(X[:n_train], X[n_train:], y[:n_train], y[n_train:])
-
-
-def quality(task: Row) -> list[Row]:
+def quality(task: Row) -> dict[str, Row]:
     """Time fits to the end, each at its own defaults, and score the codes of held-out samples."""
-    rows = []
-    for name in [*TABLES, "Fashion-MNIST"]:
-        if name in TABLES:
-            X, y = TABLES[name](return_X_y=True)
-            X = minmax_scale(X).astype(np.float32)
-            parts = train_test_split(X, y, test_size=0.3, stratify=y, random_state=0)
-            split = Split(*parts)
-        else:
-            split = load_split(task, 1000 if task["quick"] else 10_000)
-        rows += [row | {"name": f"{name}: {row['name']}"} for row in compared(split, task)]
-    return rows
+    splits = {}
+    for name, load in TABLES.items():
+        X, y = load(return_X_y=True)
+        X = minmax_scale(X).astype(np.float32)
+        parts = train_test_split(X, y, test_size=0.3, stratify=y, random_state=0)
+        splits[name] = Split(*parts)
+    splits["Fashion-MNIST"] = common.load_images(*task["images"], 1000 if task["quick"] else 10_000)
+    return {
+        f"{name}: {system}": row
+        for name, split in splits.items()
+        for system, row in compared(split, task).items()
+    }
 
 
-def compared(split: Split, task: Row) -> list[Row]:
+def compared(split: Split, task: Row) -> dict[str, Row]:
     """Fit all systems to one data set, in turn; the hand loop as long as the default trains."""
     X, X_test, y, y_test = split
     default = ClassVSCTransformer(random_state=0)
     if task["quick"]:
         default.set_params(max_epochs=5)
     d, n_classes = default.n_components, len(np.unique(y))
-    n_epochs = default.fit(X, y).n_iter_
-    recipe = Recipe(X.shape[1], 256, d, n_classes, default.batch_size)
+    loop_of = Recipe(X.shape[1], 256, d, n_classes, default.batch_size), X, y
+    training = default.fit(X, y).n_iter_, default.learning_rate
     k = min(d, *X.shape)  # others have no more dimensions than features
-    makers: dict[str, Callable[[], Any]] = {
-        "ClassVSCTransformer()": lambda: default,
-        "plain hand loop": lambda: HandLoop(recipe, n_epochs, default.learning_rate),
-        "NMF": lambda: NMF(k, random_state=0),
-        "MiniBatchDictionaryLearning": lambda: MiniBatchDictionaryLearning(k, **OMP),
-        "FactorAnalysis": lambda: common.DecodingFactorAnalysis(k, random_state=0),
+    fits: dict[str, Callable[[], Any]] = {
+        "ClassVSCTransformer()": lambda: default.fit(X, y),
+        "plain hand loop": lambda: hand.PlainLoop(*loop_of, *training).train(),
+        "NMF": lambda: NMF(k, random_state=0).fit(X),
+        "MiniBatchDictionaryLearning": lambda: MiniBatchDictionaryLearning(k, **OMP).fit(X),
+        "FactorAnalysis": lambda: common.DecodingFactorAnalysis(k, random_state=0).fit(X),
     }
     if task["extra"]:
         from bench_systems import LabelConsistentDictionary
 
-        makers["dictlearn"] = lambda: LabelConsistentDictionary(k, random_state=0)
-    rows = {name: {"name": name, "fit, s": []} for name in makers}
+        fits["dictlearn"] = lambda: LabelConsistentDictionary(k, random_state=0).fit(X, y)
+    rows: dict[str, Row] = {name: {"fit, s": []} for name in fits}
     for i in range(1 if task["quick"] else 3):
-        for name in list(makers)[:: -1 if i % 2 else 1]:
+        for name in list(fits)[:: -1 if i % 2 else 1]:
             if i and name == "dictlearn":
                 continue  # minutes each
-            row, model = rows[name], makers[name]()
-            row["fit, s"].append(timed(lambda m=model: m.fit(X, y))[0])
+            with common.Stopwatch() as watch:
+                model = fits[name]()
+            rows[name]["fit, s"].append(watch.seconds)
             Z, Z_test = (model.transform(A)[:5000] for A in (X, X_test))
-            row["accuracy"] = common.linear_accuracy(Z, y[:5000], Z_test, y_test[:5000])
-            row["explained variance"] = common.explained_variance(model, X_test)
-    return list(rows.values())
-
-
-class HandLoop:
-    """The plain loop as an estimator."""
-
-    def __init__(self, recipe: Recipe, n_epochs: int, learning_rate: float) -> None:
-        self.recipe, self.n_epochs, self.learning_rate = recipe, n_epochs, learning_rate
-
-    def fit(self, X: NDArray[np.float32], y: NDArray[np.int64]) -> None:
-        """Train to the end."""
-        loop = hand.PlainLoop(self.recipe, X, y, self.n_epochs, self.learning_rate)
-        for _ in range(self.n_epochs):
-            loop.epoch()
-        self.transform, self.inverse_transform = loop.transform, loop.inverse_transform
-
-
-def fit(task: Row, objective: str = "balanced") -> list[Row]:
-    """Time an epoch of the package and of the hand loops."""
-    recipe = IMAGES._replace(objective=objective)
-    X, y = make_data(task["n_samples"], recipe.n_features, recipe.n_classes)
-    epochs, n_steps = task["repeats"] + 1, -(-len(X) // recipe.batch_size)
-    loops = {"plain loop": hand.PlainLoop, "best loop": hand.LeanLoop}
-    built = {name: loop(recipe, X, y, epochs) for name, loop in loops.items()}
-    systems = {"package": epoch_of(recipe.estimator(), X, y)}
-    systems |= {name: loop.epoch for name, loop in built.items()}
-    rows = rows_of(systems, task["repeats"], n_steps)
-    assert all(np.isfinite(loop.losses).all() for loop in built.values())
+            rows[name]["accuracy"] = common.linear_accuracy(Z, y[:5000], Z_test, y_test[:5000])
+            rows[name]["explained variance"] = common.explained_variance(model, X_test)
     return rows
 
 
-def bfloat16(task: Row) -> list[Row]:
+def fit(task: Row, objective: str = "balanced") -> dict[str, Row]:
+    """Time an epoch of the package and of the hand loops."""
+    recipe, repeats = IMAGES._replace(objective=objective), task["repeats"]
+    model, X, y = model_and_data(task["n_samples"], **recipe._asdict())
+    plain, best = (loop(recipe, X, y, repeats + 1) for loop in (hand.PlainLoop, hand.LeanLoop))
+    systems = {"plain loop": plain.epoch, "best loop": best.epoch}
+    n_steps = -(-len(X) // recipe.batch_size)
+    rows = in_turn({"package": epoch_of(model, X, y)} | systems, repeats, n_steps)
+    assert np.isfinite(plain.losses + best.losses).all()
+    return rows
+
+
+def bfloat16(task: Row) -> dict[str, Row]:
     """Time an epoch in bfloat16 and in float32, and compare what a fit reaches."""
     info = Path("/proc/cpuinfo")
     if not BFLOAT16_FLAGS & set(info.read_text().split() if info.exists() else ()):
-        return []
-    X, y = make_data(task["n_samples"], IMAGES.n_features, IMAGES.n_classes)
+        return {}
+    _, X, y = model_and_data(task["n_samples"], **IMAGES._asdict())
     both = {"float32": "cpu", "bfloat16": "cpu+bfloat16"}
     systems = {name: epoch_of(IMAGES.estimator(device=at), X, y) for name, at in both.items()}
-    rows = rows_of(systems, task["repeats"], -(-len(X) // IMAGES.batch_size))
+    rows = in_turn(systems, task["repeats"], -(-len(X) // IMAGES.batch_size))
     n_train, epochs = (5000, 2) if task["quick"] else (20_000, 10)
-    split = load_split(task, n_train)
-    for row in rows:
-        estimator = IMAGES.estimator(device=both[row["name"]], max_epochs=epochs)
+    split = common.load_images(*task["images"], n_train)
+    for name, row in rows.items():
+        estimator = IMAGES.estimator(device=both[name], max_epochs=epochs)
         Z = estimator.fit(split.X_train, split.y_train).transform(split.X_test)
         row["explained variance"] = common.explained_variance(estimator, split.X_test)
         row["class consistency"] = class_consistency_score(Z, split.y_test)
     return rows
 
 
-def transform(task: Row) -> list[Row]:
+def transform(task: Row) -> dict[str, Row]:
     """Time `transform`, the bare forward pass, and sparse coding by orthogonal matching pursuit."""
-    X, y = make_data(task["n_samples"], IMAGES.n_features, IMAGES.n_classes)
-    few = X[:2000]  # of what is slow; its time is linear in the rows
-    model = IMAGES.estimator(max_epochs=1).fit(X[:5120], y[:5120])
+    model, X, y = model_and_data(task["n_samples"], **IMAGES._asdict())
+    model.set_params(max_epochs=1).fit(X[:5120], y[:5120])
     encoder = ReferenceNet(IMAGES).encoder.eval()
     x, Z = torch.from_numpy(X), torch.empty(len(X), 3 * IMAGES.n_components)
+    few = X[:2000]  # of what is slow; its time is linear in the rows
     omp = MiniBatchDictionaryLearning(IMAGES.n_components, max_iter=2, **OMP).fit(few)
 
     def forward() -> None:
@@ -184,58 +163,50 @@ def transform(task: Row) -> list[Row]:
             for start in range(0, len(x), 1024):
                 Z[start : start + 1024] = encoder(x[start : start + 1024])
 
-    systems: dict[str, Callable[[], Any]] = {
-        "package": lambda: model.transform(X),
-        "forward pass": forward,
-        "OMP": lambda: omp.transform(few),
-    }
-    rows = rows_of(systems, task["repeats"], len(X) / 1000)
-    rows[-1] |= {k: [t * len(X) / len(few) for t in rows[-1][k]] for k in ("wall", "cpu")}
+    systems = {"package": lambda: model.transform(X), "forward pass": forward}
+    rows = in_turn(systems | {"OMP": lambda: omp.transform(few)}, task["repeats"], len(X) / 1000)
+    rows["OMP"] = {clock: [t * len(X) / len(few) for t in ts] for clock, ts in rows["OMP"].items()}
     return rows
 
 
-def growth(task: Row) -> list[Row]:
+def growth(task: Row) -> dict[str, Row]:
     """Time an epoch and measure the memory while one number doubles and the others stay."""
-    rows, start = [], SMALL._asdict() | {"n_samples": 2048}
+    rows, start = {}, SMALL._asdict() | {"n_samples": 2048}
     for axis, field in AXES.items():
         doubled = [start[field] * 2**k for k in range(2 if task["quick"] else 5)]
-        sizes = {str(size): start | {field: size} for size in doubled}
-        systems = {}
-        for name, size in sizes.items():
-            n = size["n_samples"]
-            recipe = Recipe(**{k: v for k, v in size.items() if k != "n_samples"})
-            data = make_data(n, recipe.n_features, recipe.n_classes)
-            systems[name] = epoch_of(recipe.estimator(), *data)
-        for row in rows_of(systems, task["repeats"]):
-            size = sizes[row["name"]]
-            found = in_own_process(memory_of_fit, threads=task["threads"], **size)
-            rows.append(row | {"name": f"{row['name']} {axis}", "MB": found["together"]})
+        sizes = {f"{size} {axis}": start | {field: size} for size in doubled}
+        systems = {name: epoch_of(*model_and_data(**size)) for name, size in sizes.items()}
+        for name, row in in_turn(systems, task["repeats"]).items():
+            found = in_own_process(memory_of_fit, threads=task["threads"], **sizes[name])
+            rows[name] = row | {"MB": found["together"]}
     return rows
 
 
-def memory(task: Row) -> list[Row]:
+def memory(task: Row) -> dict[str, Row]:
     """Measure the memory of a fit beyond the data."""
     size = IMAGES._asdict() | {"n_samples": task["n_samples"]}
     found = in_own_process(memory_of_fit, threads=task["threads"], **size)
-    return [{"name": name, "MB": value} for name, value in found.items()]
+    return {name: {"MB": value} for name, value in found.items()}
 
 
 def memory_of_fit(n_samples: int, **recipe: Any) -> Row:
-    """Fit one epoch; return what was allocated exactly, in MB.
+    """Fit one epoch in this process, which then ends; return what was allocated exactly, in MB.
 
     It is in torch's own record and NumPy's (`tracemalloc`), each of a fit of its own. Their peaks
     need not coincide, so that the sum is an upper bound.
     """
-    size = Recipe(**recipe)
-    model = size.estimator(max_epochs=1)
-    tiny = make_data(64, size.n_features, min(size.n_classes, 32))
-    size._replace(n_hidden=8, n_components=8).estimator(max_epochs=2).fit(*tiny)  # all imports
-    X, y = make_data(n_samples, size.n_features, size.n_classes)
-
-    tensors, arrays = torch_peak(lambda: model.fit(X, y)), numpy_peak(lambda: model.fit(X, y))
+    tiny = recipe | {"n_hidden": 8, "n_components": 8, "n_classes": min(recipe["n_classes"], 32)}
+    model, X, y = model_and_data(64, **tiny)
+    model.set_params(max_epochs=2).fit(X, y)  # all imports
+    model, X, y = model_and_data(n_samples, **recipe)
+    model.set_params(max_epochs=1)
+    tensors = torch_peak(lambda: model.fit(X, y))
+    tracemalloc.start()
+    model.fit(X, y)
+    arrays = tracemalloc.get_traced_memory()[1]
     found = {
         "data": X.nbytes,
-        "4 batches": 4 * 4 * size.batch_size * size.n_features,
+        "4 batches": 4 * 4 * model.batch_size * X.shape[1],
         "4 models": 4 * 4 * sum(p.numel() for p in model.module_.parameters()),
         "tensors at their peak": tensors,
         "arrays and objects at their peak": arrays,
@@ -256,21 +227,11 @@ def torch_peak(work: Callable[[], Any]) -> int:
     return int(np.cumsum(changes).max())
 
 
-def numpy_peak(work: Callable[[], Any]) -> int:
-    """Return the most bytes that arrays and Python's objects had at one time."""
-    tracemalloc.start()
-    try:
-        work()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-
-
 class Section(NamedTuple):
     """What is timed: its heading, the work, and the system that the others are compared with."""
 
     heading: str
-    work: Callable[[Row], list[Row]]
+    work: Callable[[Row], dict[str, Row]]
     against: Sequence[str] = ()
 
 
@@ -290,16 +251,18 @@ SECTIONS = {
 
 def ratio(section: str, a: str, b: str) -> Callable[[Rows], Any]:
     """Return how many times as long `a` took as `b`, in each round."""
-    return lambda rows: np.divide(rows[section][a]["wall"], rows[section][b]["wall"])
+    return lambda rows: ratios(rows[section], a, b)
 
 
 def slope(axis: str, field: str) -> Callable[[Rows], Any]:
     """Return the slope of a number that doubles, in logarithms."""
 
     def figure(rows: Rows) -> Any:
-        found = [row for name, row in rows["growth"].items() if name.endswith(axis)]
-        sizes = [int(row["name"].split()[0]) for row in found]
-        return np.polyfit(*np.log([sizes, [np.median(row[field]) for row in found]]), 1)[:1]
+        found = {name: row for name, row in rows["growth"].items() if name.endswith(axis)}
+        sizes = [int(name.split()[0]) for name in found]
+        return np.polyfit(*np.log([sizes, [np.median(row[field]) for row in found.values()]]), 1)[
+            :1
+        ]
 
     return figure
 
@@ -307,7 +270,7 @@ def slope(axis: str, field: str) -> Callable[[Rows], Any]:
 def memory_share(rows: Rows) -> Any:
     """Return the memory of a fit over what it may be."""
     MB = {name: row["MB"] for name, row in rows["memory"].items()}
-    return np.array([MB["together"] / (MB["4 batches"] + MB["4 models"])])
+    return [MB["together"] / (MB["4 batches"] + MB["4 models"])]
 
 
 class Target(NamedTuple):
@@ -348,22 +311,21 @@ TARGETS = [
 # -- the page ----------------------------------------------------------------------------------
 
 
-def table(rows: Sequence[Row], against: Sequence[str]) -> str:
+def table(rows: Mapping[str, Row], against: Sequence[str]) -> str:
     """Write the times of each system and their ratios to some, or whatever figures rows have."""
-    by_name, body = {row["name"]: row for row in rows}, []
-    heads = {k: None for row in rows for k in row if k not in ("name", "wall", "cpu")}
-    for row in rows:
-        cells = [row["name"]]
+    lines: dict[str, Row] = {}
+    for name, row in rows.items():
+        lines[name] = {}
         if "wall" in row:
-            cells.append(spread(row["wall"], "{:.3g}"))
-            cells.append(f"{sum(row['cpu']) / sum(row['wall']):.2f}")
-            cells += [spread(np.divide(row["wall"], by_name[name]["wall"])) for name in against]
-        for head in heads:
-            cell = row.get(head, "-")
-            cells.append(spread(cell, "{:.3g}") if isinstance(cell, list) else cell)
-        body.append([cell if isinstance(cell, str) else f"{cell:.4g}" for cell in cells])
-    timed_ = ["time", "CPU / wall", *(f"/ {name}" for name in against)]
-    return common.markdown_table(["", *(timed_ if "wall" in rows[0] else []), *heads], body)
+            lines[name]["time"] = spread(row["wall"], "{:.3g}")
+            lines[name]["CPU / wall"] = f"{sum(row['cpu']) / sum(row['wall']):.2f}"
+            lines[name] |= {f"/ {other}": spread(ratios(rows, name, other)) for other in against}
+        for head in [head for head in row if head not in ("wall", "cpu")]:
+            values = row[head] if isinstance(row[head], list) else [row[head]]
+            lines[name][head] = spread(values, "{:.4g}")
+    heads = list(dict.fromkeys(head for line in lines.values() for head in line))
+    body = [[name, *(line.get(head, "-") for head in heads)] for name, line in lines.items()]
+    return common.markdown_table(["", *heads], body)
 
 
 def same_mathematics() -> str:
@@ -389,20 +351,21 @@ def run(task: Row) -> Row:
 def main() -> int:
     """Measure what is missing, then write the page."""
     arguments = common.command_line(__doc__, "threads", "data_dir", "extra", repeats=(3, 7))
-    common_ = {name: getattr(arguments, name) for name in ("quick", "repeats", "threads", "extra")}
-    common_ |= {"n_samples": 4096 if arguments.quick else 60_000, "data_dir": arguments.data_dir}
-    tasks = [{"section": name} | common_ for name in SECTIONS]
+    options = {name: getattr(arguments, name) for name in ("quick", "repeats", "threads", "extra")}
+    options |= {"n_samples": 4096 if arguments.quick else 60_000}
+    options |= {"images": ("Fashion-MNIST", arguments.data_dir)}
+    tasks = [{"section": name} | options for name in SECTIONS]
     checked = same_mathematics()
-    rows, ok = common.run_tasks(arguments, "bench_speed", ["section", "threads"], tasks, run)
-    rows = common.of(rows, threads=arguments.threads)
-    known = {row["section"]: {r["name"]: r for r in row["rows"]} for row in rows}
-    cells = (target.cells(known) for target in TARGETS)
+    runs, ok = common.run_tasks(arguments, "bench_speed", ["section", "threads"], tasks, run)
+    runs = common.of(runs, threads=arguments.threads)
+    rows = {run["section"]: run["rows"] for run in runs}
+    cells = (target.cells(rows) for target in TARGETS)
     targets = common.markdown_table(["work", "target", "figure", "met"], cells)
-    parts = [checked, common.load_text(rows), "## What it must show", targets]
+    parts = [checked, common.load_text(runs), "## What it must show", targets]
     for name, section in SECTIONS.items():
-        if known.get(name):
-            parts += [f"## {section.heading}", table(list(known[name].values()), section.against)]
-    common.write_page(arguments, "speed", parts, rows)
+        if rows.get(name):
+            parts += [f"## {section.heading}", table(rows[name], section.against)]
+    common.write_page(arguments, "speed", parts, runs)
     return 0 if ok else 1
 
 
