@@ -31,7 +31,6 @@ import _common as common
 import joblib
 import matplotlib as mpl
 import numpy as np
-import pandas as pd
 from _common import Column, Row, Split, columns
 from _sets import FACTORS
 from matplotlib import pyplot as plt
@@ -55,7 +54,8 @@ PICTURED_SEED = 0
 FACTOR_SEED = 300  # of the generated set: no constant of the package was tuned on it
 ROLES = ("global", "shared", "class-specific")
 FASHION = "T-shirt,trouser,pullover,dress,coat,sandal,shirt,sneaker,bag,ankle boot".split(",")
-FOOTWEAR, UPPER_BODY = {5, 7, 9}, {0, 2, 4, 6}
+CATEGORIES = {"footwear": [{5, 7, 9}], "upper_body": [{0, 2, 4, 6}]}
+CATEGORIES["both"] = CATEGORIES["footwear"] + CATEGORIES["upper_body"]
 
 
 class Data(NamedTuple):
@@ -140,14 +140,7 @@ SYSTEMS = {
     "beta-tcvae": System("beta-TCVAE, beta 4", VAETransformer, {"total_correlation_weight": 3.0}),
     "vsc": System("VSC", VSCTransformer),
     "vsc-learned": System("VSC, learned prior", VSCTransformer, {"prior": "pseudo_inputs"}),
-    **{
-        f"paper-{weight}": System(
-            f"ClassVSC, paper, lambda {weight}",
-            ClassVSCTransformer,
-            {"objective": "paper", "consistency_weight": weight},
-        )
-        for weight in (1, 3, 10)
-    },
+    "paper-3": System("ClassVSC, paper, lambda 3", ClassVSCTransformer, {"objective": "paper"}),
     "pca": System("PCA", PCA),
     "nmf": System("NMF", NMF, {"init": "nndsvda"}),
     "dictionary": System(
@@ -200,9 +193,8 @@ def run(task: Row) -> Row:
     n_components = DATASETS[task["dataset"]].n_components
     estimator = system.make(n_components, task["epochs"], task["seed"])
     row = common.fit(estimator, split.X_train, y_train)
-    row |= score(estimator, split, task) | {
-        "per_epoch": row["seconds"] / task["epochs"] / system.longer
-    }
+    row["per_epoch"] = row["seconds"] / task["epochs"] / system.longer
+    row |= score(estimator, split, task)
     if isinstance(estimator, SpikeSlabTransformer):
         row["elbo"] = estimator.score(split.X_test)
     if truth is not None:
@@ -226,12 +218,7 @@ def score(estimator: Any, split: Split, task: Row) -> Row:
         "one_dimension": one_dimension,
     }
     if task["dataset"] == "fashion-mnist":
-        groups = {
-            "footwear": [FOOTWEAR],
-            "upper_body": [UPPER_BODY],
-            "both": [FOOTWEAR, UPPER_BODY],
-        }
-        for name, categories in groups.items():
+        for name, categories in CATEGORIES.items():
             test = metrics.category_sharing_test(Z, y, categories, random_state=task["seed"])
             row[f"{name}_p"] = float(test.pvalue)
     return row
@@ -306,17 +293,15 @@ def choose_traversals(
     roles = metrics.dimension_roles(estimator.transform(X), y).set_index("dimension")
     effects = feature_effects(estimator, X, y, max_samples=20)
     size = np.square(effects).sum(axis=1)  # 0 where never active
-    specific = roles.index[roles["role"] == "class-specific"]
-    best = pd.DataFrame(
-        [(size[roles.at[j, "classes"][0], j], j, roles.at[j, "classes"][0]) for j in specific],
-        columns=["size", "dimension", "label"],
-    )
-    best = best.sort_values("size", ascending=False).drop_duplicates("label")[:2]
-    labels = best["label"].tolist() or np.unique(y)[:2].tolist()
     everywhere = roles.index[roles["role"] == "global"]
-    of_global = [min(size[label, j] for label in labels) for j in everywhere]
-    chosen = [("global", everywhere[np.argmax(of_global)], x) for x in labels if of_global]
-    return [*chosen, *(("class-specific", r.dimension, r.label) for r in best.itertuples())]
+    owners = roles["classes"][roles["role"] == "class-specific"].str[0]
+    best: dict[str, int] = {}
+    for j, label in sorted(owners.items(), key=lambda item: -size[item[1], item[0]]):
+        best.setdefault(label, j)
+    specific = [("class-specific", j, label) for label, j in best.items()][:2]
+    labels = list(best)[:2] or np.unique(y)[:2].tolist()
+    acting = sorted(everywhere, key=lambda j: min(size[label, j] for label in labels))[-1:]
+    return [("global", j, label) for j in acting for label in labels] + specific
 
 
 def draw_traversals(estimator: Any, X: NDArray[Any], y: NDArray[Any]) -> Figure | None:
@@ -348,11 +333,10 @@ def factor_parts(
     """Return which factors each system has found, where they are known."""
     if dataset != "factors":
         return []
-    labelled = {SYSTEMS[name].label: rows for name, rows in groups.items()}
     return [
         f"A dimension that knows the class and nothing else, 1 for it and 0 for the others, would "
         f"have a correlation of {of_class(arguments):.2f} with a factor of that class.",
-        *common.summary(labelled, FACTOR_COLUMNS)[1:2],
+        *common.summary(groups, FACTOR_COLUMNS)[1:2],
     ]
 
 
@@ -385,8 +369,7 @@ ROLE_FIELDS = "dead consistency off_class contrast global shared specific sporad
 FIELDS = f"explained_variance active {ROLE_FIELDS}"
 PAGES = {
     "paper": Page(
-        "classvsc vae classvsc-shuffled vae-0.2 beta-vae vsc paper-1 paper-3 "
-        "paper-10 pca nmf dictionary",
+        "classvsc vae classvsc-shuffled vae-0.2 vsc paper-3 pca nmf dictionary",
         "fashion-mnist mnist",
         columns(
             f"{FIELDS} own accuracy",
@@ -448,11 +431,14 @@ def main() -> int:
         raise SystemExit("dictlearn is not installed: pip install dictlearn")
     mpl.use("Agg")
     setting = {"page": name, "epochs": arguments.epochs, "n_train": arguments.n_train}
-    n_test = 2000 if arguments.quick else 10_000
-    arguments.task = setting | {"n_test": n_test, "data_dir": arguments.data_dir}
+    arguments.task = setting | {
+        "n_test": 2000 if arguments.quick else 10_000,
+        "data_dir": arguments.data_dir,
+        "n_codes": page.n_codes,
+        "keep": "",
+    }
     tasks = [
-        arguments.task
-        | {"dataset": dataset, "system": system, "seed": seed, "n_codes": page.n_codes, "keep": ""}
+        arguments.task | {"dataset": dataset, "system": system, "seed": seed}
         for seed in arguments.seeds  # the first of everything before the second of anything
         for dataset in page.datasets.split()
         for system in f"{page.systems} {page.extra * arguments.extra}".split()
@@ -467,14 +453,13 @@ def main() -> int:
     rows, ok = common.run_tasks(arguments, "bench_systems", key, tasks, run)
     rows, parts = common.of(rows, **setting), []
     for dataset in page.datasets.split():
-        of_dataset = common.of(rows, dataset=dataset)
-        groups = {system: common.of(of_dataset, system=system) for system in SYSTEMS}
-        groups = {system: found for system, found in groups.items() if found}
+        groups = {name: common.of(rows, dataset=dataset, system=name) for name in SYSTEMS}
+        groups = {name: found for name, found in groups.items() if found}
         if groups:
-            labelled = {SYSTEMS[system].label: found for system, found in groups.items()}
+            labelled = {SYSTEMS[name].label: found for name, found in groups.items()}
             parts += [f"## {DATASETS[dataset].heading}", *common.summary(labelled, page.columns)]
-            parts += page.parts(arguments, dataset, groups) if page.parts else []
-    common.write_page(arguments, f"{name}", parts, rows)
+            parts += page.parts(arguments, dataset, labelled) if page.parts else []
+    common.write_page(arguments, name, parts, rows)
     return 0 if ok else 1
 
 
