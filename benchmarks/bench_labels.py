@@ -46,10 +46,10 @@ def model(system: str, parameters: Row, **of_labels: Any) -> Any:
 def few_labels(task: Row) -> Row:
     """Fit to all images, few of them labeled, or to these alone."""
     split = common.load_images("Fashion-MNIST", *task["load"])
-    seed, system, X = task["seed"], task["system"], split.X_train
+    seed, system, setting, X = task["seed"], task["system"], task["setting"], split.X_train
     kept = {f: keep_labels(split.y_train, f, np.random.default_rng(seed)) for f in FRACTIONS}
     parameters = FASHION | {"max_epochs": task["epochs"], "random_state": seed}
-    estimator, y = model(system, parameters, unlabeled=NO_LABEL), kept.get(task["setting"])
+    estimator, y = model(system, parameters, unlabeled=NO_LABEL), kept.get(setting)
     if system == "alone":  # as many steps
         n_batches = [-(-n // 256) for n in (len(X), (y != NO_LABEL).sum())]
         X, y = X[y != NO_LABEL], y[y != NO_LABEL]
@@ -58,11 +58,10 @@ def few_labels(task: Row) -> Row:
         y[y != NO_LABEL] = np.random.default_rng(seed).permutation(y[y != NO_LABEL])
     row = common.fit(estimator, X, y)
     Z, Z_train = estimator.transform(split.X_test), estimator.transform(split.X_train)
-    for fraction in [task["setting"]] if task["setting"] in kept else FRACTIONS:
+    for fraction in [setting] if setting in kept else FRACTIONS:
         rows = np.flatnonzero(kept[fraction] != NO_LABEL)[:N_CODES]
-        name = "accuracy" if task["setting"] in kept else f"accuracy {fraction}"
-        codes = Z_train[rows], split.y_train[rows], Z, split.y_test
-        row[name] = common.linear_accuracy(*codes)
+        name = "accuracy" if setting in kept else f"accuracy {fraction}"
+        row[name] = common.linear_accuracy(Z_train[rows], split.y_train[rows], Z, split.y_test)
     EV = common.explained_variance(estimator, split.X_test)
     return row | common.score_codes(Z, split.y_test) | {"explained_variance": EV}
 
@@ -103,8 +102,9 @@ def several_labels(task: Row) -> Row:
     estimator = model(system, parameters | {"max_epochs": 10 * task["epochs"]})
     row = common.fit(estimator, X, y)
     Z = estimator.transform(X_test)
-    agreement, n_labels = follow(codes != 0, Z != 0)[2:], Y.shape[1]
-    shared, of_labels = agreement[:-n_labels], agreement[-n_labels:]
+    similarity = common.absolute_correlation(codes != 0, Z != 0)
+    agreement = similarity[linear_sum_assignment(similarity, maximize=True)]  # of each factor
+    shared, of_labels = np.split(agreement[2:], [-Y.shape[1]])
     return row | {
         "explained_variance": common.explained_variance(estimator, X_test),
         "active": float((Z != 0).sum(1).mean()),
@@ -114,16 +114,6 @@ def several_labels(task: Row) -> Row:
         "consistency": metrics.class_consistency_score(Z, Y_test),
         "contrast": metrics.class_contrast_score(Z, Y_test),
     }
-
-
-def follow(factors: NDArray[np.bool_], dimensions: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return how far a dimension follows each factor: correlation of supports, one to one."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        r = np.corrcoef(factors.T, dimensions.T)[: factors.shape[1], factors.shape[1] :]
-    rows, found = np.nan_to_num(r), np.zeros(len(r))
-    paired = linear_sum_assignment(rows, maximize=True)
-    found[paired[0]] = rows[paired]
-    return found
 
 
 # -- classes and their groups ------------------------------------------------------------------

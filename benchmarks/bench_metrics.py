@@ -39,11 +39,6 @@ class Size(NamedTuple):
     n_dimensions: int
     n_classes: int
 
-    def words(self) -> str:
-        """Write it."""
-        n, d, c = self
-        return f"{n:,} samples, {d} dimensions, {c:,} classes"
-
 
 @lru_cache(maxsize=1)
 def make_code(size: Size) -> tuple[dict[str, Any], NDArray[np.intp]]:
@@ -60,12 +55,6 @@ def make_code(size: Size) -> tuple[dict[str, Any], NDArray[np.intp]]:
         rows = slice(start, start + 10_000)
         values[rows] *= rng.random((len(y[rows]), d), dtype=np.float32) < rates[y[rows]]
     return {"values": values, "csr": sparse.csr_array(values)}, y
-
-
-def n_bytes(A: Any) -> int:
-    """Return the size of an input, without labels."""
-    parts = (A.data, A.indices, A.indptr) if sparse.issparse(A) else (A,)
-    return sum(part.nbytes for part in parts)
 
 
 # -- metrics -----------------------------------------------------------------------------------
@@ -124,33 +113,27 @@ SUBSAMPLED = {
 def measure(task: Row) -> Row:
     """Call a metric under `tracemalloc`, then time the repeats."""
     metric = (METRICS | SUBSAMPLED)[task["metric"]]
-    forms, y = make_code(Size(*map(int, task["size"].split("x"))))
+    forms, y = make_code(Size(*task["size"]))
     A, few = forms[task["form"]], np.repeat(np.arange(2 * N_GROUPS), 10)
     metric.call(A[np.arange(len(few))], few)  # so that no import counts
     tracemalloc.start()
-    try:
-        metric.call(A, y)
-        extra = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+    metric.call(A, y)
+    extra = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
     seconds: list[float] = []
     while len(seconds) < task["repeats"] and sum(seconds) < ENOUGH_SECONDS:
         with Stopwatch() as watch:
             metric.call(A, y)
         seconds.append(watch.seconds)
+    parts = (A.data, A.indices, A.indptr) if sparse.issparse(A) else (A,)
     return {
         "all_seconds": seconds,
         "seconds": min(seconds),
-        "input_bytes": n_bytes(A),
+        "input_bytes": sum(part.nbytes for part in parts),  # without labels
         "extra_bytes": extra,
         "load": os.getloadavg()[0],
         "environment": common.environment(),
     }
-
-
-def size_text(size: Size) -> str:
-    """Write a size as a finished run has it."""
-    return "x".join(map(str, size))
 
 
 def main() -> int:
@@ -160,46 +143,41 @@ def main() -> int:
     half, small = (whole._replace(n_samples=n) for n in (whole[0] // 2, 20 * whole.n_classes))
     chosen = {half: METRICS, whole: METRICS, small: SUBSAMPLED}
     tasks = [
-        {"metric": name, "form": form, "size": size_text(size), "repeats": arguments.repeats}
+        {"metric": name, "form": form, "size": [*size], "repeats": arguments.repeats}
         for size, several in chosen.items()  # each size is made once
         for name, metric in several.items()
         for form in metric.forms
     ]
-    key = ["metric", "form", "size"]
-    rows, ok = common.run_tasks(arguments, "bench_metrics", key, tasks, measure)
-    known = {tuple(row[field] for field in key): row for row in rows}
+    rows, ok = common.run_tasks(
+        arguments, "bench_metrics", ["metric", "form", "size"], tasks, measure
+    )
     parts = [common.load_text(rows)]
     for size, before in ((whole, half), (small, None)):
-        parts += [f"## {size.words()}", table(known, chosen[size], size, before)]
+        n, d, c = size
+        parts += [f"## {n:,} samples, {d} dimensions, {c:,} classes", table(rows, size, before)]
     common.write_page(arguments, "metrics", parts, rows)
     return 0 if ok else 1
 
 
-def table(
-    known: Mapping[tuple[str, ...], Row],
-    chosen: Mapping[str, Metric],
-    size: Size,
-    half: Size | None,
-) -> str:
+def table(rows: Sequence[Row], size: Size, half: Size | None) -> str:
     """Write a line for each metric and form at this size, with the growth from half of it."""
     body = []
-    for name, form in ((name, form) for name, metric in chosen.items() for form in metric.forms):
-        row = known.get((name, form, size_text(size)))
-        if row is None:
-            continue
+    for row in common.of(rows, size=[*size]):
         several, megabytes = row["all_seconds"], row["input_bytes"] / 1e6
         cells = [
-            f"`{name}`",
-            FORMS[form],
+            f"`{row['metric']}`",
+            FORMS[row["form"]],
             f"{row['seconds']:.2f}",
             f"{np.median(several):.2f}, {max(several):.2f} ({len(several)})",
             f"{megabytes:,.0f}",
             f"{row['extra_bytes'] / 1e6:,.0f}",
             f"{row['extra_bytes'] / 1e6 / megabytes:.2f}",
         ]
-        less = known.get((name, form, size_text(half))) if half else None
+        less = common.of(
+            rows, size=list(half) if half else None, metric=row["metric"], form=row["form"]
+        )
         for field in ("seconds", "extra_bytes"):
-            cells.append(f"{row[field] / less[field]:.1f}" if less else "-")
+            cells.append(f"{row[field] / less[0][field]:.1f}" if less else "-")
         body.append(cells)
     header = ["metric", "input", "seconds", "median, slowest (repeats)", "input MB", "extra MB"]
     header += ["extra / input", "seconds / of half the samples", "extra / of half"]

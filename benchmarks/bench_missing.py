@@ -15,7 +15,7 @@ from typing import Any
 import _common as common
 import numpy as np
 import pandas as pd
-from _common import Column, Row
+from _common import Column, Row, linear_accuracy
 from _sets import TABLES, Table, shipped
 from numpy.typing import NDArray
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401  (for the next line)
@@ -29,10 +29,11 @@ from sklearn_classvsc import ClassVSCTransformer, VAETransformer, VSCTransformer
 FRACTIONS = [0.1, 0.3, 0.5]
 IMPUTERS = {
     "mean": SimpleImputer,
-    "knn": KNNImputer,
-    "iterative": lambda: IterativeImputer(random_state=0),
+    "KNNImputer": KNNImputer,
+    "IterativeImputer": lambda: IterativeImputer(random_state=0),
 }
-TRANSFORMERS = {"vae": VAETransformer, "vsc": VSCTransformer, "classvsc": ClassVSCTransformer}
+TRANSFORMERS = {"VAE": VAETransformer, "VSC": VSCTransformer, "ClassVSC": ClassVSCTransformer}
+WAYS = (*IMPUTERS, *TRANSFORMERS)
 
 
 def penguins(package: str) -> Bunch:
@@ -65,44 +66,28 @@ def run(task: Row) -> Row:
         """Return the root mean square of errors in standard deviations."""
         return float(np.sqrt(np.mean(((filled - X_test) / scaler.scale_)[missing] ** 2)))
 
-    row: Row = {"warnings": [], "whole_accuracy": accuracy(X, y, X_test, y_test)}
+    row: Row = {"warnings": [], "whole_accuracy": linear_accuracy(X, y, X_test, y_test)}
     for name, make in IMPUTERS.items():
         imputer = make().fit(scaler.transform(given))
         filled, filled_test = (imputer.transform(scaler.transform(A)) for A in (given, given_test))
         row[f"{name}_error"] = error(scaler.inverse_transform(filled_test))
-        row[f"{name}_accuracy"] = accuracy(filled, y, filled_test, y_test)
+        row[f"{name}_accuracy"] = linear_accuracy(filled, y, filled_test, y_test)
     parameters = {} if task["epochs"] is None else {"max_epochs": task["epochs"]}
     for name, cls in TRANSFORMERS.items():
         estimator = cls(random_state=seed, **parameters)
         Z, fitted = common.measured(lambda est=estimator: est.fit_transform(given, y))
         Z_test = estimator.transform(given_test)
         row[f"{name}_error"] = error(estimator.inverse_transform(Z_test))
-        row[f"{name}_accuracy"] = accuracy(Z, y, Z_test, y_test)
+        row[f"{name}_accuracy"] = linear_accuracy(Z, y, Z_test, y_test)
         row[f"{name}_seconds"] = fitted["processor"]
         row["environment"] = fitted["environment"]
-    return row | {
-        f"{name}_relative": row[f"{name}_error"] / row["mean_error"]
-        for name in (*IMPUTERS, *TRANSFORMERS)
-    }
+    return row | {f"{way}_relative": row[f"{way}_error"] / row["mean_error"] for way in WAYS}
 
 
-def accuracy(Z: NDArray[Any], y: NDArray[Any], Z_test: NDArray[Any], y_test: NDArray[Any]) -> float:
-    """Return the held-out accuracy of a logistic regression."""
-    return common.linear_accuracy(Z, y, Z_test, y_test)
-
-
-LABELS = {
-    "mean": "mean",
-    "knn": "KNNImputer",
-    "iterative": "IterativeImputer",
-    "vae": "VAE",
-    "vsc": "VSC",
-    "classvsc": "ClassVSC",
-}
-FILLS = [Column(label, f"{name}_relative") for name, label in LABELS.items() if name != "mean"]
+FILLS = [Column(way, f"{way}_relative") for way in WAYS if way != "mean"]
 TELLS = [
     Column("nothing hidden", "whole_accuracy"),
-    *(Column(label, f"{name}_accuracy") for name, label in LABELS.items()),
+    *(Column(way, f"{way}_accuracy") for way in WAYS),
 ]
 
 
