@@ -377,7 +377,7 @@ PAGES = {
             Column("p upper body", "upper_body_p"),
             Column("p both", "both_p"),
         ),
-        (10, 10),  # about as many steps as a fit makes by default
+        (10, 10),  # about as many steps as on the page of systems
         (6000, None),
         15_000,
         "dictlearn",
