@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..displays._numbers import number
 from . import _words
 from ._factors import BARS, ONE_EACH, STEPS, Factor, Slider
 from ._measure import Findings
@@ -156,7 +157,7 @@ def _lost(cost: float) -> str:
     points = 100 * cost
     if points < 0.05:
         return "just as much"
-    return f"{_words.number(round(points, 1))} percentage points less"
+    return f"{number(round(points, 1))} percentage points less"
 
 
 def _slider(
@@ -172,7 +173,7 @@ def _slider(
             (data["classes"][c]["name"], bars(heights, 6 * BARS, 18))
             for c, heights in slider.histogram
         ],
-        "edges": [_words.number(round(edge, 2)) for edge in slider.edges],
+        "edges": [number(round(edge, 2)) for edge in slider.edges],
         "classes": names,
         "movable": slider.frames is not None,
         "grid": None,
@@ -214,7 +215,7 @@ def _dates(slider: Slider, findings: Findings) -> list[bool]:
 def _written(values: NDArray[np.float64], dates: list[bool]) -> list[str]:
     rounded = _rounded(values)
     return [
-        _words.date(value) if is_date else _words.number(few)
+        _words.date(value) if is_date else number(few)
         for value, few, is_date in zip(values.tolist(), rounded, dates, strict=True)
     ]
 
@@ -238,7 +239,7 @@ def _sample(sample: dict[str, Any], data: dict[str, Any]) -> tuple[str, str, str
     counts = data["data"]["measure"] != "SD"
     told = ", ".join(_words.stands_out(feature, counts) for feature in sample["features"])
     name = _words.shorten(data["classes"][sample["class"]]["name"], 24)
-    return name, _words.number(round(sample["value"], 2)), told
+    return name, number(round(sample["value"], 2)), told
 
 
 def _features(effects: list[dict[str, Any]], data: dict[str, Any]) -> list[dict[str, Any]]:
@@ -249,7 +250,7 @@ def _features(effects: list[dict[str, Any]], data: dict[str, Any]) -> list[dict[
     return [
         {
             "feature": effect["feature"],
-            "change": _words.number(effect["change"], sign=True),
+            "change": number(effect["change"], sign=True),
             "relative": _words.relative(effect["relative_change"], data["data"]["measure"]),
             "bar": _bar(effect["relative_change"], longest),
         }
@@ -320,7 +321,7 @@ def _curves(history: dict[str, list[float | None]]) -> list[dict[str, str]]:
     for name, values in history.items():
         if name == "epoch" or not any(value is not None for value in values):
             continue
-        ends = _words.number(values[0]), _words.number(values[-1])
+        ends = number(values[0]), number(values[-1])
         path = curve(values, 200, 60)
         curves.append(
             {"name": name.replace("_", " "), "path": path, "first": ends[0], "last": ends[1]}

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..displays._numbers import number
 from ..metrics._fidelity import DEVIANCE, MEAN, POOLED
 
 #: Longest name that is shown; `to_dict` has the full name.
@@ -50,20 +51,9 @@ def shorten(name: str, length: int = LONGEST) -> str:
     return name if len(name) <= length else name[: length - 1] + "…"
 
 
-def number(value: float | None, *, sign: bool = False) -> str:
-    """Write three significant digits, with an exponent only for very small or large numbers."""
-    if value is None:
-        return "–"
-    if value and not 1e-4 <= abs(value) < 1e7:
-        text = f"{value:+.2e}" if sign else f"{value:.2e}"
-    else:
-        text = np.format_float_positional(value, 3, fractional=False, trim="-", sign=sign)
-    return text.replace("-", "\N{MINUS SIGN}")
-
-
 def tied(text: str) -> str:
-    """Keep a number and its unit on one line."""
-    return re.sub(r"(?<=\d) (?=%|SD)|(?<=×) (?=\d)", "\N{NO-BREAK SPACE}", text)
+    """Keep a number and its unit on one line, and a name and its arrow."""
+    return re.sub(r"(?<=\d) (?=%|SD)|(?<=×) (?=\d)| (?=[↑↓])", "\N{NO-BREAK SPACE}", text)
 
 
 def percent(value: float | None) -> str:
