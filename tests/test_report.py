@@ -51,6 +51,7 @@ from sklearn_classvsc.report._words import (
     listed,
     number,
     percent,
+    relative,
     shorten,
     stands_out,
     tied,
@@ -960,6 +961,20 @@ def test_long_and_unprintable_names_are_shown_on_one_line():
     assert shorten("a\nb\x00c\u202ed\u2028e") == "a b c d e"
 
 
+@pytest.mark.parametrize(
+    ("value", "measure", "text"),
+    [
+        (np.log2(2.1), "fold change", "× 2.10"),
+        (np.log2(30.96), "fold change", "× 31.0"),
+        (np.log2(0.0421), "fold change", "× 0.0421"),
+        (np.log2(1234.2), "fold change", "× 1234"),
+        (-0.896, "SD", "−0.90 SD"),
+    ],
+)
+def test_relative_changes_have_as_many_digits(value, measure, text):
+    assert relative(value, measure) == text
+
+
 def test_numbers_stay_with_their_units():
     assert tied("× 3 is 5 % or −2.1 SD of 8 SDs") == "×\xa03 is 5\xa0% or −2.1\xa0SD of 8\xa0SDs"
 
@@ -1359,8 +1374,11 @@ def test_narrow_page_does_not_overflow(kind, visit):
     fits = "fits" in chart.get_attribute("class").split()
     assert fits == (chart.rect["x"] + chart.rect["width"] <= 390)
     assert not fits or not browser.find_elements("css selector", "#map + .swipe")
+    browser.execute_script(
+        "document.querySelectorAll('details').forEach((d) => { d.open = true; })"
+    )
     cut = (
-        "return [...document.querySelectorAll('.scroll:has(.frames)')]"
+        "return [...document.querySelectorAll('.scroll:has(table)')]"
         ".filter((box) => box.scrollWidth > box.clientWidth).length"
     )
     if kind == "table":

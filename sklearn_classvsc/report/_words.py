@@ -88,7 +88,9 @@ def relative(value: float, measure: str) -> str:
     """Write a relative change: +0.9 SD, or × 3.2 for a fold change."""
     if measure == "SD":
         return f"{value:+.2f} SD".replace("-", "\N{MINUS SIGN}")
-    return f"× {number(2**value)}"
+    fold = float(2**value)
+    decimals = max(0, 2 - int(np.floor(np.log10(fold))))  # three digits, so that columns align
+    return f"× {fold:.{min(decimals, 4)}f}"
 
 
 def called(entry: dict[str, Any], data: dict[str, Any]) -> str:
