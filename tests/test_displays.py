@@ -25,6 +25,7 @@ from sklearn_classvsc.displays import (
     SharingDisplay,
     TraversalDisplay,
 )
+from sklearn_classvsc.displays._numbers import number
 from sklearn_classvsc.inspection import feature_effects, top_features, top_samples, traverse
 from sklearn_classvsc.metrics import class_sharing_matrix, dimension_roles, fidelity_scorer
 
@@ -222,7 +223,7 @@ def test_names_are_shown_as_they_are(digits):
         text = svg(figure)
         assert all(f"{c} $x_{c}$ &lt;b&gt;&amp;\\$" in text for c in range(10))
     traversal = PLOTS["traversal-images"](est, X, names[y]).figure_
-    assert "in 0 $x_0$ &lt;b&gt;&amp;\\$: 5% to 95% quantile" in svg(traversal)
+    assert "in 0 $x_0$ &lt;b&gt;&amp;\\$: 5 % to 95 % quantile" in svg(traversal)
 
 
 def test_feature_names_are_shown_as_they_are():
@@ -348,7 +349,14 @@ def test_a_traversal_shows_the_sample_each_step_and_the_change(digits):
     brighter = np.unravel_index(difference.argmax(), IMAGE)
     blue = np.asarray(display.im_.get_array())[: IMAGE[0], -IMAGE[1] :, 2]
     assert change[brighter] > blue[brighter]  # red
-    assert shown(display.ax_.xaxis) == ["sample", *(f"{v:.2g}" for v in t.values), "change"]
+    assert "; change: red brighter, blue darker" in svg(display.figure_)
+    assert shown(display.ax_.xaxis) == ["sample", *(number(v, 2) for v in t.values), "change"]
+
+
+def test_thousands_are_written_out():
+    texts = [number(value) for value in (1090.4, -0.02951, 2250, 1e-7, 0)]
+    assert texts == ["1090", "−0.0295", "2250", "1.00e−07", "0"]
+    assert number(-6.64, 2) == "−6.6" and number(3, sign=True) == "+3"
 
 
 def test_a_traversal_of_a_table_shows_the_features_that_move_most():
@@ -548,6 +556,15 @@ def test_a_factor_is_shown_by_its_lowest_and_highest_samples(digits):
     strip = np.asarray(display.ax_.child_axes[0].images[0].get_array())[..., 0]
     first = X[display.samples["sample"][0]].reshape(8, 8)
     assert_allclose(strip[:8, :8], (first - first.min()) / 16, atol=1e-6)
+    images, values, effect = display.ax_.child_axes
+    low, high = images.texts
+    assert [low.get_text(), high.get_text()] == ["lowest values", "highest values"]
+    _, before, after, _ = [images.get_xticks()[i] for i in (0, 2, 3, 5)]
+    assert low.get_position()[0] < before < after < high.get_position()[0]
+    for tick in values.get_yticklabels():
+        label, n = re.fullmatch(r"(\d+) \(([\d,]+)\)", tick.get_text()).groups()
+        assert int(n.replace(",", "")) == (z[y == int(label)] != 0).sum()
+    assert "red: brighter, blue: darker" in effect.get_xlabel()
 
 
 def test_a_factor_of_a_table_names_the_features_that_move_most():
@@ -560,6 +577,8 @@ def test_a_factor_of_a_table_names_the_features_that_move_most():
     assert [t.get_text() for t in rows.get_xticklabels()] == top
     assert [t.get_text() for t in effect.get_yticklabels()] == top
     assert f"dimension {j}: size $x_1$" in svg(display.figure_)
+    assert [text.get_text() for text in rows.texts[-2:]] == ["lowest", "highest"]
+    assert "standard deviations from the mean" in rows.get_xlabel()
     with pytest.raises(ValueError, match="names has the key 9, but the dimensions are 0 to 5"):
         FactorDisplay.from_estimator(est, X, y, j, names={9: "a"})
 
@@ -607,7 +626,7 @@ def test_a_traversal_may_be_over_all_classes_at_the_same_values(digits):
         assert_array_equal(display.original[row], X[t.sample])
     frame = display.frame()
     assert frame["class"].unique().tolist() == having and len(frame) == len(having) * 3 * 64
-    assert f"dimension {j} (slant): 5% to 95% quantile" in svg(display.figure_)
+    assert f"dimension {j} (slant): 5 % to 95 % quantile" in svg(display.figure_)
 
 
 def test_a_traversal_over_all_classes_needs_them(digits):

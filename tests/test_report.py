@@ -43,15 +43,18 @@ from sklearn_classvsc.__main__ import measure
 from sklearn_classvsc.datasets import make_class_factors
 from sklearn_classvsc.inspection import class_differences
 from sklearn_classvsc.report import FactorReport, _factors, factor_report
-from sklearn_classvsc.report._pictures import ImageMaker, bars, cells, curve, png
+from sklearn_classvsc.report._pictures import ImageMaker, _groups, bars, cells, curve, png
 from sklearn_classvsc.report._words import (
+    agreement,
     date,
     decimal,
     listed,
     number,
     percent,
+    relative,
     shorten,
     stands_out,
+    tied,
 )
 
 pytest.importorskip("jinja2")
@@ -179,7 +182,7 @@ class Page(HTMLParser):
 
     def handle_data(self, data):
         if self.open and self.open[-1] not in ("script", "style"):
-            self.text += data
+            self.text += data.replace("\N{NO-BREAK SPACE}", " ")
 
     def all(self, tag):
         return [attrs for name, attrs in self.elements if name == tag]
@@ -451,7 +454,9 @@ def test_counts_are_told_in_words_that_rise():
         first = [int(mark["feature"][1:]) for mark in entry["marks"][:5]]
         assert np.mean([10 * c <= j < 10 * c + 5 for j in first]) >= 0.8
         assert entry["marks"][0]["relative_change"] > 0
-    assert "×" in Page(report).text
+    text = Page(report).text
+    assert "×" in text and "1 at best, 0 by chance" in text
+    assert not re.search(r"\b(words?|documents?)\b", text)  # they may be genes
 
 
 def test_a_pipeline_is_told_in_the_columns_of_its_table():
@@ -495,6 +500,10 @@ def test_images_change_where_the_factor_is():
         where = f"{rows[i]} {columns[j]}".strip() or "centre"
         assert entry["picture"]["brighter"] == where
         assert entry["picture"]["darker"] is None
+        share = entry["picture"]["largest_share"]
+        assert f"by up to {percent(share)} of the way from black to white." in entry["sentence"]
+        span = max(1, data.data.max()) - min(0, data.data.min())
+        assert share == pytest.approx(entry["picture"]["largest_change"] / span)
         assert f"brighter {'in' if where == 'centre' else 'at'} the {where}" in entry["sentence"]
 
 
@@ -594,6 +603,60 @@ def test_it_warns_of_a_code_that_says_nothing_of_the_classes():
     )
 
 
+def test_it_warns_of_classes_that_have_only_global_factors():
+    est, data = oracle(n_classes=4, n_global=2, n_shared=0, n_specific=1)
+    own = [int(np.flatnonzero(support)[-1]) for support in data.supports]
+    transform = est.transform
+    est.transform = lambda X: np.where(np.isin(np.arange(6), own[:2]), 0, transform(X))
+    report = factor_report(est, data.data, data.target).to_dict()
+    (text,) = [text for text in report["warnings"] if "only global factors" in text]
+    assert text.endswith("global factors: 0 and 1.")
+    marked = ["hardly marks" not in entry["sentence"] for entry in report["classes"]]
+    assert marked == [False, False, True, True]
+
+
+def test_it_warns_at_the_top_of_what_does_not_hold():
+    X = np.random.default_rng(0).normal(size=(120, 6))
+    y = np.arange(120) % 4
+    est = ClassVSCTransformer(6, hidden_layer_sizes=(16,), max_epochs=150, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        report = factor_report(est.fit(X, y), X, y).to_dict()
+    held, agrees = (next(t for t in report["trust"] if w in t["text"]) for w in ("new", "the data"))
+    warned = " ".join(report["warnings"])
+    assert held["text"].endswith("The classes' frequencies alone give 25 %.")
+    assert held["verdict"] == "no", "no better than chance, though training is no better either"
+    assert "does not hold on new samples" in warned
+    assert ("believe the data" in warned) == (agrees["verdict"] == "no")
+
+
+@pytest.mark.parametrize(
+    ("value", "verdict", "words"),
+    [
+        (0.8, "yes", "agree (correlation 0.80)"),
+        (0.5, "in part", "agree in part (correlation 0.50)"),
+        (0.49, "no", "disagree (correlation 0.49): believe the data"),
+        (None, "unknown", "cannot be compared"),
+    ],
+)
+def test_a_class_says_whether_code_and_data_agree(value, verdict, words):
+    found = agreement(value)
+    assert found[0] == verdict and found[1].endswith(words)
+
+
+def test_a_sporadic_factor_names_its_most_frequent_class():
+    est, data = oracle(n_classes=4, n_global=1, n_shared=0, n_specific=1, n_samples=800)
+    j = int(np.flatnonzero(data.supports[2])[-1])
+    rare = np.random.default_rng(0).random(800) < 0.6
+    transform = est.transform
+    est.transform = lambda X: np.where(rare[:, None] & (np.arange(5) == j), 0, transform(X))
+    report = factor_report(est, data.data, data.target)
+    factor = by_lead(report)[j]
+    assert "most often 2" in Page(report).text
+    assert factor["role"] == "sporadic" and factor["classes"] == []
+    assert re.search(r"most frequent in class 2: [34]\d %\. When", factor["sentence"])
+
+
 def test_unused_and_inert_factors_are_folded_away_and_small_classes_named():
     est, data = oracle(n_classes=4, n_global=1, n_shared=0, n_specific=1)
     dead, inert = (int(np.flatnonzero(data.supports[c])[-1]) for c in (0, 1))
@@ -648,7 +711,8 @@ def test_it_says_whether_figures_hold_on_new_samples(flowers):
         for entry in factor_report(est, X, y).to_dict()["trust"]
         if "new samples" in entry["text"]
     ]
-    assert number(found["training"]) in text and number(found["held_out"]) in text
+    for nats in found[["training", "held_out"]]:
+        assert percent(np.exp(-nats)) in text
     vsc = VSCTransformer(3, max_epochs=2, random_state=0).fit(X)
     first = factor_report(vsc, X, y).to_dict()["trust"][0]
     assert first["verdict"] == "unknown" and "held no samples out" in first["text"]
@@ -897,6 +961,24 @@ def test_long_and_unprintable_names_are_shown_on_one_line():
     assert shorten("a\nb\x00c\u202ed\u2028e") == "a b c d e"
 
 
+@pytest.mark.parametrize(
+    ("value", "measure", "text"),
+    [
+        (np.log2(2.1), "fold change", "× 2.10"),
+        (np.log2(30.96), "fold change", "× 31.0"),
+        (np.log2(0.0421), "fold change", "× 0.0421"),
+        (np.log2(1234.2), "fold change", "× 1234"),
+        (-0.896, "SD", "−0.90 SD"),
+    ],
+)
+def test_relative_changes_have_as_many_digits(value, measure, text):
+    assert relative(value, measure) == text
+
+
+def test_numbers_stay_with_their_units():
+    assert tied("× 3 is 5 % or −2.1 SD of 8 SDs") == "×\xa03 is 5\xa0% or −2.1\xa0SD of 8\xa0SDs"
+
+
 def test_lists_and_percentages_read_as_words():
     assert listed(["a"]) == "a"
     assert listed(["a", "b"]) == "a and b"
@@ -940,6 +1022,18 @@ def test_a_grid_holds_images_side_by_side():
 
 def test_bars_stand_on_the_ground():
     assert bars([1, 0, 0.5], 30, 10) == "M0.0 10v-10.0h9.5V10zM20.0 10v-5.0h9.5V10z"
+
+
+@pytest.mark.parametrize("width", [13, 20, 36])
+@pytest.mark.parametrize("counts", [(1, 1, 1, 1), (5, 2, 8, 11), (5, 0, 1, 0), (0, 0, 1, 1)])
+def test_names_of_roles_are_whole_and_apart(counts, width):
+    roles = [role for role, n in zip(metrics.ROLES, counts, strict=False) for _ in range(n)]
+    groups = _groups(roles, width)
+    assert [name for _, _, name, _ in groups] == list(dict.fromkeys(roles))
+    for i, (left, _, name, lane) in enumerate(groups):
+        for later, _, _, other in groups[i + 1 :]:
+            # Neither its name nor the leader of a higher name crosses this one.
+            assert other < lane or left + 6 * len(name) < later
 
 
 def test_cells_are_grouped_by_opacity():
@@ -1128,6 +1222,31 @@ def test_the_map_opens_cards_by_click_and_by_keyboard(visit, images):
     assert browser.switch_to.active_element.get_attribute("id").startswith("class-")
 
 
+def test_closed_cards_and_the_map_say_what_factors_do(visit, table):
+    browser, data = visit("table"), table.to_dict()
+    for factor in data["factors"]:
+        card = find(browser, f"#factor-{factor['dimensions'][0]}")
+        largest = max(factor["effects"], key=lambda effect: abs(effect["relative_change"]))
+        hint = f"{largest['feature']} {'↑' if largest['change'] > 0 else '↓'}"
+        shown = card.find_element("css selector", "summary").text
+        assert (hint in shown) != bool(card.get_attribute("open"))  # there, a sentence says it
+        if factor["role"] != "global":
+            chips = f".own li:has(a[data-dimensions='{' '.join(map(str, factor['dimensions']))}'])"
+            own = browser.find_elements("css selector", chips)
+            assert len(own) == len(factor["classes"]) and all(hint in li.text for li in own)
+    press(find(browser, "#map"), "ARROW_RIGHT")
+    (j,) = re.findall(r"Factor (\d+)", find(browser, "#map-readout").text)
+    feature = by_lead(table)[int(j)]["effects"][0]["feature"]
+    assert feature in find(browser, "#map-readout").text
+
+
+def test_what_to_believe_is_on_the_first_screen(visit):
+    browser = visit("images", width=1280)
+    last = find(browser, ".trust li:last-child").rect
+    chart = find(browser, "#map").rect
+    assert last["y"] + last["height"] < 900 and last["x"] > chart["x"] + chart["width"]
+
+
 def test_cards_sort_by_keyboard_and_announce(visit, images):
     browser, data = visit("images"), images.to_dict()
 
@@ -1251,6 +1370,22 @@ def test_narrow_page_does_not_overflow(kind, visit):
     widths = "return [document.documentElement.scrollWidth, innerWidth]"
     content, window = browser.execute_script(widths)
     assert content <= window == 390
+    chart = find(browser, "#map")
+    fits = "fits" in chart.get_attribute("class").split()
+    assert fits == (chart.rect["x"] + chart.rect["width"] <= 390)
+    assert not fits or not browser.find_elements("css selector", "#map + .swipe")
+    browser.execute_script(
+        "document.querySelectorAll('details').forEach((d) => { d.open = true; })"
+    )
+    cut = (
+        "return [...document.querySelectorAll('.scroll:has(table)')]"
+        ".filter((box) => box.scrollWidth > box.clientWidth).length"
+    )
+    if kind == "table":
+        assert browser.execute_script(cut) == 0
+    for row in browser.find_elements("css selector", ".classes .row-of-pictures"):
+        tops = {img.rect["y"] for img in row.find_elements("css selector", "img")}
+        assert len(tops) == 1
 
 
 def test_page_follows_the_colour_scheme(visit):

@@ -15,6 +15,7 @@ from sklearn_classvsc._comparison import relative_effects
 from sklearn_classvsc._factor_names import Names, read_names
 from sklearn_classvsc._pipelines import sparse_codes, unroll
 from sklearn_classvsc._tables import check_image_shape
+from sklearn_classvsc.displays._numbers import number
 from sklearn_classvsc.inspection import effects_of_dimension, samples_at_ends, top_features
 from sklearn_classvsc.labels import labeled_rows
 from sklearn_classvsc.metrics._counts import MatrixLike, split_missing, to_dense
@@ -249,11 +250,18 @@ class FactorDisplay:
         _, _, centres = _plot.mosaic(ax, pixels[None])
         ax.set_yticks([])
         labels = [
-            f"{_plot.literal(label, 12)}\n{value:.2g}"
+            f"{_plot.literal(label, 12)}\n{number(value, 2)}"
             for label, value in zip(self.samples["class"], self.samples["value"], strict=True)
         ]
         ax.set_xticks(centres, labels, fontsize=7)
         ax.tick_params(length=0)
+        above = ax.get_xaxis_transform()
+        for end, at in self._ends():
+            text = f"{end} value{'s' * (len(at) > 1)}"
+            middle, half = centres[at].mean(), 0.46 * image_shape[1]
+            ax.text(middle, 1.1, text, transform=above, ha="center", va="bottom", fontsize=8)
+            span = [centres[at[0]] - half, centres[at[-1]] + half]
+            ax.plot(span, [1.06] * 2, "0.4", transform=above, clip_on=False, scalex=False)
 
     def _plot_rows(self, ax: Axes, k: int) -> None:
         from sklearn_classvsc.displays import _plot
@@ -265,18 +273,40 @@ class FactorDisplay:
         ax.imshow(z, cmap="RdBu_r", vmin=-2.5, vmax=2.5, aspect="auto", interpolation="none")
         for (row, column), value in np.ndenumerate(shown):
             colour = "white" if abs(z[row, column]) > 1.8 else "black"
-            text = "" if np.isnan(value) else f"{value:.3g}"
+            text = "" if np.isnan(value) else number(value)
             ax.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)
         names = [_plot.literal(self.effect.columns[i], 22) for i in top]
         ax.xaxis.tick_top()
         ax.set_xticks(range(len(top)), names, rotation=30, ha="left", fontsize=7)
         labels = [
-            f"{_plot.literal(label, 14)} {value:.2g}"
+            f"{_plot.literal(label, 14)} {number(value, 2)}"
             for label, value in zip(self.samples["class"], self.samples["value"], strict=True)
         ]
         ax.set_yticks(range(len(labels)), labels, fontsize=7)
         ax.tick_params(length=0)
-        ax.axhline((self.samples["end"] == "lowest").sum() - 0.5, color="black", linewidth=1)
+        ax.axhline(self._n_low - 0.5, color="black", linewidth=1)
+        ax.xaxis.set_label_position("bottom")
+        ax.set_xlabel("colour: standard deviations from the mean, −2.5 to 2.5", fontsize=7)
+        right = ax.get_yaxis_transform()
+        for end, at in self._ends():
+            ax.text(
+                *(1.01, at.mean(), end),
+                transform=right,
+                rotation=270,
+                ha="left",
+                va="center",
+                fontsize=7,
+            )
+
+    @property
+    def _n_low(self) -> int:
+        return int((self.samples["end"] == "lowest").sum())
+
+    def _ends(self) -> list[tuple[str, NDArray[np.intp]]]:
+        """Return the name of each end, and the positions of its samples."""
+        at = np.arange(len(self.samples))
+        ends = [("lowest", at[: self._n_low]), ("highest", at[self._n_low :])]
+        return [(end, places) for end, places in ends if len(places)]
 
     def _plot_values(self, ax: Axes, classes: list[Any]) -> None:
         from sklearn_classvsc.displays import _plot
@@ -296,11 +326,12 @@ class FactorDisplay:
                 color=_plot.BLUE,
             )
         ax.set_ylim(len(classes) - 0.5, -0.5)
-        ax.set_yticks(range(len(classes)), [_plot.literal(c, 16) for c in classes], fontsize=7)
+        names = [f"{_plot.literal(c, 16)} ({(self.labels == c).sum():,})" for c in classes]
+        ax.set_yticks(range(len(classes)), names, fontsize=7)
         ax.tick_params(axis="y", length=0)
         ax.tick_params(axis="x", labelsize=7)
         ax.spines[["top", "right", "left"]].set_visible(False)
-        ax.set_xlabel("value, by class", fontsize=8)
+        ax.set_xlabel("value, by class (samples)", fontsize=8)
 
     def _plot_effect(self, ax: Axes, k: int) -> None:
         from sklearn_classvsc.displays import _plot
@@ -310,7 +341,7 @@ class FactorDisplay:
             limit = np.abs(change).max() or 1
             ax.imshow(change, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="none")
             ax.set(xticks=[], yticks=[])
-            ax.set_xlabel("change, low to high", fontsize=8)
+            ax.set_xlabel("change, low to high\n(red: brighter, blue: darker)", fontsize=8)
             return
         top = self._columns(k)
         relative, measure = relative_effects(self.effect)

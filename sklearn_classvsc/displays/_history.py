@@ -9,6 +9,7 @@ import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_classvsc._pipelines import core_of
+from sklearn_classvsc.displays._numbers import number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -131,7 +132,7 @@ class HistoryDisplay:
                 self.lines_ += ax.plot(
                     curve["epoch"], lane + height, style, color=colour, label=label, marker=marker
                 )
-                last[part] = f"{curve['value'].iloc[0]:.3g} → {curve['value'].iloc[-1]:.3g}"
+                last[part] = " → ".join(number(curve["value"].iloc[i]) for i in (0, -1))
             note = " | ".join(last.values())
             ax.text(
                 1.015, lane + 0.5, note, transform=ax.get_yaxis_transform(), va="center", fontsize=8

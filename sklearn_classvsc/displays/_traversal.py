@@ -16,6 +16,7 @@ from sklearn_classvsc._factor_names import Names, read_names
 from sklearn_classvsc._messages import brief
 from sklearn_classvsc._pipelines import feature_names, unroll
 from sklearn_classvsc._tables import check_image_shape
+from sklearn_classvsc.displays._numbers import number
 from sklearn_classvsc.inspection import Traversal, traverse, traverse_classes
 from sklearn_classvsc.labels import labeled_rows
 from sklearn_classvsc.metrics._counts import MatrixLike, to_dense
@@ -241,10 +242,11 @@ class TraversalDisplay:
         alone = t.label is not None and not isinstance(self.traversal, list)
         where = f" in {_plot.literal(t.label, 20)}" if alone else ""
         what = f" ({_plot.literal(self.name)})" if self.name else ""
-        low, high = t.quantiles[[0, -1]]
-        self.ax_.set_xlabel(
-            f"dimension {t.dimension}{what}{where}: {low:.0%} to {high:.0%} quantile"
-        )
+        low, high = 100 * t.quantiles[[0, -1]]
+        title = f"dimension {t.dimension}{what}{where}: {low:.0f} % to {high:.0f} % quantile"
+        if self.image_shape is not None and not isinstance(self.traversal, list):
+            title += "; change: red brighter, blue darker"
+        self.ax_.set_xlabel(title)
         return self
 
     def frame(self) -> pd.DataFrame:
@@ -280,7 +282,7 @@ class TraversalDisplay:
         from sklearn_classvsc.displays import _plot
 
         names = [_plot.literal(t.label, 20) for t in self._all]
-        values = [f"{value:.2g}" for value in self._all[0].values]
+        values = [number(value, 2) for value in self._all[0].values]
         if self.image_shape is not None:
             images = [
                 [x, *t.X_hat] for x, t in zip(np.atleast_2d(self.original), self._all, strict=True)
@@ -320,7 +322,7 @@ class TraversalDisplay:
         self.figure_ = ax.figure
         self.im_, _, centres = _plot.mosaic(ax, panels)
         ax.set_yticks([])
-        values = [f"{value:.2g}" for value in t.values]
+        values = [number(value, 2) for value in t.values]
         _plot.label_axis(ax.xaxis, ["sample", *values, "change"], centres)
 
     def _plot_table(self, ax: Axes | None, k: int) -> None:
@@ -330,7 +332,7 @@ class TraversalDisplay:
         moved = (t.X_hat - t.X_hat[0]) / self.scale
         top = np.argsort(-np.ptp(moved, axis=0), kind="stable")[:k]
         names = [_plot.literal(self.feature_names[i]) for i in top]
-        values = [f"{value:.2g}" for value in t.values]
+        values = [number(value, 2) for value in t.values]
         self._plot_moves(ax, t.X_hat[:, top].T, moved[:, top].T, names, values)
 
     def _plot_moves(
@@ -359,5 +361,9 @@ class TraversalDisplay:
         for (row, step), value in np.ndenumerate(decoded):
             colour = _plot.text_colour(self.im_.cmap(self.im_.norm(moved[row, step])))
             ax.text(
-                step, row, f"{value:.3g}", ha="center", va="center", color=colour, fontsize=size
+                *(step, row, number(value)),
+                ha="center",
+                va="center",
+                color=colour,
+                fontsize=size,
             )

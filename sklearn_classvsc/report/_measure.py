@@ -192,7 +192,7 @@ def _classes(
             ],
         }
         if inputs.image_shape:
-            entry["picture"] = _words.changed_regions(code, inputs.image_shape)
+            entry["picture"] = _regions(code, factors)
         entries.append(entry)
     return entries
 
@@ -212,6 +212,12 @@ def _agreement(
     if scale.level is not None:
         return float(np.corrcoef(*pair)[0, 1])
     return float(spearmanr(*pair).statistic)
+
+
+def _regions(change: NDArray[np.float64], factors: Factors) -> dict[str, Any]:
+    images = factors.images
+    assert images is not None
+    return _words.changed_regions(change, images.image_shape, images.high - images.low)
 
 
 def _effect(
@@ -253,7 +259,7 @@ def _factor(
         "sliders": [_slider(slider, inputs, factors) for slider in factor.sliders],
     }
     if inputs.image_shape:
-        entry["picture"] = _words.changed_regions(factor.effect, inputs.image_shape)
+        entry["picture"] = _regions(factor.effect, factors)
     return entry
 
 
@@ -329,6 +335,7 @@ def _describe(inputs: Inputs) -> dict[str, Any]:
         "name": type(core).__name__,
         "sparse": bool(core.gated),
         "uses_labels": _uses_labels(core),
+        "n_classes": len(core.classes_) if _uses_labels(core) else None,
         "likelihood": str(core.likelihood_),
         "n_components": int(core.n_components),
         "parameters": {name: repr(value) for name, value in core.get_params(deep=False).items()},

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..displays._numbers import number
 from . import _words
 from ._factors import BARS, ONE_EACH, STEPS, Factor, Slider
 from ._measure import Findings
-from ._pictures import ImageMaker, bars, curve, factor_map, factor_order, sharing_map
+from ._pictures import LANE, ImageMaker, bars, curve, factor_map, factor_order, sharing_map
 
 #: Most features in the table of how well each is explained.
 MAX_FEATURES = 40
@@ -25,7 +26,11 @@ LARGE, SMALL = 84, 56
 #: Length of the longest bar, in SVG units.
 BAR = 45
 #: Cards that are open at first.
-OPEN = 3
+OPEN = 1
+#: Features of a dimension, one of several of a factor.
+SLIDER_FEATURES = 5
+#: Most classes of a dimension whose decoded values are all shown at once.
+SHOWN_CLASSES = 3
 #: Dimensions of a factor that are shown at once; the others are folded.
 SLIDERS = 3
 
@@ -49,7 +54,7 @@ def render(findings: Findings) -> str:
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
-    for name in ("count", "decimal", "number", "percent", "shorten"):
+    for name in ("count", "decimal", "number", "percent", "shorten", "tied"):
         environment.filters[name] = getattr(_words, name)
     style, script, template = (_read(f"page.{kind}") for kind in ("css", "js", "html"))
     # Forbids every request, and every other style sheet and script.
@@ -86,6 +91,7 @@ def _view(findings: Findings) -> dict[str, Any]:
     return {
         **maps,
         "images": images is not None,
+        "lane": LANE,
         "large": _shown(images, LARGE),
         "small": _shown(images, SMALL),
         "grid_columns": 1 + STEPS,
@@ -94,7 +100,9 @@ def _view(findings: Findings) -> dict[str, Any]:
         "open": OPEN,
         "shown_sliders": SLIDERS,
         "figures": _words.figures(data),
+        "shown_classes": SHOWN_CLASSES,
         "measure_note": _words.measure_note(data),
+        "samples_note": _words.samples_note(data, set(findings.inputs.kinds)),
         "cards": [card for card in cards if not card["inert"]],
         "inert": [card for card in cards if card["inert"]],
         "unused": [str(j) for j in findings.factors.unused],
@@ -117,21 +125,24 @@ def _factor(factor: Factor, entry: dict[str, Any], findings: Findings) -> dict[s
     data, images = findings.data, findings.factors.images
     names = [data["classes"][c]["name"] for c in entry["classes"]]
     every = len(names) == len(data["classes"])
+    whose = "all classes" if every else _words.listed(names, 3)
+    if entry["role"] == "sporadic":
+        whose = f"most often {_words.shorten(_words.most_frequent(entry, data)[0])}"
     alone = len(factor.dimensions) == 1 and not factor.switched
-    unit = "" if images or data["data"]["measure"] != "SD" else " SD"
     return {
         "entry": entry,
         "lead": factor.dimensions[0],
         "dimensions": factor.dimensions,
         "name": _words.called(entry, data),
         "inert": entry["inert"],
-        "classes": "all classes" if every else _words.listed(names, 3) if names else "",
+        "classes": whose,
         "figures": [
-            ("effect", _words.number(round(entry["size"], 2)) + unit),
+            ("effect", f"{_words.decimal(entry['size'])} SD"),
             ("active in", f"{_words.percent(entry['density'])} of the samples"),
             ("fixed at its mean, the code explains", _lost(entry["cost"])),
             ("recurrence in refits", _words.decimal(entry["recurrence"])),
         ][: 4 if data["figures"]["n_refits"] else 3],
+        "hint": "" if images else _words.hint(entry, data),
         "does": "When it is active" if factor.switched else "From its low to its high values",
         "picture": images.change(factor.effect) if images else None,
         "features": _features(entry["effects"], data),
@@ -145,8 +156,8 @@ def _factor(factor: Factor, entry: dict[str, Any], findings: Findings) -> dict[s
 def _lost(cost: float) -> str:
     points = 100 * cost
     if points < 0.05:
-        return "as much"
-    return f"{_words.number(round(points, 1))} percentage points less"
+        return "just as much"
+    return f"{number(round(points, 1))} percentage points less"
 
 
 def _slider(
@@ -162,18 +173,18 @@ def _slider(
             (data["classes"][c]["name"], bars(heights, 6 * BARS, 18))
             for c, heights in slider.histogram
         ],
-        "edges": [_words.number(round(edge, 2)) for edge in slider.edges],
+        "edges": [number(round(edge, 2)) for edge in slider.edges],
         "classes": names,
         "movable": slider.frames is not None,
         "grid": None,
         "picture": images.change(slider.effect) if images and repeat else None,
-        "features": _features(entry["effects"], data) if repeat else [],
+        "features": _features(entry["effects"], data)[:SLIDER_FEATURES] if repeat else [],
         "columns": [data["data"]["feature_names"][i] for i in slider.features],
         "middle": [],
     }
     if images:
         X = findings.inputs.X
-        for name, rows in zip(_ends(slider), (slider.low, slider.high), strict=True):
+        for name, rows in zip(_ends(slider, images), (slider.low, slider.high), strict=True):
             if len(rows):
                 samples = _dense(X[rows])[None]
                 view["ends"].append(
@@ -184,7 +195,7 @@ def _slider(
     else:
         view["ends"] = [
             (name, [_sample(s, data) for s in entry[key]])
-            for name, key in zip(_ends(slider), ("low", "high"), strict=True)
+            for name, key in zip(_ends(slider, images), ("low", "high"), strict=True)
             if entry[key]
         ]
         if slider.frames is not None:
@@ -204,13 +215,15 @@ def _dates(slider: Slider, findings: Findings) -> list[bool]:
 def _written(values: NDArray[np.float64], dates: list[bool]) -> list[str]:
     rounded = _rounded(values)
     return [
-        _words.date(value) if is_date else _words.number(few)
+        _words.date(value) if is_date else number(few)
         for value, few, is_date in zip(values.tolist(), rounded, dates, strict=True)
     ]
 
 
-def _ends(slider: Slider) -> tuple[str, str]:
-    each = " of each class, in the order below" if len(slider.classes) >= ONE_EACH else ""
+def _ends(slider: Slider, images: ImageMaker | None) -> tuple[str, str]:
+    each = " of each class, in the order below" if images else ", one sample of each class"
+    if len(slider.classes) < ONE_EACH:
+        each = ""
     return f"lowest values{each}", f"highest values{each}"
 
 
@@ -226,7 +239,7 @@ def _sample(sample: dict[str, Any], data: dict[str, Any]) -> tuple[str, str, str
     counts = data["data"]["measure"] != "SD"
     told = ", ".join(_words.stands_out(feature, counts) for feature in sample["features"])
     name = _words.shorten(data["classes"][sample["class"]]["name"], 24)
-    return name, _words.number(round(sample["value"], 2)), told
+    return name, number(round(sample["value"], 2)), told
 
 
 def _features(effects: list[dict[str, Any]], data: dict[str, Any]) -> list[dict[str, Any]]:
@@ -237,7 +250,7 @@ def _features(effects: list[dict[str, Any]], data: dict[str, Any]) -> list[dict[
     return [
         {
             "feature": effect["feature"],
-            "change": _words.number(effect["change"], sign=True),
+            "change": number(effect["change"], sign=True),
             "relative": _words.relative(effect["relative_change"], data["data"]["measure"]),
             "bar": _bar(effect["relative_change"], longest),
         }
@@ -255,6 +268,8 @@ def _class(c: int, findings: Findings) -> dict[str, Any]:
     data, images = findings.data, findings.factors.images
     entry = data["classes"][c]
     measure = data["data"]["measure"]
+    leads = {f["dimensions"][0]: f for f in data["factors"]}
+    factors = [leads[j] for j in entry["factors"]]
     longest = max(
         [abs(m[key]) for m in entry["marks"] for key in ("relative_change", "relative_difference")],
         default=1,
@@ -262,12 +277,9 @@ def _class(c: int, findings: Findings) -> dict[str, Any]:
     view: dict[str, Any] = {
         "c": c,
         "entry": entry,
-        "factors": [
-            (f["dimensions"], _words.called(f, data))
-            for j in entry["factors"]
-            for f in data["factors"]
-            if f["dimensions"][0] == j
-        ],
+        "agreement": _words.agreement(entry["agreement"]),
+        "own": [_own(f, c, findings) for f in factors if f["role"] != "global"],
+        "common": [_own(f, c, findings) for f in factors if f["role"] == "global"],
         "marks": [
             {
                 "feature": mark["feature"],
@@ -292,12 +304,24 @@ def _class(c: int, findings: Findings) -> dict[str, Any]:
     return view
 
 
+def _own(factor: dict[str, Any], c: int, findings: Findings) -> dict[str, Any]:
+    """Return a factor as the card of a class shows it."""
+    data = findings.data
+    others = [data["classes"][other]["name"] for other in factor["classes"] if other != c]
+    return {
+        "dimensions": factor["dimensions"],
+        "name": _words.called(factor, data),
+        "whose": f"shared with {_words.listed(others, 3)}" if others else "only this class",
+        "hint": "" if findings.factors.images else _words.hint(factor, data),
+    }
+
+
 def _curves(history: dict[str, list[float | None]]) -> list[dict[str, str]]:
     curves = []
     for name, values in history.items():
         if name == "epoch" or not any(value is not None for value in values):
             continue
-        ends = _words.number(values[0]), _words.number(values[-1])
+        ends = number(values[0]), number(values[-1])
         path = curve(values, 200, 60)
         curves.append(
             {"name": name.replace("_", " "), "path": path, "first": ends[0], "last": ends[1]}
@@ -318,6 +342,7 @@ def _client(
         "names": {j: _words.shorten(name, 200) for j, name in data["names"].items()},
         "factors": [data["factors"][i]["dimensions"] for i in range(len(data["factors"]))],
         "roles": [entry["role"] for entry in data["factors"]],
+        "hints": [_words.hint(entry, data) for entry in data["factors"]],
         "maps": {
             name: {
                 "cell": grid["cell"],

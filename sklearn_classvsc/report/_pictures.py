@@ -28,6 +28,10 @@ MAX_SIDE, MAX_STILL = 64, 600_000
 READABLE = 12
 #: Longest label of a map.
 LABEL = 24
+#: Widest map, in CSS pixels, that a narrow screen shows whole, and a wide one beside text.
+FITS = 460
+#: Height of a line of the names of roles.
+LANE = 14
 #: Colours of brighter and darker pixels: Okabe and Ito's vermilion and blue.
 MORE, LESS = (213, 94, 0), (0, 114, 178)
 
@@ -198,8 +202,9 @@ def factor_map(data: dict[str, Any], rows: list[int], columns: list[int]) -> dic
         .reshape(-1, len(rates))
         .T
     )
-    width = max(13, min(36, 420 // max(1, len(columns))))
     height = 24 if len(rows) <= 6 else 18 if len(rows) <= 40 else 13
+    left = _left(data, rows, height)
+    width = max(13, min(36, (FITS - 8 - left) // max(1, len(columns))))
     grid = _grid(data, of_factors, rows, columns, (width, height))
     numbers = [factors[i]["dimensions"][0] for i in columns]
     full = [_words.called(factors[i], data) for i in columns]
@@ -208,21 +213,33 @@ def factor_map(data: dict[str, Any], rows: list[int], columns: list[int]) -> dic
     grid["columns"] = grid["columns"][: len(columns)]
     roles = [factors[i]["role"] for i in columns]
     grid["bracket"] = 6 + grid["column_height"]
-    grid["groups"], start = [], 0
-    for role in dict.fromkeys(roles):
-        end = start + roles.count(role)
-        grid["groups"].append(
-            (start * width + 1, end * width - 3, _group(role, end - start, width))
-        )
-        start = end
-    grid["top"] = grid["bracket"] + 26
+    grid["groups"] = _groups(roles, width)
+    lanes = 1 + max([lane for *_, lane in grid["groups"]], default=0)
+    grid["top"] = grid["bracket"] + 12 + LANE * lanes
     return _sized(grid)
 
 
-def _group(role: str, n: int, width: int) -> str:
-    """Return the name of a role, cut to the width of its columns."""
-    room = max(1, int(n * width / 7.5))
-    return role if len(role) <= room else role[: max(1, room - 1)] + "…" * (room > 2)
+def _groups(roles: list[str], width: int) -> list[tuple[int, int, str, int]]:
+    """Return the left and right end of each role's bracket, its name, and the line of the name.
+
+    A name that is wider than its bracket, and would reach the next name, stands a line higher.
+    """
+    groups: list[tuple[int, int, str, int]] = []
+    taken: list[float] = []  # the leftmost name or leader in each line, from the lowest
+    end = len(roles)
+    for role in reversed(list(dict.fromkeys(roles))):
+        start = end - roles.count(role)
+        left, lane = start * width + 1, 0
+        while lane < len(taken) and left + _name_width(role) > taken[lane]:
+            lane += 1
+        taken[: lane + 1] = [left] * (lane + 1)
+        groups.insert(0, (left, end * width - 3, role, lane))
+        end = start
+    return groups
+
+
+def _name_width(role: str) -> float:
+    return 6.6 * len(role) + 6
 
 
 def sharing_map(data: dict[str, Any], order: list[int]) -> dict[str, Any]:
@@ -257,7 +274,6 @@ def _grid(
 ) -> dict[str, Any]:
     names = [data["classes"][c]["name"] for c in rows]
     labels = [_words.shorten(name, LABEL) for name in names]
-    size = 11 if cell[1] > 13 else 10
     return {
         "cell": cell,
         "paths": cells(values[np.ix_(rows, columns)], *cell),
@@ -266,19 +282,29 @@ def _grid(
         "bracket": 0,
         "order": (rows, columns),
         "values": values,
-        "row_size": size,
+        "row_size": _row_size(cell[1]),
         "rows": [
             (round((i + 0.5) * cell[1], 1), label, _words.shorten(name, 200))
             for i, (label, name) in enumerate(zip(labels, names, strict=True))
         ],
-        "left": 12 + round(0.62 * size * max(map(_width, labels))),
+        "left": _left(data, rows, cell[1]),
     }
+
+
+def _left(data: dict[str, Any], rows: list[int], height: int) -> int:
+    """Return the room for the names of the rows."""
+    names = [_words.shorten(data["classes"][c]["name"], LABEL) for c in rows]
+    return 12 + round(0.62 * _row_size(height) * max(map(_width, names)))
+
+
+def _row_size(height: int) -> int:
+    return 11 if height > 13 else 10
 
 
 def _columns(labels: list[tuple[str, str]], width: int) -> dict[str, Any]:
     size = 11 if width > 13 else 10
     longest = 0.62 * size * max(_width(label) for label, _ in labels)
-    upright = longest > width
+    upright = longest > width - 2  # a gap between neighbours
     return {
         "column_size": size,
         "upright": upright,
@@ -296,6 +322,8 @@ def _width(text: str) -> float:
 
 
 def _sized(grid: dict[str, Any]) -> dict[str, Any]:
-    grid["width"] = grid["left"] + len(grid["columns"]) * grid["cell"][0] + 8
+    names = [start + _name_width(name) for start, _, name, _ in grid["groups"]]
+    grid["width"] = grid["left"] + round(max([len(grid["columns"]) * grid["cell"][0], *names])) + 8
+    grid["fits"] = grid["width"] <= FITS
     grid["height"] = grid["top"] + len(grid["rows"]) * grid["cell"][1] + 2
     return grid

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..displays._numbers import number
 from ..metrics._fidelity import DEVIANCE, MEAN, POOLED
 
 #: Longest name that is shown; `to_dict` has the full name.
@@ -29,8 +30,14 @@ TITLES = {
     POOLED: "Explained variance",
     MEAN: "Explained variance, mean over features",
 }
+NEW_SAMPLES = "Does it hold on new samples?"
+AGREEMENT = "Do the code and the data agree on what marks a class?"
 #: The verdict is "yes" if the held-out cross-entropy exceeds the other by at most this, in nats.
 APART = 0.2
+
+
+#: Code and data agree, or agree in part, if their correlation is at least this.
+AGREE, AGREE_IN_PART = 0.8, 0.5
 
 
 def clean(name: Any) -> str:
@@ -44,15 +51,9 @@ def shorten(name: str, length: int = LONGEST) -> str:
     return name if len(name) <= length else name[: length - 1] + "…"
 
 
-def number(value: float | None, *, sign: bool = False) -> str:
-    """Write three significant digits, with an exponent only for very small or large numbers."""
-    if value is None:
-        return "–"
-    if value and not 1e-4 <= abs(value) < 1e7:
-        text = f"{value:+.2e}" if sign else f"{value:.2e}"
-    else:
-        text = np.format_float_positional(value, 3, fractional=False, trim="-", sign=sign)
-    return text.replace("-", "\N{MINUS SIGN}")
+def tied(text: str) -> str:
+    """Keep a number and its unit on one line, and a name and its arrow."""
+    return re.sub(r"(?<=\d) (?=%|SD)|(?<=×) (?=\d)| (?=[↑↓])", "\N{NO-BREAK SPACE}", text)
 
 
 def percent(value: float | None) -> str:
@@ -87,7 +88,9 @@ def relative(value: float, measure: str) -> str:
     """Write a relative change: +0.9 SD, or × 3.2 for a fold change."""
     if measure == "SD":
         return f"{value:+.2f} SD".replace("-", "\N{MINUS SIGN}")
-    return f"× {2**value:.2f}"
+    fold = float(2**value)
+    decimals = max(0, 2 - int(np.floor(np.log10(fold))))  # three digits, so that columns align
+    return f"× {fold:.{min(decimals, 4)}f}"
 
 
 def called(entry: dict[str, Any], data: dict[str, Any]) -> str:
@@ -114,8 +117,7 @@ def effects_text(effects: list[dict[str, Any]], measure: str, at_most: int = 3) 
     It names the features that change most: first those that rise, then those that fall.
     """
     if measure == "SD":
-        largest = sorted(effects, key=lambda effect: -abs(effect["relative_change"]))[:at_most]
-        effects = [effect for effect in effects if effect in largest]
+        effects = _largest(effects, at_most)
     return ", ".join(
         f"“{shorten(effect['feature'])}” {number(effect['change'], sign=True)} "
         f"({relative(effect['relative_change'], measure)})"
@@ -123,12 +125,36 @@ def effects_text(effects: list[dict[str, Any]], measure: str, at_most: int = 3) 
     )
 
 
+def hint(entry: dict[str, Any], data: dict[str, Any], at_most: int = 3) -> str:
+    """Say in a few words what a factor does: radius ↑, texture ↓."""
+    if entry["inert"]:
+        return "no effect"
+    if "picture" in entry:
+        return ", ".join(_where(entry["picture"]))
+    effects = entry["effects"]
+    if not effects:
+        return "hardly any effect"
+    if data["data"]["measure"] == "SD":
+        effects = _largest(effects, at_most)
+    return ", ".join(
+        f"{shorten(effect['feature'], 32)} {'↑' if effect['change'] > 0 else '↓'}"
+        for effect in effects[:at_most]
+    )
+
+
+def _largest(effects: list[dict[str, Any]], n: int) -> list[dict[str, Any]]:
+    """Return the largest effects, in the order given."""
+    largest = sorted(effects, key=lambda effect: -abs(effect["relative_change"]))[:n]
+    return [effect for effect in effects if effect in largest]
+
+
 def changed_regions(
-    change: NDArray[np.float64], image_shape: tuple[int, ...]
+    change: NDArray[np.float64], image_shape: tuple[int, ...], span: float
 ) -> dict[str, str | float | None]:
     """Find which ninths of an image get brighter and darker most.
 
-    An entry is None if its change is less than a fifth of the largest.
+    An entry is None if its change is less than a fifth of the largest. `span` is the difference
+    between white and black.
     """
     image = change.reshape(*image_shape[:2], -1).mean(axis=2)
     means = np.array(
@@ -143,18 +169,23 @@ def changed_regions(
         "brighter": REGIONS[means.argmax()] if means.max() >= least else None,
         "darker": REGIONS[means.argmin()] if -means.min() >= least else None,
         "largest_change": float(np.abs(image).max()),
+        "largest_share": float(np.abs(image).max() / max(span, 1e-12)),
     }
 
 
 def picture_text(picture: dict[str, Any]) -> str:
     """Write how an image changes: it gets brighter at the left and darker at the top."""
-    parts = [
+    parts = _where(picture)
+    size = f"by up to {percent(picture['largest_share'])} of the way from black to white"
+    return f"the image gets {' and '.join(parts)}, {size}" if parts else f"the image changes {size}"
+
+
+def _where(picture: dict[str, Any]) -> list[str]:
+    return [
         f"{how} {'in' if picture[how] == 'centre' else 'at'} the {picture[how]}"
         for how in ("brighter", "darker")
         if picture[how]
     ]
-    size = f"by up to {number(picture['largest_change'])}"
-    return f"the image gets {' and '.join(parts)}, {size}" if parts else f"the image changes {size}"
 
 
 def factor_sentence(entry: dict[str, Any], data: dict[str, Any]) -> str:
@@ -188,7 +219,17 @@ def _who_activates(entry: dict[str, Any], data: dict[str, Any]) -> str:
             f"no other class in more than {most} %" if most else "no sample of another class does"
         )
         return f"Class {listed(names)} activates it in {own} of its samples; {others}."
-    return "It is active now and then, but in fewer than half of the samples of each class."
+    often, rate = most_frequent(entry, data)
+    return (
+        "It is active now and then, but in fewer than half of the samples of each class. It is "
+        f"most frequent in class {shorten(often)}: {percent(rate)}."
+    )
+
+
+def most_frequent(entry: dict[str, Any], data: dict[str, Any]) -> tuple[str, float]:
+    """Return the class that activates a factor most often, and in which fraction of its samples."""
+    rates = np.array(data["activation_rates"])[:, entry["dimensions"]].mean(axis=1)
+    return data["classes"][rates.argmax()]["name"], float(rates.max())
 
 
 def class_sentence(entry: dict[str, Any], data: dict[str, Any]) -> str:
@@ -201,7 +242,22 @@ def class_sentence(entry: dict[str, Any], data: dict[str, Any]) -> str:
         return "It activates no factor, so the code does not describe it."
     roles = ("class-specific", "shared", "global")
     parts = [f"{own.count(role)} {role}" for role in roles if role in own]
-    return f"It activates {count(len(own), 'factor')}: {listed(parts)}."
+    text = f"It activates {count(len(own), 'factor')}: {listed(parts)}."
+    if set(own) == {"global"}:
+        text += " Nearly every class has these, so the code hardly marks this class."
+    return text
+
+
+def agreement(value: float | None) -> tuple[str, str]:
+    """Say whether code and data agree on a class: the verdict, and the words."""
+    if value is None:
+        return "unknown", "code and data cannot be compared"
+    found = f"(correlation {decimal(value)})"
+    if value >= AGREE:
+        return "yes", f"code and data agree {found}"
+    if value >= AGREE_IN_PART:
+        return "in part", f"code and data agree in part {found}"
+    return "no", f"code and data disagree {found}: believe the data"
 
 
 def summary(data: dict[str, Any]) -> str:
@@ -274,8 +330,8 @@ def figures(data: dict[str, Any]) -> list[tuple[str, str, str]]:
     contrast = (
         "Contrast of classes",
         decimal(f["nonglobal_contrast"]),
-        "The supports of two samples of one class overlap by this much more than the supports of "
-        f"samples of different classes, without global dimensions (−1 to 1). {compared}",
+        "Two samples of one class have so much more of their active dimensions in common than two "
+        f"of different classes: 1 at best, 0 by chance. Global dimensions do not count. {compared}",
     )
     return [kept, told, contrast]
 
@@ -283,28 +339,26 @@ def figures(data: dict[str, Any]) -> list[tuple[str, str, str]]:
 def trust(data: dict[str, Any]) -> list[dict[str, str]]:
     """Say whether the figures hold on new samples, recur, and agree with the data."""
     verdicts = [_of_new_samples(data), _of_refits(data)]
-    agreement = [entry["agreement"] for entry in data["classes"]]
-    known = [value for value in agreement if value is not None]
+    found = [entry["agreement"] for entry in data["classes"]]
+    known = [value for value in found if value is not None]
     if known:
-        worst = min(
-            range(len(agreement)), key=lambda c: agreement[c] if agreement[c] is not None else 2
-        )
+        worst = found.index(min(known))
         mean = float(np.mean(known))
         is_ranked = data["data"]["measure"] == "SD"
         what = "rank correlation" if is_ranked else "correlation of fold changes"
         verdicts.append(
             {
-                "verdict": "yes" if mean >= 0.8 else "in part" if mean >= 0.5 else "no",
-                "text": "Do the code and the data agree on what marks a class? "
-                f"Their {what} over features is {decimal(mean)} on average, and lowest for "
-                f"class {shorten(data['classes'][worst]['name'])}: {decimal(agreement[worst])}.",
+                "verdict": agreement(mean)[0],
+                "text": f"{AGREEMENT} Their {what} over features is {decimal(mean)} on average, "
+                f"and lowest for class {shorten(data['classes'][worst]['name'])}: "
+                f"{decimal(found[worst])}.",
             }
         )
     return verdicts
 
 
 def _of_new_samples(data: dict[str, Any]) -> dict[str, str]:
-    question = "Does it hold on new samples?"
+    question = NEW_SAMPLES
     found = data["generalization"].get("recognition")
     if not found or None in found.values():
         loss = data["generalization"].get("loss")
@@ -321,12 +375,29 @@ def _of_new_samples(data: dict[str, Any]) -> dict[str, str]:
             "figures on this page only if the model was not trained on these samples.",
         }
     gap = found["held_out"] - found["training"]
+    verdict = "yes" if gap <= APART else "in part" if gap <= 0.5 else "no"
+    chance = _chance(data)
+    by_chance = ""
+    if np.isfinite(chance):
+        by_chance = f" The classes' frequencies alone give {percent(np.exp(-chance))}."
+    if found["held_out"] > 0.98 * chance:  # as GeneralizationWarning has it
+        verdict = "no"
     return {
-        "verdict": "yes" if gap <= APART else "in part" if gap <= 0.5 else "no",
-        "text": f"{question} The gates predict the class with a cross-entropy of "
-        f"{number(found['held_out'])} nats where they have not learned the label, and of "
-        f"{number(found['training'])} nats where they have. Lower is better.",
+        "verdict": verdict,
+        "text": f"{question} Judged by which dimensions are active, the true class of a sample "
+        f"has a probability of {percent(np.exp(-found['held_out']))} (geometric mean) if training "
+        f"did not see its label, and of {percent(np.exp(-found['training']))} if it did."
+        f"{by_chance}",
     }
+
+
+def _chance(data: dict[str, Any]) -> float:
+    """Return the entropy of the classes; infinity if samples had several labels in training."""
+    if data["estimator"]["n_classes"] != len(data["classes"]):
+        return np.inf
+    sizes = np.array([entry["n_samples"] for entry in data["classes"]])
+    share = sizes / sizes.sum()
+    return -float(share @ np.log(share))
 
 
 def _of_refits(data: dict[str, Any]) -> dict[str, str]:
@@ -351,9 +422,25 @@ def warning_texts(data: dict[str, Any], collapse: list[str]) -> list[str]:
     """Say what to mend or keep in mind before believing the page."""
     figures, names = data["figures"], [entry["name"] for entry in data["classes"]]
     texts = list(collapse)
+    for entry in data["trust"]:
+        if entry["verdict"] == "no" and entry["text"].startswith(NEW_SAMPLES):
+            texts.append("What the code says about the classes does not hold on new samples.")
+        if entry["verdict"] == "no" and entry["text"].startswith(AGREEMENT):
+            texts.append(
+                "The code and the data disagree on what marks the classes: believe the data."
+            )
     if data["estimator"]["sparse"] and not collapse:
         if without := [e["name"] for e in data["classes"] if not e["factors"]]:
             texts.append(f"Classes that activate no factor: {listed(without)}.")
+        common = {f["dimensions"][0] for f in data["factors"] if f["role"] == "global"}
+        alike = [
+            e["name"] for e in data["classes"] if e["factors"] and common.issuperset(e["factors"])
+        ]
+        if alike:
+            texts.append(
+                "The code hardly marks these classes, because they activate only global factors: "
+                f"{listed(alike, 12)}."
+            )
         if figures["nonglobal_contrast"] < 0.1:
             texts.append(
                 "The contrast is low: which factors are active says little about the class."
@@ -386,16 +473,34 @@ def warning_texts(data: dict[str, Any], collapse: list[str]) -> list[str]:
 def measure_note(data: dict[str, Any]) -> str:
     """Say in which units changes are."""
     if data["data"]["image_shape"] is not None:
-        return "Orange means brighter, blue means darker."
+        return (
+            "Orange means brighter, blue means darker. An effect is the root mean square over "
+            "pixels, in standard deviations (SD)."
+        )
     if data["data"]["measure"] == "SD":
         return (
             "Changes are in the units of the data, and in standard deviations (SD) of the feature."
         )
     return (
-        "Changes are in counts of a document of the usual length. “× 3” says that a word has three "
-        "times its mean count. The mean count of all words is added on both sides, so that rare "
-        "words do not dominate."
+        "Changes are in counts of a sample of the usual total. “× 3” says that a feature has three "
+        "times its mean count. The mean count of all features is added on both sides, so that rare "
+        "ones do not dominate."
     )
+
+
+def samples_note(data: dict[str, Any], kinds: set[str]) -> str:
+    """Say how samples are told, and what the value of a category means."""
+    if data["data"]["image_shape"] is not None:
+        return ""
+    if data["data"]["measure"] != "SD":
+        return " A sample is told by the features that it has most of, compared with the average."
+    text = " A sample is told by the features in which it is farthest from the average."
+    if "category" in kinds:
+        text += (
+            " A category is 1 in samples that have it, and 0 in others; decoded values can lie "
+            "beyond."
+        )
+    return text
 
 
 def rows_note(data: dict[str, Any]) -> str:

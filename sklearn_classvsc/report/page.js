@@ -111,7 +111,7 @@
   const rate = (value) => (value === null ? "unknown" : `${value} %`);
   readable(
     "map",
-    (c, i, value) => `${data.classes[c]}, ${called(data.factors[i])} (${data.roles[i]}): active in ${rate(value)} of the samples`,
+    (c, i, value) => `${data.classes[c]}, ${called(data.factors[i])} (${data.roles[i]}): active in ${rate(value)} of the samples${data.hints[i] && `. ${data.hints[i]}`}`,
     (c, i) => open(find(`factor-${data.factors[i][0]}`)),
   );
   readable(
