@@ -181,7 +181,7 @@ def draw_factors(
         label = str(c) if dataset == "mnist" else f"{FASHION[c]}\ndimension {j}"
         ax.set_ylabel(label, rotation=0, ha="right", va="center")
         rho = rank_correlation(Z[rows, j], values[name][rows])
-        ax.text(1.01, 0.5, f"{name}\n{rho:.2f}", transform=ax.transAxes, va="center")
+        ax.text(1.01, 0.5, f"{name}\n$|\\rho|$ {rho:.2f}", transform=ax.transAxes, va="center")
     axes[0].set_title("lowest value", loc="left")
     axes[0].set_title("highest value", loc="right")
     return figure
