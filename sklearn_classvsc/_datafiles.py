@@ -124,7 +124,8 @@ def read_table(path: Path, target: str | None, **text: str | None) -> pd.DataFra
         )
     read, remedy = KINDS[kind]
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is a folder." if path.is_dir() else f"No file {path}.")
+        what = "is a folder, not a file" if path.is_dir() else "does not exist: check the path"
+        raise FileNotFoundError(f"--data {path} {what}.")
     options = {".npz": {"target": target}, ".parquet": {}}.get(kind, text)
     if options is not text and (unused := [f"--{x}" for x in text if text[x]]):
         raise ValueError(f"{path} is not text, so that {', '.join(unused)} cannot apply: omit it.")
@@ -236,7 +237,7 @@ def _problem(name: str, column: pd.Series[Any], decimal: str, kept: bool) -> tup
     values = column.dropna()
     unread, is_text = values[:0], column.dtype == object
     if values.empty:
-        return "no value", "fill it"
+        return "no value", "fill them in the file"
     if not kept and _tells_rows_apart(name, values):
         if not is_text or IDENTIFIER.search(name) or values.str.fullmatch(DIGITS).mean() < 0.5:
             way = "use a measured column with --keep NAME"

@@ -304,7 +304,7 @@ def test_the_command_line_prints_once(launched):
 def test_the_command_line_says_once_what_is_wrong(launched):
     folder, _ = launched
     assert printed(folder, "wrong", "stdout") == ""
-    assert printed(folder, "wrong", "stderr").count("error: No file") == 1
+    assert printed(folder, "wrong", "stderr").count("does not exist") == 1
 
 
 # -- one process -----------------------------------------------------------------------------------

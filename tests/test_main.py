@@ -425,7 +425,7 @@ def test_without_all_variables_of_torchrun_there_is_one_process_that_speaks(caps
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert main(["--data", "none.csv", "--target", "kind"]) == 2
-    assert capsys.readouterr().err == "error: No file none.csv.\n"
+    assert capsys.readouterr().err == "error: --data none.csv does not exist: check the path.\n"
 
 
 def test_a_process_that_loses_the_others_says_so(write, capsys, monkeypatch):
