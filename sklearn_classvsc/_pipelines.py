@@ -61,7 +61,8 @@ def unroll(est: Any, X: Any) -> tuple[Any, Any]:
     X : array, CSR or DataFrame
         Samples in the columns that `est` names. If the first steps can be undone, these are the
         columns of the table. Otherwise they are the columns that the steps make: numbers in their
-        own units, and one-hot columns.
+        own units, and one-hot columns. A column that keeps its name, but may have other values,
+        says that it is transformed.
     """
     steps = _steps(est)
     if steps is None:
@@ -70,11 +71,14 @@ def unroll(est: Any, X: Any) -> tuple[Any, Any]:
     if not before:
         return core, X
     head = Pipeline([(str(i), step) for i, step in enumerate(before)])
-    columns = _columns(before, _first_columns(head, X))
+    first = _first_columns(head, X)
+    columns = _columns(before, first)
     if not (columns and all(column.known for column in columns)) and _invertible(head, core):
         return Through.undone(core, head, X), X
     if columns is None or len(columns) != core.n_features_in_:
         columns = _fresh(getattr(core, "feature_names_in_", range(core.n_features_in_)))
+    of_table = {column.name for column in first or []}
+    columns = [c if c.known or c.name not in of_table else _transformed(c) for c in columns]
     through = Through.folded(core, columns)
     return through, through.shown(head.transform(X))
 
@@ -249,6 +253,10 @@ def _times(X: Any, scale: NDArray[np.float64]) -> Any:
 
 def _invertible(head: Pipeline, core: Any) -> bool:
     """Return whether the first steps can be undone, with numbers as the result."""
+    for _, step in head.steps:
+        if isinstance(step, FunctionTransformer) and step.func is not None:
+            if step.inverse_func is None:  # scikit-learn then leaves the values as they are
+                return False
     try:
         undone = head.inverse_transform(np.zeros((1, core.n_features_in_)))
         return bool(np.asarray(undone).dtype.kind == "f" and hasattr(head, "n_features_in_"))
@@ -419,6 +427,11 @@ def _joined(parts: list[list[Column] | None]) -> list[Column] | None:
     if any(part is None for part in parts):
         return None
     return [column for part in parts for column in part or []]
+
+
+def _transformed(column: Column) -> Column:
+    name = f"{column.name} (transformed)"
+    return column._replace(name=name, origin=name)
 
 
 def _fresh(names: Any) -> list[Column]:

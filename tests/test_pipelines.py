@@ -21,6 +21,7 @@ from sklearn.preprocessing import (
     MinMaxScaler,
     OneHotEncoder,
     OrdinalEncoder,
+    PowerTransformer,
     RobustScaler,
     StandardScaler,
 )
@@ -178,6 +179,25 @@ def test_steps_that_can_be_undone_leave_the_table_as_it_is():
     assert_allclose(
         est.inverse_transform(est.transform(X)), pipe.inverse_transform(est.transform(X))
     )
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        FunctionTransformer(np.log1p),
+        FunctionTransformer(np.log1p, feature_names_out="one-to-one"),
+        make_column_transformer((PowerTransformer(), ["sepal width (cm)", "petal width (cm)"])),
+        make_pipeline(SimpleImputer(), PowerTransformer()),
+    ],
+    ids=["log", "named log", "some columns", "imputed"],
+)
+def test_columns_in_units_that_cannot_be_undone_say_that_they_are_transformed(first):
+    X, y = load_iris(return_X_y=True, as_frame=True)
+    pipe = make_pipeline(first, small(VSCTransformer)).fit(X, y)
+    est, shown = unroll(pipe, X)
+    assert all(name.endswith(" (cm) (transformed)") for name in est.feature_names_in_)
+    assert list(feature_effects(pipe, X)) == list(est.feature_names_in_) == est.origins
+    assert_allclose(shown, pipe[:-1].transform(X))
 
 
 def test_texts_are_told_in_words():
