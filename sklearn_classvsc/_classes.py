@@ -44,6 +44,15 @@ class Labels(NamedTuple):
         """Return the class index of each sample, (n,); -1 for no label."""
         if isinstance(y, Indicator):
             raise _other_kind("several labels", "one label")
+        if named is not None:
+            _check_named(named, unlabeled)
+            with prefix_errors("classes", named):
+                same = np.array_equal(np.unique(named), self.classes)
+            if not same:
+                raise ValueError(
+                    f"classes={brief(named)}, but the estimator knows the classes "
+                    f"{brief(self.classes)}. Leave classes out after the first call, or fit afresh."
+                )
         labeled = has_label(y, unlabeled)
         found = _labels_in(y, unlabeled)
         unseen = found[~np.isin(found, self.classes)]
@@ -121,6 +130,11 @@ def _other_kind(given: str, known: str) -> ValueError:
 def _labels_in(y: NDArray[Any], unlabeled: Any) -> NDArray[Any]:
     """Return the labels in y, after a check that they name classes and not quantities."""
     y = y[has_label(y, unlabeled)]
+    if y.dtype == object and (missing := y[pd.isna(y)]).size:
+        raise ValueError(
+            f"y holds {brief(missing[0])}, which is not a label. Leave these samples out, or write "
+            "a label of your own that means none, and set unlabeled to it."
+        )
     with prefix_errors("y", y):
         try:
             check_classification_targets(y)

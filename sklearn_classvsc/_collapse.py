@@ -199,8 +199,8 @@ def _problems(p: NDArray[np.float64], classes: NDArray[Any]) -> list[str]:
         problems.append(
             "No dimension is active much more often in one class than in another: the rates differ "
             f"by {spread.max():.2f} at most, and by 0.5 or more where a code tells classes apart. "
-            "If the classes overlap in X, this is expected. Otherwise raise information_weight or "
-            "consistency_weight, train longer, or check the labels."
+            "If the classes overlap in X, this is expected. Otherwise check the labels or train "
+            "longer. With another objective than the default, raise consistency_weight."
         )
     return problems
 

@@ -119,6 +119,10 @@ def _target(path: str | os.PathLike[str]) -> tuple[Path, os.stat_result | None]:
         found = os.stat(target)
     if _is_descriptor(os.fspath(path)) or not (found is None or stat.S_ISREG(found.st_mode)):
         raise OSError(f"{os.fspath(path)} is not a regular file. Name another path.")
+    if not target.parent.is_dir():
+        raise FileNotFoundError(
+            f"The folder of {os.fspath(path)} does not exist. Make it first, or name another path."
+        )
     return target, found
 
 

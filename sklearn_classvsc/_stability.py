@@ -42,7 +42,8 @@ def factor_stability(
 
     Another seed may find other dimensions. What most fits find is in the data. The idea comes from
     consensus NMF, which matches the components of many fits and keeps those that recur. The cost is
-    `n_refits` fits, each as long as the first, and the memory of one fit for each job.
+    `n_refits` fits, each as long as the first, and the memory of one fit for each job. Refits weigh
+    all samples equally, even if `est` was fitted with sample weights.
 
     Parameters
     ----------

@@ -245,6 +245,13 @@ def test_what_is_no_regular_file_is_refused_and_left_alone(kind, write, tmp_path
         assert os.path.sameopenfile(log.fileno(), os.open(tmp_path / "log", os.O_RDONLY))
 
 
+def test_a_missing_folder_is_named(write, tmp_path):
+    path = tmp_path / "none" / "model"
+    for attempt in (write, check_writable):
+        with pytest.raises(FileNotFoundError, match=r"The folder of .*model does not exist"):
+            attempt(path)
+
+
 @posix
 def test_links_stay_links_and_loops_are_refused(write, tmp_path):
     (tmp_path / "folder").mkdir()

@@ -673,3 +673,30 @@ def test_booleans_of_pandas_stay_booleans(dtype, bare):
     X = np.random.default_rng(0).normal(size=(30, 2))
     est = ClassVSCTransformer(max_epochs=1).fit(X, y.array if bare else y)
     assert est.classes_.dtype == bool
+
+
+# -- labels that are none ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        pd.Series(["a", "b", pd.NA] * 20, dtype="string"),
+        np.array(["a", "b", np.nan] * 20, dtype=object),
+    ],
+    ids=["string", "object"],
+)
+def test_a_missing_label_is_named(y):
+    X = np.random.default_rng(0).normal(size=(60, 4))
+    with pytest.raises(ValueError, match=r"y holds .*, which is not a label\. Leave these samples"):
+        small(ClassVSCTransformer).fit(X, y)
+
+
+def test_later_chunks_name_the_same_classes_or_none():
+    X, y = load_iris(return_X_y=True)
+    est = small(ClassVSCTransformer).partial_fit(X, y, classes=[0, 1, 2])
+    est.partial_fit(X, y, classes=[2, 1, 0]).partial_fit(X, y)
+    before = est.transform(X)
+    with pytest.raises(ValueError, match=r"classes=\[0, 1\], but the estimator knows the classes"):
+        est.partial_fit(X, y, classes=[0, 1])
+    np.testing.assert_array_equal(est.transform(X), before)

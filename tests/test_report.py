@@ -46,11 +46,13 @@ from sklearn_classvsc.report import FactorReport, _factors, factor_report
 from sklearn_classvsc.report._pictures import ImageMaker, _groups, bars, cells, curve, png
 from sklearn_classvsc.report._words import (
     agreement,
+    changed_regions,
     date,
     decimal,
     listed,
     number,
     percent,
+    picture_text,
     relative,
     shorten,
     stands_out,
@@ -505,6 +507,20 @@ def test_images_change_where_the_factor_is():
         span = max(1, data.data.max()) - min(0, data.data.min())
         assert share == pytest.approx(entry["picture"]["largest_change"] / span)
         assert f"brighter {'in' if where == 'centre' else 'at'} the {where}" in entry["sentence"]
+
+
+def test_colours_that_change_are_named():
+    change = np.zeros((9, 9, 3))
+    change[3:6, 3:6] = [0.6, 0, -0.5]
+    picture = changed_regions(change, (9, 9, 3), 1.0)
+    assert picture_text(picture) == (
+        "the image gets more red in the centre and less blue in the centre, by up to 60 % of the "
+        "way from none to full"
+    )
+    grey = changed_regions(np.broadcast_to(change[..., :1], change.shape), (9, 9, 3), 1.0)
+    assert picture_text(grey) == (
+        "the image gets brighter in the centre, by up to 60 % of the way from black to white"
+    )
 
 
 def test_similar_classes_are_neighbours():

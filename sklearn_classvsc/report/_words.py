@@ -24,6 +24,7 @@ REGIONS = (
     *("left", "centre", "right"),
     *("bottom left", "bottom", "bottom right"),
 )
+COLOURS = ("red", "green", "blue")
 #: Title of the first figure, by its measure.
 TITLES = {
     DEVIANCE: "Explained deviance of counts",
@@ -151,23 +152,32 @@ def _largest(effects: list[dict[str, Any]], n: int) -> list[dict[str, Any]]:
 def changed_regions(
     change: NDArray[np.float64], image_shape: tuple[int, ...], span: float
 ) -> dict[str, str | float | None]:
-    """Find which ninths of an image get brighter and darker most.
+    """Find which ninths of an image get brighter and darker most, or change their colour.
 
     An entry is None if its change is less than a fifth of the largest. `span` is the difference
-    between white and black.
+    between white and black. The colours are None where all channels change alike.
     """
-    image = change.reshape(*image_shape[:2], -1).mean(axis=2)
+    image = change.reshape(*image_shape[:2], -1)
     means = np.array(
         [
-            block.mean() if block.size else 0.0
+            block.mean(axis=(0, 1)) if block.size else np.zeros(image.shape[2])
             for band in np.array_split(image, 3, axis=0)
             for block in np.array_split(band, 3, axis=1)
         ]
-    )
+    )  # (9, channels)
+    of_all = means.mean(axis=1, keepdims=True)
+    coloured = image.shape[2] == len(COLOURS) and np.abs(of_all).max() < np.abs(means).max() / 2
+    if not coloured:
+        means, image = of_all, image.mean(axis=2)
     least = max(np.abs(means).max() / 5, np.finfo(float).tiny)
+    (up, channel_up), (down, channel_down) = (
+        np.unravel_index(i, means.shape) for i in (means.argmax(), means.argmin())
+    )
     return {
-        "brighter": REGIONS[means.argmax()] if means.max() >= least else None,
-        "darker": REGIONS[means.argmin()] if -means.min() >= least else None,
+        "brighter": REGIONS[up] if means.max() >= least else None,
+        "darker": REGIONS[down] if -means.min() >= least else None,
+        "more_of": COLOURS[channel_up] if coloured else None,
+        "less_of": COLOURS[channel_down] if coloured else None,
         "largest_change": float(np.abs(image).max()),
         "largest_share": float(np.abs(image).max() / max(span, 1e-12)),
     }
@@ -176,14 +186,19 @@ def changed_regions(
 def picture_text(picture: dict[str, Any]) -> str:
     """Write how an image changes: it gets brighter at the left and darker at the top."""
     parts = _where(picture)
-    size = f"by up to {percent(picture['largest_share'])} of the way from black to white"
+    way = "of the way from none to full" if picture["more_of"] else "of the way from black to white"
+    size = f"by up to {percent(picture['largest_share'])} {way}"
     return f"the image gets {' and '.join(parts)}, {size}" if parts else f"the image changes {size}"
 
 
 def _where(picture: dict[str, Any]) -> list[str]:
+    words = {
+        "brighter": f"more {picture['more_of']}" if picture["more_of"] else "brighter",
+        "darker": f"less {picture['less_of']}" if picture["less_of"] else "darker",
+    }
     return [
-        f"{how} {'in' if picture[how] == 'centre' else 'at'} the {picture[how]}"
-        for how in ("brighter", "darker")
+        f"{word} {'in' if picture[how] == 'centre' else 'at'} the {picture[how]}"
+        for how, word in words.items()
         if picture[how]
     ]
 
@@ -457,8 +472,9 @@ def warning_texts(data: dict[str, Any], collapse: list[str]) -> list[str]:
         )
     if missing := data["data"]["missing"]:
         what = "deviance" if figures["fidelity_measure"] == DEVIANCE else "variance"
+        share = percent(missing) if missing >= 0.005 else "Less than 1 %"
         texts.append(
-            f"{percent(missing)} of the values are missing. The explained {what} and the "
+            f"{share} of the values are missing. The explained {what} and the "
             "differences between classes leave them out. Where the page needs a value, it uses the "
             "decoded one."
         )
