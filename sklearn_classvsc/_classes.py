@@ -130,11 +130,6 @@ def _other_kind(given: str, known: str) -> ValueError:
 def _labels_in(y: NDArray[Any], unlabeled: Any) -> NDArray[Any]:
     """Return the labels in y, after a check that they name classes and not quantities."""
     y = y[has_label(y, unlabeled)]
-    if y.dtype == object and (missing := y[pd.isna(y)]).size:
-        raise ValueError(
-            f"y holds {brief(missing[0])}, which is not a label. Leave these samples out, or write "
-            "a label of your own that means none, and set unlabeled to it."
-        )
     with prefix_errors("y", y):
         try:
             check_classification_targets(y)

@@ -141,13 +141,15 @@ def check_y(
     if indicator is None:
         if isinstance(y, pd.Series | ExtensionArray) and pd.api.types.is_bool_dtype(y):
             y = np.asarray(y, dtype=object)  # scikit-learn would turn pandas' booleans into numbers
+        if isinstance(y, pd.Series | ExtensionArray) and y.dtype.kind == "O" and pd.isna(y).any():
+            y = np.asarray(y, dtype=object)  # scikit-learn cannot compare pandas' NA
         y = column_or_1d(y, warn=warn)
-        assert_all_finite(y, input_name="y")
-        if (missing := y[pd.isna(y)]).size:
+        if y.dtype.kind != "f" and (missing := y[pd.isna(y)]).size:
             raise ValueError(
                 f"y holds {brief(missing[0])}, which is not a label ({missing.size} missing "
                 "labels): leave such samples out, or give them the label that unlabeled names."
             )
+        assert_all_finite(y, input_name="y")
         if y.dtype.kind == "O":
             y = _of_one_kind(y)
     n_labels = len(y if indicator is None else indicator.members)
