@@ -146,8 +146,9 @@ def check_y(
         y = column_or_1d(y, warn=warn)
         if y.dtype.kind != "f" and (missing := y[pd.isna(y)]).size:
             raise ValueError(
-                f"y holds {brief(missing[0])}, which is not a label ({missing.size} missing "
-                "labels): leave such samples out, or give them the label that unlabeled names."
+                f"y holds {brief(missing[0])}, which is not a label ({missing.size} of "
+                f"{y.size} labels are missing): leave such samples out, or give them the label "
+                "that unlabeled names."
             )
         assert_all_finite(y, input_name="y")
         if y.dtype.kind == "O":
