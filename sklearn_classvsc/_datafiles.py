@@ -240,6 +240,11 @@ def _problem(name: str, column: pd.Series[Any], decimal: str, kept: bool) -> tup
         return "no value", "fill them in the file"
     if not kept and _tells_rows_apart(name, values):
         if not is_text or IDENTIFIER.search(name) or values.str.fullmatch(DIGITS).mean() < 0.5:
+            if is_text and values.str.count(r"\S+").mean() > 3:
+                return (
+                    "text, not a category",
+                    "count its words first, with CountVectorizer in Python",
+                )
             way = "use a measured column with --keep NAME"
             return "an index or identifier, not a measurement", way
         unread = values

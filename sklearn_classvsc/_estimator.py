@@ -53,6 +53,7 @@ from ._validation import (
     FitData,
     Header,
     Known,
+    as_name,
     check_observed,
     check_samples,
     check_source,
@@ -413,7 +414,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             if self._finds_factors():
                 training.begin(given.data)
         else:
-            training = last.training.copy()
+            training = self._continue(last.training)
             training.follow_scales(given.data)
         training.prepare(self._how())
         training.count(len(given.data))
@@ -531,7 +532,7 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
                 if current().size > 1:
                     check_alike(self, fingerprint(given))
                 if training is None:
-                    training = self._start(given) if last is None else last.training.copy()
+                    training = self._start(given) if last is None else self._continue(last.training)
                     training.prepare(self._how())
                     if last is None or training.net.decay:
                         done = (
@@ -589,6 +590,25 @@ class SpikeSlabTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         if kinds is not None:
             architecture["kinds"] = kinds
         return Training.start(architecture, standardization, self._seed(), device, means)
+
+    def _continue(self, last: Training) -> Training:
+        """Return a training that continues the last one, whose network the parameters describe."""
+        kept = last.architecture
+        likelihood = kept["likelihood"] if self.likelihood == "auto" else as_name(self.likelihood)
+        now = {
+            "n_components": self.n_components,
+            "hidden_layer_sizes": _sizes(self.hidden_layer_sizes),
+            "activation": self.activation,
+            "likelihood": likelihood,
+        }
+        for name, value in now.items():
+            was = len(kept["alpha"]) if name == "n_components" else kept[name]
+            if value != was:
+                raise ValueError(
+                    f"{name}={brief(getattr(self, name))} cannot continue from a model with "
+                    f"{name}={brief(was)}. Set it back, or fit afresh with warm_start=False."
+                )
+        return last.copy()
 
     def _how(self) -> How:
         """Return how to train, from the current parameters."""

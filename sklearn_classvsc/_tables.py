@@ -170,10 +170,15 @@ def _not_two_dimensional(X: Any, name: str, who: str, chunk: bool) -> str:
 
 @contextmanager
 def columns_named(X: Any) -> Iterator[None]:
-    """Name the columns of a DataFrame that are not numbers if the block fails to read it."""
+    """Name the columns of a table that scikit-learn refuses, and say what to do."""
     try:
         yield
     except (TypeError, ValueError) as error:
+        if "infinity" in str(error) and (cell := next(_infinite(X), None)):
+            where = f"The first is in row {cell[0]}, column {cell[1]!r}"
+            raise ValueError(f"{error} {where}. NaN stands for what is missing.") from error
+        if "must be in the same order" in str(error):
+            raise ValueError(f"{error}Pass X[estimator.feature_names_in_].") from error
         columns = list(X.items()) if isinstance(X, pd.DataFrame) else []
         found = [f"{name!r} ({values.dtype})" for name, values in columns if not _is_real(values)]
         if not found:
@@ -184,6 +189,22 @@ def columns_named(X: Any) -> Iterator[None]:
             f"X has columns that cannot be read as real numbers: {', '.join(found[:5])}{more}. "
             f"Encode them, fill missing values, or drop them. {error}"[:400]
         ) from error
+
+
+def _infinite(X: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield the row and the column of each infinite number, lazily, since a table may be large."""
+    if hasattr(X, "toarray"):
+        rows, columns, values = sparse.find(X)
+        infinite = np.isinf(values)
+        yield from zip(rows[infinite].tolist(), columns[infinite].tolist(), strict=True)
+    elif isinstance(X, pd.DataFrame):
+        for name, column in X.items():
+            where = np.isinf(column.to_numpy(float, na_value=np.nan))
+            yield from ((row, name) for row in np.flatnonzero(where).tolist())
+    else:
+        for row, sample in enumerate(X):
+            where = np.isinf(np.asarray(sample, float))
+            yield from ((row, column) for column in np.flatnonzero(where).tolist())
 
 
 def _is_real(values: pd.Series[Any]) -> bool:

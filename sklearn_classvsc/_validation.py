@@ -107,7 +107,7 @@ def check_source(estimator: Any, source: Source, known: Known | None) -> FitData
             "read in pieces. Pass an array or a memory map, or set early_stopping=False."
         )
     header = Header.of(estimator) if known is None else known.header
-    likelihood = _name(estimator.likelihood) if known is None else known.likelihood
+    likelihood = as_name(estimator.likelihood) if known is None else known.likelihood
     unlabeled = getattr(estimator, "unlabeled", None)
     largest, seen = 0.0, []
     ends = known is None and likelihood in ("auto", "mixed")
@@ -213,7 +213,7 @@ def _check_range(
     A new model of counts also needs means, so one reading gathers both. A new mixed model is
     checked later, when the kinds of its columns are known.
     """
-    likelihood = _name(likelihood) if known is None else known.likelihood
+    likelihood = as_name(likelihood) if known is None else known.likelihood
     if known is not None and known.kinds is not None:
         moments = data.survey(True).moments()
         _check_kinds(known.kinds, moments, known.header)
@@ -228,7 +228,8 @@ def _check_kinds(kinds: NDArray[Any], moments: Moments, header: Header) -> None:
         check_columns(kinds, moments.least, moments.most, names)
 
 
-def _name(likelihood: str | Mapping[Any, str]) -> str:
+def as_name(likelihood: str | Mapping[Any, str]) -> str:
+    """Return the name of a likelihood; a mapping of columns is "mixed"."""
     return likelihood if isinstance(likelihood, str) else "mixed"
 
 
@@ -240,7 +241,7 @@ def choose_likelihood(
     Columns of a mixed table that are not named are bits if they hold only zeros and ones. All
     others are real numbers.
     """
-    data, name = given.data, _name(likelihood)
+    data, name = given.data, as_name(likelihood)
     if name == "auto":
         are_images = data.survey(False, ends=True).black_and_white
         return "bernoulli" if are_images else "gaussian", None

@@ -838,11 +838,13 @@ def test_what_is_no_date_is_none(text, write):
         ("person", [f"n{i}" for i in range(N)]),
         ("patient_id", [f"p{2 * i // 3}" for i in range(N)]),
         ("day", pd.date_range("2020-01-01", periods=N).astype(str)),
+        ("comment", [f"patient {i} is doing fine" for i in range(N)]),
     ],
 )
 def test_text_and_dates_that_tell_rows_apart_are_refused_unless_kept(name, values, write, refused):
     path = write(flowers().assign(**{name: values}))
-    assert f"'{name}' (an index or identifier" in refused("--data", path, "--target", "kind")
+    what = "text, not a category" if name == "comment" else "an index or identifier"
+    assert f"'{name}' ({what}" in refused("--data", path, "--target", "kind")
     kept = load(path, "kind", "--keep", name)[0].columns
     assert kept[-1].removesuffix(" (days since 1970)") == name
 

@@ -432,8 +432,10 @@ def test_infinity_is_refused_beside_what_is_missing(cls, value, container):
     X = HOLES.copy()
     X[7, 1] = value
     est = small(cls)
-    with pytest.raises(ValueError, match="X contains infinity"):
+    with pytest.raises(ValueError, match=r"X contains infinity .* in row 7, column 1\."):
         est.fit(container(X), Y)
+    with pytest.raises(ValueError, match=r"X contains infinity .* in row 7, column 'b'\."):
+        est.fit(pd.DataFrame(X, columns=[*"abcdefghijklm"]), Y)
     est.fit(HOLES, Y)
     for method in (est.transform, est.activation_proba, est.score_samples, est.partial_fit):
         given = (container(X), Y) if method == est.partial_fit else (container(X),)

@@ -359,5 +359,5 @@ def test_chunks_without_rows_hold_no_samples():
 
 
 def test_chunks_with_columns_in_another_order_are_refused():
-    with pytest.raises(ValueError, match="same order as they were in fit"):
+    with pytest.raises(ValueError, match=r"same order as they were in fit\.\nPass X\[estimator"):
         small(VSCTransformer).fit(lambda: [FRAME[:20], FRAME.iloc[20:, ::-1]])

@@ -184,6 +184,27 @@ def test_data_far_outside_the_scales_are_told(how):
         est.partial_fit(X) if how == "partial_fit" else est.fit((lambda: [X]) if "so" in how else X)
 
 
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"n_components": 3}, "n_components=3 cannot continue from a model with n_components=4"),
+        ({"hidden_layer_sizes": (8,)}, "hidden_layer_sizes=.*8.* cannot continue"),
+        ({"activation": "tanh"}, "activation='tanh' cannot continue"),
+        ({"likelihood": "poisson"}, "likelihood='poisson' cannot continue .* likelihood='gauss"),
+        ({"likelihood": {0: "bernoulli"}}, "likelihood=.* cannot continue"),
+    ],
+    ids=lambda of: next(iter(of)) if isinstance(of, dict) else "",
+)
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_a_model_of_another_kind_is_not_continued(changed, message, method):
+    X = np.round(abs(factors()))
+    est = small(VAETransformer, n_components=4, max_epochs=1, warm_start=True)
+    before = est.fit(X).transform(X)
+    with pytest.raises(ValueError, match=message):
+        getattr(est.set_params(**changed), method)(X)
+    np.testing.assert_array_equal(est.transform(X), before)
+
+
 def test_an_iterator_tells_the_scales_as_it_goes():
     X = factors()
     chunks = np.split(X, [1, 3, 100, 300, 700])
