@@ -819,7 +819,7 @@ def test_other_estimators_are_refused(flowers):
         ({"image_shape": (2, 1, 2)}, r"image_shape is \(2, 1, 2\)"),
         ({"y": ["a"] * 150}, "1 of its 1 classes"),
         ({"y": [0, 1]}, "inconsistent numbers of samples"),
-        ({"y": [None, *"ab" * 74, "a"]}, "1 missing label"),
+        ({"y": [None, *"ab" * 74, "a"]}, "1 of 150 labels are missing"),
         ({"X": pd.DataFrame(np.zeros((150, 2)), columns=["a", "b"])}, "feature names"),
     ],
 )
