@@ -328,7 +328,7 @@ def test_it_says_what_the_generator_did():
     assert [entry["role"] for entry in found["dimensions"]] == data.roles.tolist()
     assert found["summary"] == (
         "Oracle describes these 200 samples of 4 classes with 7 factors: 1 that nearly every class "
-        "activates, 2 that some classes share and 4 that only one class activates."
+        "activates, 2 that some classes share and 4 that mark one class."
     )
     own = [j for j, role in enumerate(data.roles) if role == "class-specific"]
     codes = est.transform(data.data)

@@ -289,7 +289,7 @@ def summary(data: dict[str, Any]) -> str:
     meanings = {
         "global": "that nearly every class activates",
         "shared": "that some classes share",
-        "class-specific": "that only one class activates",
+        "class-specific": "that mark one class",
         "sporadic": "active now and then",
     }
     roles = [factor["role"] for factor in data["factors"]]
