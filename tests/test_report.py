@@ -434,6 +434,38 @@ def test_fixing_a_factor_costs_what_its_values_tell():
         assert factor["cost"] == pytest.approx(whole - kept.mean(), abs=1e-6)
 
 
+class Mixing(Oracle):
+    """Decodes dimension 1, which classes 0 and 1 share, to other features in class 1."""
+
+    def inverse_transform(self, Z):
+        Z, D = np.array(Z), self.dictionary
+        in_class_1 = Z[:, 3] != 0  # the class-specific factor
+        moved = np.where(in_class_1[:, None], np.roll(D[1], 5), D[1])
+        return Z @ D + Z[:, [1]] * (moved - D[1])
+
+
+@pytest.mark.parametrize("kind", [Oracle, Mixing])
+def test_a_shared_factor_says_what_it_does_in_each_class(kind):
+    supports = np.array([[1, 1, 1, 0], [1, 1, 0, 1], [1, 0, 0, 0]])
+    rng, y = np.random.default_rng(0), np.arange(200) % 3
+    dictionary = rng.normal(size=(4, 20))
+    X = (rng.normal(3, 0.1, (200, 4)) * supports[y]) @ dictionary
+    est = kind(4, hidden_layer_sizes=(4,), max_epochs=1, random_state=0).fit(X)
+    est.dictionary = dictionary
+    report = factor_report(est, X, y, class_names=["ant", "bee", "cow"])
+    shared = by_lead(report)[1]
+    assert shared["role"] == "shared" and [of["class"] for of in shared["within"]] == [0, 1]
+    first = [of["effects"][0]["feature"] for of in shared["within"]]
+    text = Page(report).text
+    if kind is Oracle:
+        assert shared["alignment"] == pytest.approx(1) and first[0] == first[1]
+        assert "differ" not in shared["sentence"] and "differs between its classes" not in text
+    else:
+        assert shared["alignment"] < 0.8 and first[0] != first[1]
+        assert f"differently in its classes: in ant, {first[0]} " in shared["sentence"]
+        assert "differs between its classes" in text
+
+
 def test_counts_are_told_in_words_that_rise():
     rng = np.random.default_rng(0)
     y = np.arange(240) % 3
@@ -1053,8 +1085,8 @@ def test_names_of_roles_are_whole_and_apart(counts, width):
 
 
 def test_cells_are_grouped_by_opacity():
-    paths = dict(cells(np.array([[0, 0.05, 0.31], [1, np.nan, 0.4]]), 10, 8))
-    assert paths == {1: "M10 0h9v7h-9z", 4: "M20 0h9v7h-9zM20 8h9v7h-9z", 10: "M0 8h9v7h-9z"}
+    paths = dict(cells(np.array([[0, 0.04, 0.31], [1, np.nan, 0.4]]), 10, 8))
+    assert paths == {3: "M20 0h9v7h-9z", 4: "M20 8h9v7h-9z", 10: "M0 8h9v7h-9z"}
 
 
 def test_curves_fill_the_box_and_skip_what_is_missing():

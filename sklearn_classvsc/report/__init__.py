@@ -122,9 +122,9 @@ def factor_report(
 
     The page begins with a summary, a map of classes and factors, three figures with baselines, and
     what to believe. A card for each factor follows. It shows samples with the lowest and the
-    highest values, the values by class, the effect of the factor, the loss when it is fixed at its
-    mean, and a slider for each of its dimensions. A card for each class shows what marks the class,
-    by the code and by the data.
+    highest values, the values by class, the effect of the factor, the loss when its values are
+    fixed at their means, and a slider for each of its dimensions. A card for each class shows what
+    marks the class, by the code and by the data.
 
     Figures use all samples of X. Effects, class cards and baselines use at most 2,000 samples,
     equally many of each class. These are drawn at random with a fixed seed: every call draws the

@@ -22,8 +22,8 @@ from ..metrics._scorers import inert_by_codes
 from ._inputs import Inputs
 from ._pictures import ImageMaker
 
-#: Samples over which an effect is averaged.
-EFFECT_SAMPLES = 100
+#: Samples over which an effect is averaged; within one of several classes, at least so many.
+EFFECT_SAMPLES, LEAST_EFFECT_SAMPLES = 100, 10
 #: Samples that are decoded again for each factor, to see whether it is inert and what fixing it
 #: costs: at most so many, with at most so many values in all, but no fewer than `LEAST_FIXED`.
 FIXED_SAMPLES, FIXED_VALUES, LEAST_FIXED = 400, 2**22, 60
@@ -38,6 +38,8 @@ ENDS_IMAGES, ENDS_ROWS = 8, 3
 ONE_EACH = 3
 #: Most features named for a factor, and the least relative change that is named, by measure.
 TOP_FEATURES = 10
+#: Features named for a factor within one of its classes.
+WITHIN_FEATURES = 3
 LEAST = {"SD": 0.1, FOLD_CHANGE: 0.1}
 #: Bars of a histogram.
 BARS = 24
@@ -60,6 +62,14 @@ class Slider(NamedTuple):
     histogram: list[tuple[int, list[float]]]  # for each class: heights, at most 1
 
 
+class WithinClass(NamedTuple):
+    """What a factor does in one of its classes."""
+
+    c: int
+    top: list[int]  # features that change most
+    change: NDArray[np.float64]  # of these features
+
+
 class Factor(NamedTuple):
     """Dimensions that are active in the same samples."""
 
@@ -72,6 +82,8 @@ class Factor(NamedTuple):
     size: float
     cost: float
     inert: bool
+    within: list[WithinClass]  # of the classes that activate it, if several do
+    alignment: float | None  # mean cosine of the effects in these classes
     sliders: list[Slider]
 
 
@@ -148,17 +160,21 @@ def measure_factors(inputs: Inputs, counts: ClassCounts, roles: pd.DataFrame) ->
         lead = roles.iloc[dimensions[0]]
         switched = gated and lead["role"] != "global"
         effect = _effect(inputs, dimensions, switched)
+        classes = [position[label] for label in lead["classes"]]
+        within, alignment = _within(inputs, dimensions, switched, classes, scale)
         found.append(
             Factor(
                 dimensions.tolist(),
                 str(lead["role"]),
-                [position[label] for label in lead["classes"]],
+                classes,
                 float((Z[:, dimensions[0]] != 0).mean()),
                 switched,
                 effect,
                 scale.size(effect),
                 kept.score - _kept(inputs, fixed, _at_mean(Z, fixed, dimensions)).score,
                 bool(inert[dimensions].all()),
+                within,
+                alignment,
                 [],
             )
         )
@@ -209,30 +225,66 @@ def mean_decoded(inputs: Inputs, codes: NDArray[Any]) -> NDArray[np.float64]:
     return total / len(codes)
 
 
-def _effect(inputs: Inputs, dimensions: NDArray[np.intp], switched: bool) -> NDArray[np.float64]:
-    """Return the mean change from inactive to active, or from low to high unless `switched`."""
+def _within(
+    inputs: Inputs,
+    dimensions: NDArray[np.intp],
+    switched: bool,
+    classes: list[int],
+    scale: Scale,
+) -> tuple[list[WithinClass], float | None]:
+    """Return the effect in each of several classes, and how alike the effects are."""
+    if len(classes) < 2:
+        return [], None
+    classes = classes[:SWEEP_CLASSES]
+    effects = [_effect(inputs, dimensions, switched, c, len(classes)) for c in classes]
+    relative = np.stack(effects if scale.pooled else [scale.relative(e) for e in effects])
+    alignment = float(metrics.effect_alignment(relative[:, None])[0])
+    within = []
+    for c, effect in zip(classes, effects, strict=True):
+        top = scale.top(effect, WITHIN_FEATURES)
+        within.append(WithinClass(c, top, effect[top]))
+    return within, alignment if np.isfinite(alignment) else None
+
+
+def _effect(
+    inputs: Inputs,
+    dimensions: NDArray[np.intp],
+    switched: bool,
+    c: int | None = None,
+    n_classes: int = 1,
+) -> NDArray[np.float64]:
+    """Return the mean change from inactive to active, or from low to high unless `switched`.
+
+    It is the mean over samples of class `c`, or of all classes. With `n_classes`, fewer samples of
+    each do.
+    """
     if not switched:
-        return _range_effect(inputs, int(dimensions[0]))
-    codes = _active_codes(inputs, int(dimensions[0]))
+        return _range_effect(inputs, int(dimensions[0]), c, n_classes)
+    codes = _active_codes(inputs, int(dimensions[0]), c, n_classes)
     off = codes.copy()
     off[:, dimensions] = 0
     return mean_decoded(inputs, codes) - mean_decoded(inputs, off)
 
 
-def _range_effect(inputs: Inputs, j: int) -> NDArray[np.float64]:
-    codes = _active_codes(inputs, j)
+def _range_effect(
+    inputs: Inputs, j: int, c: int | None = None, n_classes: int = 1
+) -> NDArray[np.float64]:
+    codes = _active_codes(inputs, j, c, n_classes)
     values = inputs.Z[inputs.Z[:, j] != 0, j].astype(np.float64)
     low, high = codes.copy(), codes.copy()
     low[:, j], high[:, j] = np.quantile(values, [0.1, 0.9])
     return mean_decoded(inputs, high) - mean_decoded(inputs, low)
 
 
-def _active_codes(inputs: Inputs, j: int) -> NDArray[Any]:
+def _active_codes(inputs: Inputs, j: int, c: int | None = None, n_classes: int = 1) -> NDArray[Any]:
     """Return codes in which the dimension is active, of inspected samples if there are any."""
-    active = inputs.rows[inputs.Z[inputs.rows, j] != 0]
-    if not len(active):
-        active = np.flatnonzero(inputs.Z[:, j])
-    codes: NDArray[Any] = inputs.Z[active[random_rows(len(active), EFFECT_SAMPLES)]].copy()
+    active = np.flatnonzero(inputs.Z[:, j])
+    if c is not None:
+        active = active[inputs.labels[active] == c]
+    inspected = active[np.isin(active, inputs.rows)]
+    active = inspected if len(inspected) else active
+    n = max(LEAST_EFFECT_SAMPLES, EFFECT_SAMPLES // n_classes)
+    codes: NDArray[Any] = inputs.Z[active[random_rows(len(active), n)]].copy()
     return codes
 
 
@@ -333,14 +385,18 @@ def _histogram(
     ]
 
 
-def strongest(inputs: Inputs, scale: Scale, row: int) -> list[int]:
-    """Return the features in which a sample stands out most; of a document, its words."""
+def told_by(inputs: Inputs, scale: Scale, row: int, first: list[int]) -> list[int]:
+    """Return the features that tell a sample: some of `first`, then those that stand out in it.
+
+    `first` are the features that a dimension changes most. Of a document, both are its words.
+    """
     means = scale.means
     x = np.asarray(to_dense(inputs.X[[row]]), dtype=np.float64)[0]
     if inputs.counts or hasattr(inputs.X, "tocsr"):
         share, usual = x / max(x.sum(), 1e-12), means / max(means.sum(), 1e-12)
         told = x * np.log(np.maximum(share, 1e-12) / np.maximum(usual, 1e-12))
         order = np.argsort(-np.where(x > 0, told, -np.inf), kind="stable")
+        order = np.array([*[i for i in first if x[i] > 0][:3], *order], dtype=np.intp)
         return [i for i in first_of_each(order, inputs.origins, 6) if x[i] > 0]
     order = np.argsort(-np.abs((x - means) / scale.sd), kind="stable")
-    return first_of_each(order, inputs.origins, 4)
+    return first_of_each(np.array([*first[:2], *order], dtype=np.intp), inputs.origins, 4)

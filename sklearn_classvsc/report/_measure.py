@@ -25,7 +25,7 @@ from ..displays._sharing import similarity_order
 from ..metrics._counts import ClassCounts, class_counts, to_dense
 from ..metrics._fidelity import Fidelity, measure_fidelity
 from . import _baselines, _words
-from ._factors import Factor, Factors, measure_factors, strongest
+from ._factors import Factor, Factors, measure_factors, told_by
 from ._inputs import Inputs
 
 #: Features named for a class.
@@ -253,6 +253,8 @@ def _factor(
         "size": factor.size,
         "cost": factor.cost,
         "recurrence": again,
+        "alignment": factor.alignment,
+        "within": [_within(of, inputs, factors) for of in factor.within],
         "effects": [
             _effect(i, factor.effect, factors, inputs) for i in factors.scale.top(factor.effect)
         ],
@@ -263,11 +265,19 @@ def _factor(
     return entry
 
 
+def _within(of: Any, inputs: Inputs, factors: Factors) -> dict[str, Any]:
+    change = np.zeros(len(inputs.feature_names))
+    change[of.top] = of.change
+    return {"class": of.c, "effects": [_effect(i, change, factors, inputs) for i in of.top]}
+
+
 def _slider(slider: Any, inputs: Inputs, factors: Factors) -> dict[str, Any]:
-    ends = {}
+    relative, ends = np.abs(factors.scale.relative(slider.effect)), {}
+    changed = sorted(factors.scale.top(slider.effect), key=lambda i: -relative[i])
     for end in ("low", "high"):
         ends[end] = [
-            _sample(int(row), slider.dimension, inputs, factors) for row in getattr(slider, end)
+            _sample(int(row), slider.dimension, changed, inputs, factors)
+            for row in getattr(slider, end)
         ]
     return {
         "dimension": slider.dimension,
@@ -278,7 +288,9 @@ def _slider(slider: Any, inputs: Inputs, factors: Factors) -> dict[str, Any]:
     }
 
 
-def _sample(row: int, j: int, inputs: Inputs, factors: Factors) -> dict[str, Any]:
+def _sample(
+    row: int, j: int, changed: list[int], inputs: Inputs, factors: Factors
+) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "class": int(inputs.labels[row]),
         "value": float(inputs.Z[row, j]),
@@ -292,7 +304,7 @@ def _sample(row: int, j: int, inputs: Inputs, factors: Factors) -> dict[str, Any
                 ),
                 "kind": inputs.kinds[i],
             }
-            for i in strongest(inputs, factors.scale, row)
+            for i in told_by(inputs, factors.scale, row, changed)
         ]
     return entry
 

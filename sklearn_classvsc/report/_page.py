@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..displays._numbers import number
 from . import _words
-from ._factors import BARS, ONE_EACH, STEPS, Factor, Slider
+from ._factors import BARS, LEAST, ONE_EACH, STEPS, Factor, Slider
 from ._measure import Findings
 from ._pictures import LANE, ImageMaker, bars, curve, factor_map, factor_order, sharing_map
 
@@ -139,9 +139,26 @@ def _factor(factor: Factor, entry: dict[str, Any], findings: Findings) -> dict[s
         "figures": [
             ("effect", f"{_words.decimal(entry['size'])} SD"),
             ("active in", f"{_words.percent(entry['density'])} of the samples"),
-            ("fixed at its mean, the code explains", _lost(entry["cost"])),
-            ("recurrence in refits", _words.decimal(entry["recurrence"])),
-        ][: 4 if data["figures"]["n_refits"] else 3],
+            ("with its values fixed, the code explains", _lost(entry["cost"])),
+            *(
+                [("alike in its classes (cosine)", _words.decimal(entry["alignment"]))]
+                if entry["alignment"] is not None
+                else []
+            ),
+            *(
+                [("recurrence in refits", _words.decimal(entry["recurrence"]))]
+                if data["figures"]["n_refits"]
+                else []
+            ),
+        ],
+        "caution": " · ".join(
+            words
+            for words, holds in (
+                ("other fits do not find it", _words.recurs(entry, data) == "no"),
+                ("differs between its classes", _words.differs(entry)),
+            )
+            if holds
+        ),
         "hint": "" if images else _words.hint(entry, data),
         "does": "When it is active" if factor.switched else "From its low to its high values",
         "picture": images.change(factor.effect) if images else None,
@@ -287,6 +304,8 @@ def _class(c: int, findings: Findings) -> dict[str, Any]:
                 "data": _words.relative(mark["relative_difference"], measure),
                 "code_bar": _bar(mark["relative_change"], longest),
                 "data_bar": _bar(mark["relative_difference"], longest),
+                "unlike": mark["relative_change"] * mark["relative_difference"] <= 0
+                or abs(mark["relative_difference"]) < LEAST[measure],
             }
             for mark in entry["marks"]
         ],
@@ -312,7 +331,7 @@ def _own(factor: dict[str, Any], c: int, findings: Findings) -> dict[str, Any]:
         "dimensions": factor["dimensions"],
         "name": _words.called(factor, data),
         "whose": f"shared with {_words.listed(others, 3)}" if others else "only this class",
-        "hint": "" if findings.factors.images else _words.hint(factor, data),
+        "hint": "" if findings.factors.images else _words.hint(factor, data, c),
     }
 
 
@@ -343,6 +362,12 @@ def _client(
         "factors": [data["factors"][i]["dimensions"] for i in range(len(data["factors"]))],
         "roles": [entry["role"] for entry in data["factors"]],
         "hints": [_words.hint(entry, data) for entry in data["factors"]],
+        "within": [
+            {str(of["class"]): _words.hint(entry, data, of["class"]) for of in entry["within"]}
+            if images is None
+            else {}
+            for entry in data["factors"]
+        ],
         "maps": {
             name: {
                 "cell": grid["cell"],

@@ -139,7 +139,7 @@ def cells(values: NDArray[np.float64], width: int, height: int) -> list[tuple[in
         Level, from 1 to `LEVELS`, and SVG path data. One path holds all cells of a level, which
         keeps a map of 20,000 cells small.
     """
-    level = np.ceil(np.nan_to_num(values).clip(0, 1) * LEVELS - 1e-9).astype(int)
+    level = np.round(np.nan_to_num(values).clip(0, 1) * LEVELS).astype(int)
     box = f"h{width - 1}v{height - 1}h-{width - 1}z"
     paths = []
     for step in range(1, LEVELS + 1):
@@ -183,13 +183,16 @@ def curve(values: Sequence[float | None], width: int, height: int, points: int =
 
 
 def factor_order(data: dict[str, Any]) -> list[int]:
-    """Return positions of factors, ordered by role, then by their classes, then by size."""
+    """Return positions of factors, ordered by role, then by their classes, then by size.
+
+    Inert factors come last.
+    """
     position = {c: i for i, c in enumerate(data["class_order"])}
 
-    def key(i: int) -> tuple[int, list[int], float]:
+    def key(i: int) -> tuple[bool, int, list[int], float]:
         entry = data["factors"][i]
         classes = sorted(position[c] for c in entry["classes"])
-        return ROLES.index(entry["role"]), classes, -entry["size"]
+        return entry["inert"], ROLES.index(entry["role"]), classes, -entry["size"]
 
     return sorted(range(len(data["factors"])), key=key)
 
@@ -211,7 +214,7 @@ def factor_map(data: dict[str, Any], rows: list[int], columns: list[int]) -> dic
     labels = [(str(j), name) for j, name in zip(numbers, full, strict=True)]
     grid |= _columns(labels or [("", "")], grid["cell"][0])
     grid["columns"] = grid["columns"][: len(columns)]
-    roles = [factors[i]["role"] for i in columns]
+    roles = ["no effect" if factors[i]["inert"] else factors[i]["role"] for i in columns]
     grid["bracket"] = 6 + grid["column_height"]
     grid["groups"] = _groups(roles, width)
     lanes = 1 + max([lane for *_, lane in grid["groups"]], default=0)

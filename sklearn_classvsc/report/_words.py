@@ -32,11 +32,16 @@ TITLES = {
     MEAN: "Explained variance, mean over features",
 }
 NEW_SAMPLES = "Does it hold on new samples?"
+REFITS = "Do other fits find the same factors?"
 AGREEMENT = "Do the code and the data agree on what marks a class?"
 #: The verdict is "yes" if the held-out cross-entropy exceeds the other by at most this, in nats.
 APART = 0.2
 
 
+#: A shared factor does the same in its classes if the mean cosine of its effects is at least this.
+ALIKE = 0.8
+#: Classes with fewer samples get a warning.
+FEW = 20
 #: Code and data agree, or agree in part, if their correlation is at least this.
 AGREE, AGREE_IN_PART = 0.8, 0.5
 
@@ -82,7 +87,7 @@ def date(days: float) -> str:
 
 def decimal(value: float | None) -> str:
     """Write two decimals."""
-    return "–" if value is None else f"{value:.2f}".replace("-", "\N{MINUS SIGN}")
+    return "–" if value is None else f"{round(value, 2) + 0.0:.2f}".replace("-", "\N{MINUS SIGN}")
 
 
 def relative(value: float, measure: str) -> str:
@@ -126,13 +131,15 @@ def effects_text(effects: list[dict[str, Any]], measure: str, at_most: int = 3) 
     )
 
 
-def hint(entry: dict[str, Any], data: dict[str, Any], at_most: int = 3) -> str:
-    """Say in a few words what a factor does: radius ↑, texture ↓."""
+def hint(
+    entry: dict[str, Any], data: dict[str, Any], c: int | None = None, at_most: int = 3
+) -> str:
+    """Say in a few words what a factor does, in class `c` if it is given: radius ↑, texture ↓."""
     if entry["inert"]:
         return "no effect"
     if "picture" in entry:
         return ", ".join(_where(entry["picture"]))
-    effects = entry["effects"]
+    effects = next((of["effects"] for of in entry["within"] if of["class"] == c), entry["effects"])
     if not effects:
         return "hardly any effect"
     if data["data"]["measure"] == "SD":
@@ -210,10 +217,36 @@ def factor_sentence(entry: dict[str, Any], data: dict[str, Any]) -> str:
         return f"{whose} It changes nothing in the decoded samples."
     when = "When it is active" if entry["switched"] else "From its low to its high values"
     if "picture" in entry:
-        return f"{whose} {when}, {picture_text(entry['picture'])}."
+        unlike = " Its classes change differently." if differs(entry) else ""
+        return f"{whose} {when}, {picture_text(entry['picture'])}.{unlike}"
+    if differs(entry):
+        parts = [
+            f"in {shorten(data['classes'][of['class']]['name'])}, {hint(entry, data, of['class'])}"
+            for of in entry["within"][:4]
+        ]
+        return f"{whose} {when}, it acts differently in its classes: {'; '.join(parts)}."
     if effects := effects_text(entry["effects"], data["data"]["measure"]):
         return f"{whose} {when}: {effects}."
     return f"{whose} {when}, no feature changes by 0.1 {data['data']['measure']} or more."
+
+
+def differs(entry: dict[str, Any]) -> bool:
+    """Return whether a shared factor does something else in each class."""
+    found = entry["alignment"]
+    return entry["role"] == "shared" and found is not None and found < ALIKE
+
+
+def recurs(entry: dict[str, Any], data: dict[str, Any]) -> str | None:
+    """Say whether refits find a factor again; None if there were none."""
+    chance = data["figures"]["recurrence_by_chance"]
+    if entry["recurrence"] is None or chance is None:
+        return None
+    return _found_again(entry["recurrence"], chance)
+
+
+def _found_again(recurrence: float, chance: float) -> str:
+    share = (recurrence - chance) / max(1 - chance, 1e-12)
+    return "yes" if share >= 0.7 else "in part" if share >= 0.35 else "no"
 
 
 def _who_activates(entry: dict[str, Any], data: dict[str, Any]) -> str:
@@ -320,17 +353,23 @@ def figures(data: dict[str, Any]) -> list[tuple[str, str, str]]:
     )
     if f["fidelity_measure"] == MEAN:
         compared += (
-            " Pooled over all features, the code explains "
+            " Pooled over all features, where those with the largest variance count most, the code "
+            "explains "
             f"{percent(f['pooled_explained_variance'])} and the {linear} "
             f"{percent(f['baseline_pooled_explained_variance'])}."
         )
     kept = (TITLES[f["fidelity_measure"]], percent(f["fidelity"]), compared)
+    knows = ""
+    if data["estimator"]["uses_labels"]:
+        knows = (
+            " The code has an advantage: the encoder knows the labels of all its training samples."
+        )
     told = (
         "Classes recognised from the code",
         percent(f["probe_accuracy"]),
-        "This is the accuracy of a linear classifier on the codes. On the features it reaches "
-        f"{percent(f['probe_accuracy_of_features'])}. Naming the most frequent class every time "
-        f"reaches {percent(f['probe_chance'])}.",
+        "This is the accuracy of a linear classifier on the codes. It learns from half of these "
+        f"samples. On the features, it reaches {percent(f['probe_accuracy_of_features'])}."
+        f"{knows} Naming the most frequent class every time reaches {percent(f['probe_chance'])}.",
     )
     if not sparse:
         return [kept, told]
@@ -399,10 +438,10 @@ def _of_new_samples(data: dict[str, Any]) -> dict[str, str]:
         verdict = "no"
     return {
         "verdict": verdict,
-        "text": f"{question} Judged by which dimensions are active, the true class of a sample "
-        f"has a probability of {percent(np.exp(-found['held_out']))} (geometric mean) if training "
-        f"did not see its label, and of {percent(np.exp(-found['training']))} if it did."
-        f"{by_chance}",
+        "text": f"{question} Judged by which dimensions are active, the true class of a training "
+        f"sample has a typical probability of {percent(np.exp(-found['held_out']))} if the gates "
+        f"have not seen its label, and of {percent(np.exp(-found['training']))} if they have. "
+        f"(Typical: the geometric mean.){by_chance}",
     }
 
 
@@ -416,18 +455,17 @@ def _chance(data: dict[str, Any]) -> float:
 
 
 def _of_refits(data: dict[str, Any]) -> dict[str, str]:
-    question, figures = "Do other fits find the same factors?", data["figures"]
+    question, figures = REFITS, data["figures"]
     found, chance = figures["recurrence"], figures["recurrence_by_chance"]
     if found is None or chance is None:
         return {
             "verdict": "unknown",
             "text": f"{question} This was not tested: factor_report(..., n_refits=2) does it.",
         }
-    share = (found - chance) / max(1 - chance, 1e-12)
     n = figures["n_refits"]
     refits = "one refit with another seed" if n == 1 else f"{n} refits with other seeds"
     return {
-        "verdict": "yes" if share >= 0.7 else "in part" if share >= 0.35 else "no",
+        "verdict": _found_again(found, chance),
         "text": f"{question} In {refits}, the correlation of a dimension with its match is "
         f"{decimal(found)} on average. By chance it would be {decimal(chance)}.",
     }
@@ -440,6 +478,11 @@ def warning_texts(data: dict[str, Any], collapse: list[str]) -> list[str]:
     for entry in data["trust"]:
         if entry["verdict"] == "no" and entry["text"].startswith(NEW_SAMPLES):
             texts.append("What the code says about the classes does not hold on new samples.")
+        if entry["verdict"] == "no" and entry["text"].startswith(REFITS):
+            texts.append(
+                "Other fits find other factors: do not interpret single factors. What marks a "
+                "class may still hold."
+            )
         if entry["verdict"] == "no" and entry["text"].startswith(AGREEMENT):
             texts.append(
                 "The code and the data disagree on what marks the classes: believe the data."
@@ -470,6 +513,8 @@ def warning_texts(data: dict[str, Any], collapse: list[str]) -> list[str]:
         texts.append(
             f"Roles and contrast leave out classes with fewer than 5 samples: {listed(small)}."
         )
+    if few := [n for n, e in zip(names, data["classes"], strict=True) if 5 <= e["n_samples"] < FEW]:
+        texts.append(f"Figures of classes with fewer than {FEW} samples are rough: {listed(few)}.")
     if missing := data["data"]["missing"]:
         what = "deviance" if figures["fidelity_measure"] == DEVIANCE else "variance"
         share = percent(missing) if missing >= 0.005 else "Less than 1 %"
@@ -490,7 +535,8 @@ def measure_note(data: dict[str, Any]) -> str:
     """Say in which units changes are."""
     if data["data"]["image_shape"] is not None:
         return (
-            "Orange means brighter, blue means darker. An effect is the root mean square over "
+            "Orange means brighter, blue means darker; the largest change of each picture has the "
+            "full colour. An effect is the root mean square over "
             "pixels, in standard deviations (SD)."
         )
     if data["data"]["measure"] == "SD":
@@ -509,8 +555,14 @@ def samples_note(data: dict[str, Any], kinds: set[str]) -> str:
     if data["data"]["image_shape"] is not None:
         return ""
     if data["data"]["measure"] != "SD":
-        return " A sample is told by the features that it has most of, compared with the average."
-    text = " A sample is told by the features in which it is farthest from the average."
+        return (
+            " A sample is told by the features that the dimension changes most, if it has them, "
+            "and by those that it has most of, compared with the average."
+        )
+    text = (
+        " A sample is told by the features that the dimension changes most, and by those in which "
+        "the sample is farthest from the average."
+    )
     if "category" in kinds:
         text += (
             " A category is 1 in samples that have it, and 0 in others; decoded values can lie "

@@ -18,6 +18,13 @@
     target.focus({ preventScroll: true });
   }
 
+  function openLinked() {
+    const linked = find(decodeURIComponent(location.hash.slice(1)));
+    if (linked?.matches("details, li")) open(linked);
+  }
+  window.addEventListener("hashchange", openLinked);
+  openLinked();
+
   document.addEventListener("click", (event) => {
     const link = event.target.closest("a[href^='#'], svg a");
     const name = link && (link.getAttribute("href") || "").slice(1);
@@ -108,10 +115,11 @@
   });
   rename();
 
+  const does = (c, i) => data.within[i][c] ?? data.hints[i];
   const rate = (value) => (value === null ? "unknown" : `${value} %`);
   readable(
     "map",
-    (c, i, value) => `${data.classes[c]}, ${called(data.factors[i])} (${data.roles[i]}): active in ${rate(value)} of the samples${data.hints[i] && `. ${data.hints[i]}`}`,
+    (c, i, value) => `${data.classes[c]}, ${called(data.factors[i])} (${data.roles[i]}): active in ${rate(value)} of the samples${does(c, i) && `. ${does(c, i)}`}`,
     (c, i) => open(find(`factor-${data.factors[i][0]}`)),
   );
   readable(
