@@ -207,7 +207,7 @@ def added(monkeypatch, module, code):
     """Run code as if it stood at the end of a module, which has again what it had afterwards."""
     names = dict(vars(module))
     exec(compile(code, module.__file__, "exec"), names)
-    new = {name: x for name, x in names.items() if name not in vars(module)}
+    new = {name: x for name, x in names.items() if vars(module).get(name) is not x}
     for name, value in new.items():
         monkeypatch.setattr(module, name, value, raising=False)
     return new
