@@ -1270,6 +1270,17 @@ def test_the_map_opens_cards_by_click_and_by_keyboard(visit, images):
     assert browser.switch_to.active_element.get_attribute("id").startswith("class-")
 
 
+def test_a_link_into_the_page_opens_the_card(visit, images):
+    browser = visit("images")
+    last = images.to_dict()["factors"][-1]["dimensions"][0]
+    assert not find(browser, f"#factor-{last}").get_attribute("open")
+    page = browser.current_url
+    browser.get(f"{page}#factor-{last}")
+    assert find(browser, f"#factor-{last}").get_attribute("open")
+    browser.get(f"{page}#%zz")
+    find(browser, "#map")
+
+
 def test_closed_cards_and_the_map_say_what_factors_do(visit, table):
     browser, data = visit("table"), table.to_dict()
     for factor in data["factors"]:

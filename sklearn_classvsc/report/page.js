@@ -19,7 +19,7 @@
   }
 
   function openLinked() {
-    const linked = find(decodeURIComponent(location.hash.slice(1)));
+    const linked = find(location.hash.slice(1));
     if (linked?.matches("details, li")) open(linked);
   }
   window.addEventListener("hashchange", openLinked);
