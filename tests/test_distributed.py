@@ -128,14 +128,16 @@ def test_noiseless_fits_reach_the_weights_of_one_process(found, alone):
             assert actual["steps"] == expected["steps"]
             assert actual["stop_reason"] == expected["stop_reason"]
             pd.testing.assert_frame_equal(actual["history"], expected["history"], rtol=1e-4)
-            away = {
-                name: np.abs(actual["weights"][name] - weights)
-                for name, weights in expected["weights"].items()
-            }
-            # A few of so many gradients are nearly 0, and Adam steps by their rounding.
-            assert (np.concatenate([each.ravel() for each in away.values()]) > 1e-6).mean() < 0.005
-            for name, each in away.items():
-                assert each.max(initial=0) < (1e-4 if name.startswith("gates.") else 1e-5), name
+            n_rounded = 0
+            for name, weights in expected["weights"].items():
+                away = np.abs(actual["weights"][name] - weights)
+                # A few of so many gradients are nearly 0, and Adam steps by their rounding.
+                if name.startswith("gates."):
+                    assert (away > 1e-6).mean() < 0.005 and away.max(initial=0) <= 1e-4, name
+                else:
+                    n_rounded += (away > 1e-6).sum()
+                    assert away.max(initial=0) <= 3e-6, name
+            assert n_rounded <= 1  # on some processors one, of a LayerNorm after 99 steps
     assert alone["noiseless"]["early stopping"]["stop_reason"] == "early_stopping"
 
 

@@ -137,19 +137,23 @@ def _factor(factor: Factor, entry: dict[str, Any], findings: Findings) -> dict[s
         "inert": entry["inert"],
         "classes": whose,
         "figures": [
-            ("effect", f"{_words.decimal(entry['size'])} SD"),
-            ("active in", f"{_words.percent(entry['density'])} of the samples"),
-            ("with its values fixed, the code explains", _lost(entry["cost"])),
-            *(
-                [("alike in its classes (cosine)", _words.decimal(entry["alignment"]))]
-                if entry["alignment"] is not None
-                else []
-            ),
-            *(
-                [("recurrence in refits", _words.decimal(entry["recurrence"]))]
-                if data["figures"]["n_refits"]
-                else []
-            ),
+            (name, value)
+            for name, value, shown in (
+                ("effect", f"{_words.decimal(entry['size'])} SD", True),
+                ("active in", f"{_words.percent(entry['density'])} of the samples", True),
+                ("with its values fixed, the code explains", _lost(entry["cost"]), True),
+                (
+                    "alike in its classes (cosine)",
+                    _words.decimal(entry["alignment"]),
+                    entry["alignment"] is not None,
+                ),
+                (
+                    "recurrence in refits",
+                    _words.decimal(entry["recurrence"]),
+                    data["figures"]["n_refits"] > 0,
+                ),
+            )
+            if shown
         ],
         "caution": " · ".join(
             words
